@@ -1,0 +1,67 @@
+//! Hashes of JSON values that do not depend on the order of keys: the catalog's fingerprint, the hash of the filters in
+//! the state, the schema's hash in a file's footer.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// `sha256:` and 64 hex digits over the canonical form of `value` (keys sorted at every level, no white space).
+#[must_use]
+pub fn of(value: &Value) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    canonical(value, &mut text);
+    Sha256::digest(text.as_bytes()).iter().fold("sha256:".to_owned(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+fn canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            out.push('{');
+            for (i, key) in keys.into_iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push(':');
+                canonical(&map[key], out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                canonical(item, out);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn order_of_keys_does_not_matter_and_values_do() {
+        let a = of(&json!({"a": 1, "b": [{"x": null, "y": "é"}]}));
+        let b: Value = serde_json::from_str(r#"{"b": [{"y": "é", "x": null}], "a": 1}"#).unwrap();
+        assert_eq!(a, of(&b));
+        assert_ne!(a, of(&json!({"a": 2, "b": [{"x": null, "y": "é"}]})));
+        assert!(a.starts_with("sha256:") && a.len() == 71, "{a}");
+    }
+
+    #[test]
+    fn the_empty_object_has_the_published_hash_of_two_braces() {
+        assert_eq!(of(&json!({})), "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+    }
+}

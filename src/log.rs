@@ -1,0 +1,186 @@
+//! Lines on standard error, and nothing else: standard output belongs to Singer.
+//!
+//! The level comes from `<PROGRAM>_LOGLEVEL`, then `LOGLEVEL`, default INFO (the convention of Singer SDK programs).
+//! Where `SINGER_SDK_LOG_CONFIG` names a file that asks for the SDK's `StructuredFormatter` (Meltano always sets the
+//! variable), each line is one JSON object of the form that Meltano parses. Every line passes the secret filter: a key
+//! that was given to [`conceal`] leaves this process only as `***`.
+
+use std::io::Write as _;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::one_line;
+
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every request.
+    Debug,
+    /// What a person wants to know while it runs.
+    Info,
+    /// Something to look at; the run goes on.
+    Warning,
+    /// The run ends; printed once, last.
+    Critical,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Critical => "CRITICAL",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Level> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "DEBUG" | "TRACE" => Some(Level::Debug),
+            "INFO" => Some(Level::Info),
+            "WARNING" | "WARN" => Some(Level::Warning),
+            "ERROR" | "CRITICAL" | "FATAL" => Some(Level::Critical),
+            _ => None,
+        }
+    }
+}
+
+struct Logger {
+    program: &'static str,
+    level: Level,
+    structured: bool,
+}
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Sets the program's name and reads the level from the environment. The first call wins; before it, lines at INFO and
+/// above are printed plainly.
+pub fn init(program: &'static str) {
+    let own = format!("{}_LOGLEVEL", program.to_ascii_uppercase().replace('-', "_"));
+    let level = [own.as_str(), "LOGLEVEL"]
+        .iter()
+        .find_map(|name| Level::parse(&std::env::var(name).ok()?))
+        .unwrap_or(Level::Info);
+    let structured = std::env::var_os("SINGER_SDK_LOG_CONFIG")
+        .and_then(|path| std::fs::read_to_string(path).ok())
+        .is_some_and(|text| text.contains("StructuredFormatter"));
+    let _ = LOGGER.set(Logger { program, level, structured });
+}
+
+/// Registers a secret: from now on it is replaced by `***` in every line, also in its percent-encoded form.
+pub fn conceal(secret: &str) {
+    if secret.is_empty() {
+        return;
+    }
+    let encoded: String = secret
+        .bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect();
+    let mut secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    for form in [secret.to_owned(), encoded] {
+        if !secrets.contains(&form) {
+            secrets.push(form);
+        }
+    }
+}
+
+/// `text` with every registered secret replaced by `***`.
+#[must_use]
+pub fn without_secrets(text: &str) -> String {
+    let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
+    secrets.iter().fold(text.to_owned(), |text, secret| {
+        if text.contains(secret.as_str()) { text.replace(secret.as_str(), "***") } else { text }
+    })
+}
+
+/// True if a line of this level would be printed: lets a caller skip building it.
+#[must_use]
+pub fn enabled(level: Level) -> bool {
+    level >= LOGGER.get().map_or(Level::Info, |logger| logger.level)
+}
+
+/// Prints one line. Failures to write are ignored: there is nowhere left to report them.
+pub fn line(level: Level, text: &str) {
+    if !enabled(level) {
+        return;
+    }
+    let text = one_line(&without_secrets(text));
+    let logger = LOGGER.get();
+    let line = match logger {
+        Some(logger) if logger.structured => structured(logger.program, level, &text),
+        _ => format!("{} {} {text}\n", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ"), level.name()),
+    };
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+}
+
+fn structured(program: &str, level: Level, text: &str) -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
+    let object = serde_json::json!({
+        "level": level.name().to_ascii_lowercase(), "pid": std::process::id(), "logger_name": program, "ts": seconds,
+        "thread_name": "main", "app_name": program, "stream_name": null, "message": text, "extra": {},
+    });
+    format!("{object}\n")
+}
+
+/// A DEBUG line.
+pub fn debug(text: impl AsRef<str>) {
+    line(Level::Debug, text.as_ref());
+}
+
+/// An INFO line.
+pub fn info(text: impl AsRef<str>) {
+    line(Level::Info, text.as_ref());
+}
+
+/// A WARNING line.
+pub fn warn(text: impl AsRef<str>) {
+    line(Level::Warning, text.as_ref());
+}
+
+/// The CRITICAL line that a failed run ends with.
+pub fn critical(text: impl AsRef<str>) {
+    line(Level::Critical, text.as_ref());
+}
+
+/// Makes a panic (a fault of ours, never an answer to input) one line without data instead of a multi-line report.
+pub fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place =
+            panic.location().map_or_else(|| "an unknown place".to_owned(), |l| format!("{}:{}", l.file(), l.line()));
+        critical(format!("internal fault at {place}; please report it with the version and the command line"));
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_replaced_in_plain_and_encoded_form() {
+        conceal("phx_se+cret/1");
+        assert_eq!(without_secrets("key phx_se+cret/1 in ?k=phx_se%2Bcret%2F1"), "key *** in ?k=***");
+    }
+
+    #[test]
+    fn a_structured_line_has_the_keys_that_meltano_looks_for() {
+        let value: serde_json::Value = serde_json::from_str(&structured("tap-posthog", Level::Info, "hello")).unwrap();
+        for key in ["level", "pid", "logger_name", "ts", "thread_name", "app_name", "message"] {
+            assert!(!value[key].is_null(), "{key}");
+        }
+        assert_eq!(value["level"], "info");
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case() {
+        assert_eq!(Level::parse("warning"), Some(Level::Warning));
+        assert_eq!(Level::parse("nonsense"), None);
+        assert!(Level::Critical > Level::Debug);
+    }
+}

@@ -1,0 +1,5 @@
+//! The Singer wire format: messages, catalog and selection, state. Knows neither PostHog nor Parquet.
+
+pub mod catalog;
+pub mod message;
+pub mod state;

@@ -1,0 +1,169 @@
+//! The one place that knows whether the run should end early: a signal came, or the time limit passed.
+//!
+//! Every wait of the program goes through [`Stop::sleep`], so a signal wakes a program that waits for a rate limit at once.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::error::{Error, Kind, Result};
+
+/// Why the run should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A signal of this number came.
+    Signal(u8),
+    /// The time limit of the run passed.
+    TimeLimit,
+}
+
+impl Cause {
+    /// The error that the run ends with.
+    #[must_use]
+    pub fn error(self) -> Error {
+        match self {
+            Cause::Signal(number) => Error::new(Kind::Signal(number), format!("stopped by signal {number}")),
+            Cause::TimeLimit => {
+                Error::new(Kind::Stopped, "stopped by the time limit; the state is saved and the next run continues")
+            }
+        }
+    }
+}
+
+/// A handle on the decision to stop; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    signal: Option<u8>,
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// A handle that nothing has asked to stop.
+    #[must_use]
+    pub fn new() -> Self {
+        Stop::default()
+    }
+
+    /// Asks the run to end when `limit` has passed from now.
+    pub fn set_time_limit(&self, limit: Duration) {
+        self.lock().deadline = Instant::now().checked_add(limit);
+    }
+
+    /// Asks the run to end because of a signal. The first signal counts.
+    pub fn signal(&self, number: u8) {
+        self.lock().signal.get_or_insert(number);
+        self.0.changed.notify_all();
+    }
+
+    /// Turns SIGTERM, SIGINT and SIGHUP into a request to end; a second one ends the process at once.
+    ///
+    /// # Errors
+    /// When the system refuses the handlers.
+    pub fn watch_signals(&self) -> Result<()> {
+        let watched = [SIGTERM, SIGINT, SIGHUP];
+        let mut signals = Signals::new(watched)
+            .map_err(|e| Error::new(Kind::Internal, format!("installing signal handlers failed: {e}")))?;
+        let stop = self.clone();
+        std::thread::spawn(move || {
+            for number in signals.forever() {
+                let number = u8::try_from(number).unwrap_or(u8::MAX);
+                if matches!(stop.cause(), Some(Cause::Signal(_))) {
+                    std::process::exit(i32::from(Kind::Signal(number).exit_code()));
+                }
+                stop.signal(number);
+            }
+        });
+        Ok(())
+    }
+
+    /// Why the run should end, if it should.
+    #[must_use]
+    pub fn cause(&self) -> Option<Cause> {
+        cause(&self.lock(), Instant::now())
+    }
+
+    /// Fails with the error of the cause if the run should end.
+    ///
+    /// # Errors
+    /// The [`Cause`]'s error.
+    pub fn check(&self) -> Result<()> {
+        self.cause().map_or(Ok(()), |cause| Err(cause.error()))
+    }
+
+    /// Waits for `duration`, or less when the run should end.
+    ///
+    /// # Errors
+    /// The [`Cause`]'s error, as soon as there is one.
+    pub fn sleep(&self, duration: Duration) -> Result<()> {
+        let now = Instant::now();
+        let end = now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400));
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            if let Some(cause) = cause(&state, now) {
+                return Err(cause.error());
+            }
+            if now >= end {
+                return Ok(());
+            }
+            let until = state.deadline.map_or(end, |deadline| deadline.min(end));
+            state = self
+                .0
+                .changed
+                .wait_timeout(state, until.saturating_duration_since(now))
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cause(state: &State, now: Instant) -> Option<Cause> {
+    match (state.signal, state.deadline) {
+        (Some(number), _) => Some(Cause::Signal(number)),
+        (None, Some(deadline)) if now >= deadline => Some(Cause::TimeLimit),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_wakes_a_sleeper_and_wins() {
+        let stop = Stop::new();
+        let other = stop.clone();
+        let sleeper = std::thread::spawn(move || other.sleep(Duration::from_secs(600)));
+        stop.signal(15);
+        stop.signal(2);
+        assert_eq!(sleeper.join().unwrap().unwrap_err().kind(), Kind::Signal(15));
+    }
+
+    #[test]
+    fn a_deadline_cuts_a_sleep_short() {
+        let stop = Stop::new();
+        stop.set_time_limit(Duration::from_millis(5));
+        assert_eq!(stop.sleep(Duration::from_secs(600)).unwrap_err().kind(), Kind::Stopped);
+        assert_eq!(stop.cause(), Some(Cause::TimeLimit));
+    }
+
+    #[test]
+    fn an_undisturbed_sleep_ends() {
+        assert!(Stop::new().sleep(Duration::from_millis(1)).is_ok());
+    }
+}
