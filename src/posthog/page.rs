@@ -1,0 +1,367 @@
+//! One answer of the query endpoint: its body scanned once, its strings decoded in place.
+//!
+//! A [`Page`] is one buffer and the places of its cells. Decoding never makes a string longer, so it happens inside the
+//! body itself: afterwards a `properties` cell *is* the JSON document that PostHog stored, ready to be copied out. The body
+//! is not believed before it was read to its end: shape, columns, width of every row, `error` and `is_cached` are
+//! checked (keys may come in any order). This module refuses to guess: what does not fit is an error with its place.
+
+use super::scan::{Scanner, Token};
+
+/// One cell of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// `null`.
+    Null,
+    /// A string, decoded; valid UTF-8. `plain` means that it needs no escaping when it is written as JSON again.
+    Text {
+        /// The decoded bytes.
+        text: &'a [u8],
+        /// True if the text holds neither quotes, backslashes nor control characters.
+        plain: bool,
+    },
+    /// A number, as it was written.
+    Number(&'a [u8]),
+    /// `true` or `false`.
+    Bool(bool),
+    /// An array or object, as it was written.
+    Json(&'a [u8]),
+}
+
+impl<'a> Cell<'a> {
+    /// The text of a string cell.
+    #[must_use]
+    pub fn text(self) -> Option<&'a str> {
+        match self {
+            Cell::Text { text, .. } => std::str::from_utf8(text).ok(),
+            _ => None,
+        }
+    }
+
+    /// The value of a cell that holds a whole number from 0 to 2^64 - 1.
+    #[must_use]
+    pub fn u64(self) -> Option<u64> {
+        match self {
+            Cell::Number(digits) => digits.iter().try_fold(0u64, |value, b| {
+                value.checked_mul(10)?.checked_add(u64::from(b.is_ascii_digit().then(|| b - b'0')?))
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Where a cell lies in the buffer, and what it is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u32,
+    end: u32,
+    token: Token,
+}
+
+/// An answer whose shape was checked.
+#[derive(Debug)]
+pub struct Page {
+    body: Vec<u8>,
+    places: Vec<Place>,
+    width: usize,
+}
+
+impl Page {
+    /// Reads a whole body. `columns` are the names that were asked for, in order.
+    ///
+    /// # Errors
+    /// What is wrong with the body, and at which byte: it is to be asked for again, not believed.
+    pub fn parse<S: AsRef<str>>(body: Vec<u8>, columns: &[S]) -> Result<Page, String> {
+        if u32::try_from(body.len()).is_err() {
+            return Err("the answer is larger than 4 GiB".to_owned());
+        }
+        if std::str::from_utf8(&body).is_err() {
+            return Err("the answer is not UTF-8".to_owned());
+        }
+        let mut reader = Reader { scanner: Scanner::new(body), places: Vec::new(), width: columns.len() };
+        let found = reader.answer()?;
+        let Some(named) = found.columns else { return Err("the answer has no `columns`".to_owned()) };
+        if !named.iter().map(String::as_str).eq(columns.iter().map(AsRef::as_ref)) {
+            return Err(format!("the answer has the columns {named:?}"));
+        }
+        if !found.results {
+            return Err("the answer has no `results`".to_owned());
+        }
+        Ok(Page { body: reader.scanner.into_bytes(), places: reader.places, width: columns.len() })
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len().checked_div(self.width).unwrap_or(0)
+    }
+
+    /// True without rows.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// How many bytes the buffer holds: the body as it was before decoding.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// The row number `row`, counted from zero; empty when there is none.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Row<'_> {
+        let places = self.places.get(row * self.width..(row + 1) * self.width).unwrap_or(&[]);
+        Row { body: &self.body, places }
+    }
+
+    /// All rows in order.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        (0..self.len()).map(|row| self.row(row))
+    }
+
+    /// The buffer, to be used for the next body.
+    #[must_use]
+    pub fn into_buffer(mut self) -> Vec<u8> {
+        self.body.clear();
+        self.body
+    }
+}
+
+/// A row of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    body: &'a [u8],
+    places: &'a [Place],
+}
+
+impl<'a> Row<'a> {
+    /// The cell in column `column`, counted from zero; [`Cell::Null`] when there is none.
+    #[must_use]
+    pub fn cell(&self, column: usize) -> Cell<'a> {
+        let Some(place) = self.places.get(column) else { return Cell::Null };
+        let bytes = self.body.get(place.start as usize..place.end as usize).unwrap_or(&[]);
+        match place.token {
+            Token::Null => Cell::Null,
+            Token::True => Cell::Bool(true),
+            Token::False => Cell::Bool(false),
+            Token::Number => Cell::Number(bytes),
+            Token::PlainText => Cell::Text { text: bytes, plain: true },
+            Token::Text => Cell::Text { text: bytes, plain: false },
+            Token::Nested => Cell::Json(bytes),
+        }
+    }
+
+    /// The decoded text in `column`, where it is a string.
+    #[must_use]
+    pub fn text(&self, column: usize) -> Option<&'a str> {
+        self.cell(column).text()
+    }
+
+    /// How many bytes the cells of the row hold.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match (self.places.first(), self.places.last()) {
+            (Some(first), Some(last)) => (last.end - first.start) as usize,
+            _ => 0,
+        }
+    }
+}
+
+struct Reader {
+    scanner: Scanner,
+    places: Vec<Place>,
+    width: usize,
+}
+
+#[derive(Default)]
+struct Found {
+    columns: Option<Vec<String>>,
+    results: bool,
+}
+
+impl Reader {
+    fn answer(&mut self) -> Result<Found, String> {
+        let mut found = Found::default();
+        self.scanner.expect(b'{')?;
+        let mut more = !self.scanner.take(b'}');
+        while more {
+            let key = self.scanner.string_value()?;
+            self.scanner.expect(b':')?;
+            self.member(&key, &mut found)?;
+            more = self.scanner.next_or_end(b'}')?;
+        }
+        self.scanner.finish()?;
+        Ok(found)
+    }
+
+    fn member(&mut self, key: &str, found: &mut Found) -> Result<(), String> {
+        match key {
+            "results" => {
+                self.places.clear();
+                self.results()?;
+                found.results = true;
+            }
+            "columns" => found.columns = Some(self.names()?),
+            "error" => {
+                let (token, start, end) = self.scanner.value()?;
+                if token != Token::Null {
+                    let text = String::from_utf8_lossy(self.scanner.slice(start, end)).into_owned();
+                    return Err(format!("the answer carries an error: {}", text.chars().take(300).collect::<String>()));
+                }
+            }
+            "is_cached" => {
+                if self.scanner.value()?.0 == Token::True {
+                    return Err("the answer comes from a cache although a fresh one was asked for".to_owned());
+                }
+            }
+            _ => {
+                self.scanner.value()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn names(&mut self) -> Result<Vec<String>, String> {
+        let mut names = Vec::new();
+        self.scanner.expect(b'[')?;
+        let mut more = !self.scanner.take(b']');
+        while more {
+            names.push(self.scanner.string_value()?);
+            more = self.scanner.next_or_end(b']')?;
+        }
+        Ok(names)
+    }
+
+    fn results(&mut self) -> Result<(), String> {
+        self.scanner.expect(b'[')?;
+        let mut more = !self.scanner.take(b']');
+        while more {
+            self.row()?;
+            more = self.scanner.next_or_end(b']')?;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self) -> Result<(), String> {
+        self.scanner.expect(b'[')?;
+        let before = self.places.len();
+        let mut more = !self.scanner.take(b']');
+        while more {
+            let (token, start, end) = self.scanner.value()?;
+            // Bodies above 4 GiB are refused at the start, so both fit.
+            let [start, end] = [start, end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+            self.places.push(Place { start, end, token });
+            more = self.scanner.next_or_end(b']')?;
+        }
+        let width = self.places.len() - before;
+        if width == self.width { Ok(()) } else { Err(format!("a row has {width} cells instead of {}", self.width)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn page(body: &str, columns: &[&str]) -> Result<Page, String> {
+        Page::parse(body.as_bytes().to_vec(), columns)
+    }
+
+    #[test]
+    fn cells_are_decoded_and_numbers_kept_as_written() {
+        let body = r#" { "columns" : ["a","b","c","d"], "error":null, "is_cached":false,
+            "results":[["{\"k\":\"v\\n\"}",18446744073709551615,null,true],["naïve \u00e9\ud83c\udf89",-1.50e+3,[1,"x]"],false]], "types":[] } "#;
+        let page = page(body, &["a", "b", "c", "d"]).unwrap();
+        assert_eq!(page.len(), 2);
+        let row = page.row(0);
+        assert_eq!(row.text(0), Some(r#"{"k":"v\n"}"#));
+        assert_eq!(row.cell(1).u64(), Some(u64::MAX));
+        assert_eq!((row.cell(2), row.cell(3)), (Cell::Null, Cell::Bool(true)));
+        let row = page.row(1);
+        assert_eq!(row.cell(0), Cell::Text { text: "naïve é🎉".as_bytes(), plain: true });
+        assert_eq!(row.cell(1), Cell::Number(b"-1.50e+3"));
+        assert_eq!(row.cell(2), Cell::Json(br#"[1,"x]"]"#));
+        assert_eq!(page.row(2).cell(0), Cell::Null);
+    }
+
+    #[test]
+    fn results_may_come_first_and_types_last() {
+        assert_eq!(page(r#"{"results":[],"columns":["a"],"types":[["a","String"]]}"#, &["a"]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn answers_that_must_not_be_believed_are_refused() {
+        let cases = [
+            (r#"{"columns":["a"],"results":[["x"]],"error":"no"}"#, "error"),
+            (r#"{"columns":["a"],"results":[["x"]],"is_cached":true}"#, "cache"),
+            (r#"{"columns":["b"],"results":[["x"]]}"#, "columns"),
+            (r#"{"columns":["a"],"results":[["x",1]]}"#, "cells"),
+            (r#"{"columns":["a"],"results":[["x"]"#, "byte"),
+            (r#"{"columns":["a"],"results":null}"#, "byte"),
+            (r#"{"columns":["a"]}"#, "results"),
+            (r#"{"results":[]}"#, "columns"),
+            (r#"{"columns":["a"],"results":[]} x"#, "byte"),
+            (r#"{"columns":["a"],"results":[["\ud8"]]}"#, "byte"),
+            ("<html>", "byte"),
+            ("", "byte"),
+        ];
+        for (body, reason) in cases {
+            let error = page(body, &["a"]).unwrap_err();
+            assert!(error.contains(reason), "{body}: {error}");
+        }
+        assert!(Page::parse(b"\xff".to_vec(), &["a"]).unwrap_err().contains("UTF-8"));
+    }
+
+    #[test]
+    fn no_prefix_of_a_body_is_believed() {
+        let body = r#"{"columns":["a","b"],"results":[["x\"y",1],["",null]],"error":null,"n":[{"a":[]}]}"#;
+        assert!(page(body, &["a", "b"]).is_ok());
+        for end in (0..body.len()).filter(|end| body.is_char_boundary(*end)) {
+            assert!(page(&body[..end], &["a", "b"]).is_err(), "{end}");
+        }
+    }
+
+    fn cell() -> impl Strategy<Value = Value> {
+        let text = prop_oneof![
+            any::<String>(),
+            "[\"\\\\a-c\u{0}-\u{1f}é🎉]{0,40}",
+            prop::collection::vec(any::<char>(), 0..64)
+                .prop_map(|c| json!({"k": c.iter().collect::<String>()}).to_string())
+        ];
+        prop_oneof![
+            text.prop_map(Value::from),
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from)
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_json_library_writes_is_read_back(rows in prop::collection::vec(prop::collection::vec(cell(), 3), 0..8), escape: bool) {
+            let mut body = json!({"columns": ["a", "b", "c"], "results": rows}).to_string();
+            if escape {
+                body = body.chars().map(|c| if c.is_ascii() { c.to_string() } else { c.encode_utf16(&mut [0; 2]).iter().map(|u| format!("\\u{u:04x}")).collect() }).collect();
+            }
+            let page = page(&body, &["a", "b", "c"]).unwrap();
+            prop_assert_eq!(page.len(), rows.len());
+            for (row, expected) in page.rows().zip(&rows) {
+                for (i, value) in expected.iter().enumerate() {
+                    let found = match row.cell(i) {
+                        Cell::Null => Value::Null,
+                        Cell::Bool(b) => b.into(),
+                        Cell::Text { text, plain } => {
+                            let text = std::str::from_utf8(text).unwrap();
+                            prop_assert!(!plain || serde_json::to_string(text).unwrap() == format!("\"{text}\""), "{text:?}");
+                            text.into()
+                        }
+                        Cell::Number(_) => row.cell(i).u64().unwrap().into(),
+                        Cell::Json(_) => Value::from("nested"),
+                    };
+                    prop_assert_eq!(&found, value);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! A JSON scanner over one owned buffer that decodes strings where they lie.
+//!
+//! Strict (no leading zeros, no raw control characters, nothing after the end) and bounded in depth. It looks at eight bytes
+//! at a time with plain arithmetic: no `unsafe`, no instruction set beyond the baseline.
+
+/// What a value is. Text is decoded in place; everything else stays as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// `null`
+    Null,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// A number.
+    Number,
+    /// A string that needs no escaping when it is written again.
+    PlainText,
+    /// A string that does.
+    Text,
+    /// An array or object.
+    Nested,
+}
+
+/// Arrays and objects inside a cell may nest this deep; the same bound as `serde_json`'s.
+const MAX_DEPTH: u32 = 128;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// A position in a buffer that holds one JSON document.
+#[derive(Debug)]
+pub struct Scanner {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+type Scan<T> = Result<T, String>;
+
+impl Scanner {
+    /// A scanner at the start of `bytes`, which must be valid UTF-8.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Scanner { bytes, at: 0 }
+    }
+
+    /// The buffer, with its strings decoded in place.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The bytes between two places.
+    #[must_use]
+    pub fn slice(&self, start: usize, end: usize) -> &[u8] {
+        self.bytes.get(start..end).unwrap_or(&[])
+    }
+
+    /// Takes `byte` after white space.
+    ///
+    /// # Errors
+    /// When something else stands there.
+    pub fn expect(&mut self, byte: u8) -> Scan<()> {
+        if self.take(byte) { Ok(()) } else { Err(self.wrong(&format!("`{}` expected", char::from(byte)))) }
+    }
+
+    /// Takes `byte` after white space if it stands there.
+    pub fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        self.at += usize::from(found);
+        found
+    }
+
+    /// After a member: true behind a comma, false behind `end`.
+    ///
+    /// # Errors
+    /// When neither stands there.
+    pub fn next_or_end(&mut self, end: u8) -> Scan<bool> {
+        if self.take(b',') { Ok(true) } else { self.expect(end).map(|()| false) }
+    }
+
+    /// Nothing but white space may follow.
+    ///
+    /// # Errors
+    /// When something does.
+    pub fn finish(&mut self) -> Scan<()> {
+        if self.peek().is_none() { Ok(()) } else { Err(self.wrong("the document goes on after its end")) }
+    }
+
+    /// A string as an owned value.
+    ///
+    /// # Errors
+    /// When no well-formed string stands there.
+    pub fn string_value(&mut self) -> Scan<String> {
+        let (token, start, end) = self.value()?;
+        match token {
+            Token::PlainText | Token::Text => Ok(String::from_utf8_lossy(self.slice(start, end)).into_owned()),
+            _ => Err(self.wrong("a string expected")),
+        }
+    }
+
+    /// Any value: what it is, and where its bytes lie (of a string: the decoded text without quotes).
+    ///
+    /// # Errors
+    /// When no well-formed value stands there.
+    pub fn value(&mut self) -> Scan<(Token, usize, usize)> {
+        let Some(first) = self.peek() else { return Err(self.wrong("the document ends early")) };
+        let start = self.at;
+        let token = match first {
+            b'"' => {
+                self.at += 1;
+                let (token, end) = self.decode_string()?;
+                return Ok((token, start + 1, end));
+            }
+            b'{' | b'[' => {
+                self.nested()?;
+                Token::Nested
+            }
+            b'n' => self.word(b"null", Token::Null)?,
+            b't' => self.word(b"true", Token::True)?,
+            b'f' => self.word(b"false", Token::False)?,
+            _ => self.number()?,
+        };
+        Ok((token, start, self.at))
+    }
+
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
+                other => return other.copied(),
+            }
+        }
+    }
+
+    fn wrong(&self, what: &str) -> String {
+        format!("{what} at byte {}", self.at)
+    }
+
+    fn word(&mut self, word: &[u8], token: Token) -> Scan<Token> {
+        if self.bytes.get(self.at..self.at + word.len()) != Some(word) {
+            return Err(self.wrong("a value expected"));
+        }
+        self.at += word.len();
+        Ok(token)
+    }
+
+    fn digits(&mut self) -> usize {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        self.at += count;
+        count
+    }
+
+    fn number(&mut self) -> Scan<Token> {
+        let byte = |s: &Self| s.bytes.get(s.at).copied();
+        self.at += usize::from(byte(self) == Some(b'-'));
+        let leading_zero = byte(self) == Some(b'0');
+        let whole = self.digits();
+        if whole == 0 || (leading_zero && whole > 1) {
+            return Err(self.wrong("a value expected"));
+        }
+        if byte(self) == Some(b'.') {
+            self.at += 1;
+            if self.digits() == 0 {
+                return Err(self.wrong("a digit expected"));
+            }
+        }
+        if matches!(byte(self), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(byte(self), Some(b'+' | b'-')));
+            if self.digits() == 0 {
+                return Err(self.wrong("a digit expected"));
+            }
+        }
+        Ok(Token::Number)
+    }
+
+    /// Walks over an array or object, checking it; strings inside stay as they are.
+    fn nested(&mut self) -> Scan<()> {
+        // One bit a level: 1 = object.
+        let mut objects = 0u128;
+        let mut depth = 0u32;
+        loop {
+            match self.peek() {
+                Some(open @ (b'{' | b'[')) => {
+                    if depth == MAX_DEPTH {
+                        return Err(self.wrong("the document nests too deep"));
+                    }
+                    self.at += 1;
+                    depth += 1;
+                    objects = objects << 1 | u128::from(open == b'{');
+                    let close = if open == b'{' { b'}' } else { b']' };
+                    if !self.take(close) {
+                        if open == b'{' {
+                            self.skip_key()?;
+                        }
+                        continue;
+                    }
+                    depth -= 1;
+                    objects >>= 1;
+                }
+                Some(b'"') => self.skip_string()?,
+                Some(b'n') => self.word(b"null", Token::Null).map(|_| ())?,
+                Some(b't') => self.word(b"true", Token::True).map(|_| ())?,
+                Some(b'f') => self.word(b"false", Token::False).map(|_| ())?,
+                _ => self.number().map(|_| ())?,
+            }
+            // A value ended: close what closes here, or go on with the next member.
+            loop {
+                if depth == 0 {
+                    return Ok(());
+                }
+                let object = objects & 1 == 1;
+                if self.next_or_end(if object { b'}' } else { b']' })? {
+                    if object {
+                        self.skip_key()?;
+                    }
+                    break;
+                }
+                depth -= 1;
+                objects >>= 1;
+            }
+        }
+    }
+
+    fn skip_key(&mut self) -> Scan<()> {
+        if self.peek() != Some(b'"') {
+            return Err(self.wrong("a key expected"));
+        }
+        self.skip_string()?;
+        self.expect(b':')
+    }
+
+    fn skip_string(&mut self) -> Scan<()> {
+        self.at += 1;
+        loop {
+            self.at += self.plain_run();
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => match self.bytes.get(self.at + 1) {
+                    Some(b'u') => {
+                        self.unicode_unit(self.at)?;
+                        self.at += 6;
+                    }
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+                    _ => return Err(self.wrong("an unknown escape")),
+                },
+                _ => return Err(self.wrong("a string does not end")),
+            }
+        }
+    }
+
+    /// How many bytes from here on are ordinary: no quote, backslash or control character.
+    fn plain_run(&self) -> usize {
+        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let mut run = 0;
+        for chunk in rest.chunks_exact(8) {
+            let hit = special(chunk);
+            if hit < 8 {
+                return run + hit;
+            }
+            run += 8;
+        }
+        run + rest.get(run..).unwrap_or(&[]).iter().take_while(|b| !is_special(**b)).count()
+    }
+
+    /// Decodes the string that starts here (behind its quote), over itself. Gives the end of the decoded text.
+    fn decode_string(&mut self) -> Scan<(Token, usize)> {
+        self.at += self.plain_run();
+        let mut end = self.at;
+        let mut token = Token::PlainText;
+        loop {
+            match self.bytes.get(self.at) {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok((token, end));
+                }
+                Some(b'\\') => {
+                    let (written, plain) = self.decode_escape(end)?;
+                    end += written;
+                    if !plain {
+                        token = Token::Text;
+                    }
+                    end = self.move_run(end);
+                }
+                _ => return Err(self.wrong("a string does not end")),
+            }
+        }
+    }
+
+    /// Copies the ordinary bytes from here to `to`; gives the end of the copy.
+    fn move_run(&mut self, mut to: usize) -> usize {
+        while let Some(chunk) = self.bytes.get(self.at..self.at + 8) {
+            let Ok(chunk) = <[u8; 8]>::try_from(chunk) else { break };
+            let hit = special(&chunk);
+            if let Some(target) = self.bytes.get_mut(to..to + 8) {
+                // `to` is behind what was read, and a whole chunk was: what is copied too much is overwritten later
+                // or lies before the place that is read next only when it was read already.
+                let keep = hit.min(8);
+                if self.at >= to + 8 {
+                    target.copy_from_slice(&chunk);
+                } else if let (Some(target), Some(source)) = (target.get_mut(..keep), chunk.get(..keep)) {
+                    target.copy_from_slice(source);
+                }
+            }
+            to += hit;
+            self.at += hit;
+            if hit < 8 {
+                return to;
+            }
+        }
+        while let Some(&byte) = self.bytes.get(self.at) {
+            if is_special(byte) {
+                break;
+            }
+            if let Some(target) = self.bytes.get_mut(to) {
+                *target = byte;
+            }
+            to += 1;
+            self.at += 1;
+        }
+        to
+    }
+
+    /// Decodes the escape that starts here to `to`. Gives the bytes written, and whether the text stays plain.
+    fn decode_escape(&mut self, to: usize) -> Scan<(usize, bool)> {
+        let byte = match self.bytes.get(self.at + 1) {
+            Some(b'u') => return self.decode_unicode(to),
+            Some(&byte @ (b'"' | b'\\' | b'/')) => byte,
+            Some(b'b') => 0x8,
+            Some(b'f') => 0xc,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            _ => return Err(self.wrong("an unknown escape")),
+        };
+        if let Some(target) = self.bytes.get_mut(to) {
+            *target = byte;
+        }
+        self.at += 2;
+        Ok((1, byte == b'/'))
+    }
+
+    /// A `\u` escape, or a pair of them. Half a pair becomes U+FFFD: there is no such character.
+    fn decode_unicode(&mut self, to: usize) -> Scan<(usize, bool)> {
+        let first = self.unicode_unit(self.at)?;
+        let mut units = [first, 0];
+        let mut count = 1;
+        if (0xd800..0xdc00).contains(&first) && self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u") {
+            units[1] = self.unicode_unit(self.at + 6)?;
+            count = 2;
+        }
+        let mut decoded = char::decode_utf16(units[..count].iter().copied());
+        let decoded = match (decoded.next(), count) {
+            (Some(Ok(c)), _) => c,
+            _ => {
+                count = 1;
+                char::REPLACEMENT_CHARACTER
+            }
+        };
+        let mut encoded = [0; 4];
+        let text = decoded.encode_utf8(&mut encoded).as_bytes();
+        if let Some(target) = self.bytes.get_mut(to..to + text.len()) {
+            target.copy_from_slice(text);
+        }
+        self.at += 6 * count;
+        Ok((text.len(), !decoded.is_ascii() || !is_special(text[0])))
+    }
+
+    fn unicode_unit(&self, at: usize) -> Scan<u16> {
+        let hex = self.bytes.get(at + 2..at + 6).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
+        hex.and_then(|hex| u16::from_str_radix(hex, 16).ok()).ok_or_else(|| self.wrong("an unknown escape"))
+    }
+}
+
+/// True for the bytes that end a run of ordinary text: quote, backslash, control characters.
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// Where in eight bytes the first special one lies; 8 when there is none.
+#[inline]
+fn special(chunk: &[u8]) -> usize {
+    let Ok(chunk) = <[u8; 8]>::try_from(chunk) else { return 0 };
+    let x = u64::from_le_bytes(chunk);
+    // Classic zero-byte test: the lowest bit that is set is right, higher ones may not be.
+    let zero = |v: u64| v.wrapping_sub(ONES) & !v;
+    let hits = (zero(x ^ (ONES * 0x22)) | zero(x ^ (ONES * 0x5c)) | (x.wrapping_sub(ONES * 0x20) & !x)) & HIGHS;
+    (hits.trailing_zeros() / 8) as usize
+}
