@@ -146,11 +146,12 @@ pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) 
     )
 }
 
-/// The fresh count of a count proof: rows, and distinct identities (what ClickHouse collapses rows on).
+/// The fresh count of a count proof: rows, and distinct stored versions of events.
 #[must_use]
 pub fn recount(range: &Range, interval: &Interval) -> String {
     format!(
-        "SELECT count() AS rows, uniqExact(tuple({DAY}, event, distinct_id, uuid)) AS identities FROM events WHERE {} LIMIT 1",
+        "SELECT count() AS rows, uniqExact(tuple(timestamp, event, distinct_id, uuid, created_at)) AS versions FROM events \
+         WHERE {} LIMIT 1",
         conditions(range, Some(interval))
     )
 }

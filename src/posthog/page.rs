@@ -168,7 +168,7 @@ impl<'a> Row<'a> {
 }
 
 struct Reader {
-    scanner: Scanner,
+    scanner: Scanner<Vec<u8>>,
     places: Vec<Place>,
     width: usize,
 }

@@ -1,4 +1,4 @@
-//! A JSON scanner over one owned buffer that decodes strings where they lie.
+//! A JSON scanner: over an owned buffer it decodes strings where they lie, over borrowed text it only finds places.
 //!
 //! Strict (no leading zeros, no raw control characters, nothing after the end) and bounded in depth. It looks at eight bytes
 //! at a time with plain arithmetic: no `unsafe`, no instruction set beyond the baseline.
@@ -28,32 +28,51 @@ const MAX_DEPTH: u32 = 128;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// A position in a buffer that holds one JSON document.
+/// What the escapes of a string that was not decoded are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Escapes {
+    /// There are none: the text between the quotes is the string.
+    None,
+    /// There are some, and they stand for characters.
+    Some,
+    /// Among them is half of a surrogate pair: the string has no UTF-8 form.
+    LoneSurrogate,
+}
+
+/// A position in bytes that hold one JSON document, valid UTF-8.
 #[derive(Debug)]
-pub struct Scanner {
-    bytes: Vec<u8>,
+pub struct Scanner<B> {
+    bytes: B,
     at: usize,
 }
 
 type Scan<T> = Result<T, String>;
 
-impl Scanner {
-    /// A scanner at the start of `bytes`, which must be valid UTF-8.
+impl<B: AsRef<[u8]>> Scanner<B> {
+    /// A scanner at the start of `bytes`.
     #[must_use]
-    pub fn new(bytes: Vec<u8>) -> Self {
+    pub fn new(bytes: B) -> Self {
         Scanner { bytes, at: 0 }
     }
 
-    /// The buffer, with its strings decoded in place.
+    /// The bytes, as far as they were passed with their strings decoded in place where they are owned.
     #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> B {
         self.bytes
     }
 
     /// The bytes between two places.
     #[must_use]
     pub fn slice(&self, start: usize, end: usize) -> &[u8] {
-        self.bytes.get(start..end).unwrap_or(&[])
+        self.bytes.as_ref().get(start..end).unwrap_or(&[])
+    }
+
+    fn byte(&self, at: usize) -> Option<u8> {
+        self.bytes.as_ref().get(at).copied()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.as_ref().get(self.at..).unwrap_or(&[])
     }
 
     /// Takes `byte` after white space.
@@ -87,48 +106,39 @@ impl Scanner {
         if self.peek().is_none() { Ok(()) } else { Err(self.wrong("the document goes on after its end")) }
     }
 
-    /// A string as an owned value.
-    ///
-    /// # Errors
-    /// When no well-formed string stands there.
-    pub fn string_value(&mut self) -> Scan<String> {
-        let (token, start, end) = self.value()?;
-        match token {
-            Token::PlainText | Token::Text => Ok(String::from_utf8_lossy(self.slice(start, end)).into_owned()),
-            _ => Err(self.wrong("a string expected")),
-        }
-    }
-
-    /// Any value: what it is, and where its bytes lie (of a string: the decoded text without quotes).
+    /// Any value as it is written: what it is, and where its bytes lie (of a string: with its quotes).
     ///
     /// # Errors
     /// When no well-formed value stands there.
-    pub fn value(&mut self) -> Scan<(Token, usize, usize)> {
+    pub fn raw_value(&mut self) -> Scan<(Token, Escapes, usize, usize)> {
         let Some(first) = self.peek() else { return Err(self.wrong("the document ends early")) };
         let start = self.at;
-        let token = match first {
-            b'"' => {
-                self.at += 1;
-                let (token, end) = self.decode_string()?;
-                return Ok((token, start + 1, end));
-            }
-            b'{' | b'[' => {
-                self.nested()?;
-                Token::Nested
-            }
-            b'n' => self.word(b"null", Token::Null)?,
-            b't' => self.word(b"true", Token::True)?,
-            b'f' => self.word(b"false", Token::False)?,
-            _ => self.number()?,
+        let (token, escapes) = match first {
+            b'"' => match self.skip_string()? {
+                Escapes::None => (Token::PlainText, Escapes::None),
+                escapes => (Token::Text, escapes),
+            },
+            _ => (self.other_value(first)?, Escapes::None),
         };
-        Ok((token, start, self.at))
+        Ok((token, escapes, start, self.at))
+    }
+
+    /// A value that is not a string.
+    fn other_value(&mut self, first: u8) -> Scan<Token> {
+        match first {
+            b'{' | b'[' => self.nested().map(|()| Token::Nested),
+            b'n' => self.word(b"null", Token::Null),
+            b't' => self.word(b"true", Token::True),
+            b'f' => self.word(b"false", Token::False),
+            _ => self.number(),
+        }
     }
 
     fn peek(&mut self) -> Option<u8> {
         loop {
-            match self.bytes.get(self.at) {
+            match self.byte(self.at) {
                 Some(b' ' | b'\n' | b'\r' | b'\t') => self.at += 1,
-                other => return other.copied(),
+                other => return other,
             }
         }
     }
@@ -138,7 +148,7 @@ impl Scanner {
     }
 
     fn word(&mut self, word: &[u8], token: Token) -> Scan<Token> {
-        if self.bytes.get(self.at..self.at + word.len()) != Some(word) {
+        if !self.rest().starts_with(word) {
             return Err(self.wrong("a value expected"));
         }
         self.at += word.len();
@@ -146,14 +156,13 @@ impl Scanner {
     }
 
     fn digits(&mut self) -> usize {
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
-        let count = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+        let count = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += count;
         count
     }
 
     fn number(&mut self) -> Scan<Token> {
-        let byte = |s: &Self| s.bytes.get(s.at).copied();
+        let byte = |s: &Self| s.byte(s.at);
         self.at += usize::from(byte(self) == Some(b'-'));
         let leading_zero = byte(self) == Some(b'0');
         let whole = self.digits();
@@ -200,7 +209,7 @@ impl Scanner {
                     depth -= 1;
                     objects >>= 1;
                 }
-                Some(b'"') => self.skip_string()?,
+                Some(b'"') => self.skip_string().map(|_| ())?,
                 Some(b'n') => self.word(b"null", Token::Null).map(|_| ())?,
                 Some(b't') => self.word(b"true", Token::True).map(|_| ())?,
                 Some(b'f') => self.word(b"false", Token::False).map(|_| ())?,
@@ -232,31 +241,62 @@ impl Scanner {
         self.expect(b':')
     }
 
-    fn skip_string(&mut self) -> Scan<()> {
+    fn skip_string(&mut self) -> Scan<Escapes> {
         self.at += 1;
+        let mut escapes = Escapes::None;
         loop {
             self.at += self.plain_run();
-            match self.bytes.get(self.at) {
+            match self.byte(self.at) {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(escapes);
                 }
-                Some(b'\\') => match self.bytes.get(self.at + 1) {
-                    Some(b'u') => {
-                        self.unicode_unit(self.at)?;
-                        self.at += 6;
-                    }
-                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
-                    _ => return Err(self.wrong("an unknown escape")),
-                },
+                Some(b'\\') => escapes = escapes.max(self.skip_escape()?),
                 _ => return Err(self.wrong("a string does not end")),
             }
         }
     }
 
+    fn skip_escape(&mut self) -> Scan<Escapes> {
+        match self.byte(self.at + 1) {
+            Some(b'u') => {
+                let (character, count) = self.unicode()?;
+                self.at += 6 * count;
+                Ok(if character.is_some() { Escapes::Some } else { Escapes::LoneSurrogate })
+            }
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {
+                self.at += 2;
+                Ok(Escapes::Some)
+            }
+            _ => Err(self.wrong("an unknown escape")),
+        }
+    }
+
+    /// The character of the `\u` escape here and how many escapes make it; none for half of a pair.
+    fn unicode(&self) -> Scan<(Option<char>, usize)> {
+        let first = self.unicode_unit(self.at)?;
+        if !(0xd800..0xe000).contains(&first) {
+            return Ok((char::from_u32(u32::from(first)), 1));
+        }
+        if first >= 0xdc00 || self.bytes.as_ref().get(self.at + 6..self.at + 8) != Some(b"\\u") {
+            return Ok((None, 1));
+        }
+        let pair = [first, self.unicode_unit(self.at + 6)?];
+        match char::decode_utf16(pair).next() {
+            Some(Ok(character)) => Ok((Some(character), 2)),
+            _ => Ok((None, 1)),
+        }
+    }
+
+    fn unicode_unit(&self, at: usize) -> Scan<u16> {
+        let hex = self.bytes.as_ref().get(at + 2..at + 6).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
+        hex.and_then(|hex| u16::from_str_radix(hex, 16).ok()).ok_or_else(|| self.wrong("an unknown escape"))
+    }
+
     /// How many bytes from here on are ordinary: no quote, backslash or control character.
     fn plain_run(&self) -> usize {
-        let rest = self.bytes.get(self.at..).unwrap_or(&[]);
+        let rest = self.rest();
         let mut run = 0;
         for chunk in rest.chunks_exact(8) {
             let hit = special(chunk);
@@ -266,6 +306,36 @@ impl Scanner {
             run += 8;
         }
         run + rest.get(run..).unwrap_or(&[]).iter().take_while(|b| !is_special(**b)).count()
+    }
+}
+
+impl Scanner<Vec<u8>> {
+    /// A string as an owned value.
+    ///
+    /// # Errors
+    /// When no well-formed string stands there.
+    pub fn string_value(&mut self) -> Scan<String> {
+        let (token, start, end) = self.value()?;
+        match token {
+            Token::PlainText | Token::Text => Ok(String::from_utf8_lossy(self.slice(start, end)).into_owned()),
+            _ => Err(self.wrong("a string expected")),
+        }
+    }
+
+    /// Any value: what it is, and where its bytes lie (of a string: the decoded text without quotes).
+    ///
+    /// # Errors
+    /// When no well-formed value stands there.
+    pub fn value(&mut self) -> Scan<(Token, usize, usize)> {
+        let Some(first) = self.peek() else { return Err(self.wrong("the document ends early")) };
+        let start = self.at;
+        if first == b'"' {
+            self.at += 1;
+            let (token, end) = self.decode_string()?;
+            return Ok((token, start + 1, end));
+        }
+        let token = self.other_value(first)?;
+        Ok((token, start, self.at))
     }
 
     /// Decodes the string that starts here (behind its quote), over itself. Gives the end of the decoded text.
@@ -347,34 +417,15 @@ impl Scanner {
 
     /// A `\u` escape, or a pair of them. Half a pair becomes U+FFFD: there is no such character.
     fn decode_unicode(&mut self, to: usize) -> Scan<(usize, bool)> {
-        let first = self.unicode_unit(self.at)?;
-        let mut units = [first, 0];
-        let mut count = 1;
-        if (0xd800..0xdc00).contains(&first) && self.bytes.get(self.at + 6..self.at + 8) == Some(b"\\u") {
-            units[1] = self.unicode_unit(self.at + 6)?;
-            count = 2;
-        }
-        let mut decoded = char::decode_utf16(units[..count].iter().copied());
-        let decoded = match (decoded.next(), count) {
-            (Some(Ok(c)), _) => c,
-            _ => {
-                count = 1;
-                char::REPLACEMENT_CHARACTER
-            }
-        };
+        let (character, count) = self.unicode()?;
+        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
         let mut encoded = [0; 4];
-        let text = decoded.encode_utf8(&mut encoded).as_bytes();
+        let text = character.encode_utf8(&mut encoded).as_bytes();
         if let Some(target) = self.bytes.get_mut(to..to + text.len()) {
             target.copy_from_slice(text);
         }
         self.at += 6 * count;
-        Ok((text.len(), !decoded.is_ascii() || !is_special(text[0])))
-    }
-
-    fn unicode_unit(&self, at: usize) -> Scan<u16> {
-        let hex = self.bytes.get(at + 2..at + 6).filter(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-        let hex = hex.and_then(|hex| std::str::from_utf8(hex).ok());
-        hex.and_then(|hex| u16::from_str_radix(hex, 16).ok()).ok_or_else(|| self.wrong("an unknown escape"))
+        Ok((text.len(), !character.is_ascii() || !is_special(text[0])))
     }
 }
 

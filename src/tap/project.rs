@@ -1,0 +1,319 @@
+//! From a row of a page to the text of a RECORD line: which columns are asked of the server for the selected fields, and
+//! how each field is written. Cells stay JSON text all the way.
+
+use serde_json::{Map, Value};
+
+use crate::posthog::hogql::Column;
+use crate::posthog::page::{Cell, Row};
+use crate::posthog::scan::Scanner;
+use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
+
+use super::flatten::{Family, Flattener};
+
+/// Where the columns that every page has lie: identity, order and arrival of a row.
+pub mod column {
+    /// `uuid`
+    pub const UUID: usize = 0;
+    /// `event`
+    pub const EVENT: usize = 1;
+    /// `distinct_id`
+    pub const DISTINCT_ID: usize = 2;
+    /// `timestamp`
+    pub const TIMESTAMP: usize = 3;
+    /// `created_at`
+    pub const CREATED_AT: usize = 4;
+    /// `cityHash64(distinct_id)`: the third part of the sort key, for the cursor; never part of a record.
+    pub const HASH: usize = 5;
+}
+
+/// The name of the hash column in an answer.
+const HASH_NAME: &str = "key_hash";
+
+/// How the fields of one family of properties are written.
+#[derive(Debug)]
+enum Field {
+    /// A string, number or boolean cell.
+    Scalar(usize),
+    /// A time, always as UTC with six digits.
+    Time(usize),
+    /// A JSON document in a string cell, passed through byte for byte.
+    Document(usize),
+    /// A property of its own column.
+    Property(Family, usize),
+    /// The properties without a column.
+    Unmapped(Family),
+}
+
+/// The fields of a record and where they come from.
+#[derive(Debug)]
+pub struct Projection {
+    columns: Vec<Column>,
+    /// Each with its name as it stands in the line: `"name":`.
+    fields: Vec<(Vec<u8>, Field)>,
+    families: [Option<(usize, Flattener)>; 2],
+}
+
+impl Projection {
+    /// The projection onto the fields of `schema` (its `properties`, in order). `person_id_joined` asks for the person id
+    /// as corrected by merges, at the cost of a join.
+    #[must_use]
+    pub fn new(schema: &Map<String, Value>, person_id_joined: bool) -> Projection {
+        let mut projection = Projection { columns: key_columns(), fields: Vec::new(), families: [None, None] };
+        for (name, field_schema) in schema {
+            let field = match name.as_str() {
+                "timestamp" => Some(Field::Time(column::TIMESTAMP)),
+                "created_at" => Some(Field::Time(column::CREATED_AT)),
+                "properties" => Some(Field::Document(projection.ask("properties", "properties"))),
+                "person_properties" => Some(Field::Document(projection.ask("poe.properties", "person_properties"))),
+                "person_id" if person_id_joined => Some(Field::Scalar(projection.ask("person_id", "person_id"))),
+                "person_id" => Some(Field::Scalar(projection.ask("event_person_id", "person_id"))),
+                "unmapped_properties" => Some(Field::Unmapped(projection.family(Family::Event))),
+                "unmapped_person_properties" => Some(Field::Unmapped(projection.family(Family::Person))),
+                _ => projection.property(name, field_schema),
+            };
+            let field = field.unwrap_or_else(|| Field::Scalar(projection.ask(name, name)));
+            let mut label = Value::from(name.as_str()).to_string().into_bytes();
+            label.push(b':');
+            projection.fields.push((label, field));
+        }
+        projection
+    }
+
+    /// The columns of a page query, those of [`column`] first.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Writes the record object of a row.
+    pub fn write(&mut self, row: &Row<'_>, out: &mut Vec<u8>) {
+        for (source, flattener) in self.families.iter_mut().flatten() {
+            flattener.read(document(row.cell(*source)));
+        }
+        out.push(b'{');
+        let start = out.len();
+        for (label, field) in &self.fields {
+            let before = out.len();
+            if before > start {
+                out.push(b',');
+            }
+            out.extend_from_slice(label);
+            let written = match field {
+                Field::Scalar(column) => write_cell(row.cell(*column), out),
+                Field::Time(column) => write_time(row.cell(*column), out),
+                Field::Document(column) => write_document(row.cell(*column), out),
+                Field::Property(family, slot) => self.families[family.index()]
+                    .as_ref()
+                    .is_some_and(|(column, f)| f.write_slot(*slot, document(row.cell(*column)), out)),
+                Field::Unmapped(family) => self.families[family.index()]
+                    .as_ref()
+                    .is_some_and(|(column, f)| f.write_unmapped(document(row.cell(*column)), out)),
+            };
+            if !written {
+                // An absent property is left out: in a nullable column that means null.
+                out.truncate(before);
+            }
+        }
+        out.push(b'}');
+    }
+
+    /// The place of a column in the page; asked for if it was not yet.
+    fn ask(&mut self, expression: &str, name: &str) -> usize {
+        if let Some(at) = self.columns.iter().position(|column| column.name == name) {
+            return at;
+        }
+        let expression = match expression {
+            "poe.properties" => expression.to_owned(),
+            plain => crate::posthog::hogql::identifier(plain),
+        };
+        self.columns.push(Column { expression, name: name.to_owned() });
+        self.columns.len() - 1
+    }
+
+    fn family(&mut self, family: Family) -> Family {
+        if self.families[family.index()].is_none() {
+            let (expression, name) = family.column();
+            let source = self.ask(expression, name);
+            self.families[family.index()] = Some((source, Flattener::default()));
+        }
+        family
+    }
+
+    fn property(&mut self, name: &str, schema: &Value) -> Option<Field> {
+        let (family, property) = Family::of_column(name)?;
+        self.family(family);
+        let (_, flattener) = self.families[family.index()].as_mut()?;
+        Some(Field::Property(family, flattener.add(property, schema)))
+    }
+}
+
+fn key_columns() -> Vec<Column> {
+    let plain = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
+    let mut columns: Vec<Column> = ["uuid", "event", "distinct_id", "timestamp", "created_at"].map(plain).into();
+    columns.push(Column { expression: "cityHash64(distinct_id)".to_owned(), name: HASH_NAME.to_owned() });
+    columns
+}
+
+/// The JSON document in a cell; empty where there is none.
+fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
+    match cell {
+        Cell::Text { text, .. } | Cell::Json(text) => text,
+        _ => b"",
+    }
+}
+
+fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Bool(true) => out.extend_from_slice(b"true"),
+        Cell::Bool(false) => out.extend_from_slice(b"false"),
+        Cell::Number(text) | Cell::Json(text) => out.extend_from_slice(text),
+        Cell::Text { text, plain } => write_text(text, plain, out),
+    }
+    true
+}
+
+/// Writes text as a JSON string.
+pub(crate) fn write_text(text: &[u8], plain: bool, out: &mut Vec<u8>) {
+    out.push(b'"');
+    if plain {
+        out.extend_from_slice(text);
+    } else {
+        for &byte in text {
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0..0x20 => {
+                    const HEX: &[u8; 16] = b"0123456789abcdef";
+                    out.extend_from_slice(b"\\u00");
+                    out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                }
+                other => out.push(other),
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match cell {
+        Cell::Text { text, .. } if text.len() == 27 && text.ends_with(b"Z") => write_text(text, true, out),
+        cell => match time(cell) {
+            Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
+            None => out.extend_from_slice(b"null"),
+        },
+    }
+    true
+}
+
+/// The time in a cell.
+#[must_use]
+pub fn time(cell: Cell<'_>) -> Option<Micros> {
+    parse_rfc3339(cell.text()?)
+}
+
+/// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
+/// text under a name of our own, so that the line stays a line and nothing is lost.
+fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    let text = document(cell);
+    if text.is_empty() {
+        out.extend_from_slice(b"null");
+    } else if is_object(text) {
+        out.extend_from_slice(text);
+    } else {
+        write_invalid(text, out);
+    }
+    true
+}
+
+/// An object that holds a text which should have been one.
+pub(crate) fn write_invalid(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"$invalid_json\":");
+    write_text(text, false, out);
+    out.push(b'}');
+}
+
+fn is_object(text: &[u8]) -> bool {
+    let mut scanner = Scanner::new(text);
+    text.first() == Some(&b'{')
+        && !text.iter().any(|b| *b == b'\n' || *b == b'\r')
+        && scanner.raw_value().is_ok()
+        && scanner.finish().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posthog::page::Page;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// Puts documents through a page and a projection; gives the records as they are written.
+    pub(crate) fn records(schema: &Value, documents: &[&str]) -> Vec<String> {
+        let mut projection = Projection::new(schema.as_object().unwrap(), false);
+        let names: Vec<&str> = projection.columns().iter().map(|c| c.name.as_str()).collect();
+        let row = |document: &str| -> Vec<Value> {
+            names
+                .iter()
+                .map(|name| match *name {
+                    "uuid" => "01".into(),
+                    "event" => "say \"hi\"\n".into(),
+                    "timestamp" => "2026-08-01T00:00:00Z".into(),
+                    "created_at" => "2026-08-01T00:00:00.120000Z".into(),
+                    HASH_NAME => 7.into(),
+                    "properties" | "person_properties" => document.into(),
+                    _ => Value::Null,
+                })
+                .collect()
+        };
+        let rows: Vec<_> = documents.iter().map(|d| row(d)).collect();
+        let body = json!({"columns": names, "results": rows}).to_string();
+        let page = Page::parse(body.into_bytes(), &names).unwrap();
+        page.rows()
+            .map(|row| {
+                let mut out = Vec::new();
+                projection.write(&row, &mut out);
+                String::from_utf8(out).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn nested_documents_pass_byte_for_byte() {
+        let schema =
+            json!({"uuid": {}, "event": {}, "timestamp": {}, "created_at": {}, "person_id": {}, "properties": {}});
+        let document = r#"{"n":1.50,"big":123456789012345678901234567890,"s":"a\"b\\c\ud800é","o":{"x":[1, 2]}}"#;
+        let records = records(&schema, &[document, "", "[1]", "{\"a\":1"]);
+        let head = r#"{"uuid":"01","event":"say \"hi\"\n","timestamp":"2026-08-01T00:00:00.000000Z","created_at":"2026-08-01T00:00:00.120000Z","person_id":null,"properties":"#;
+        assert_eq!(records[0], format!("{head}{document}}}"));
+        assert_eq!(records[1], format!("{head}null}}"));
+        assert_eq!(records[2], format!(r#"{head}{{"$invalid_json":"[1]"}}}}"#));
+        assert_eq!(records[3], format!(r#"{head}{{"$invalid_json":"{{\"a\":1"}}}}"#));
+    }
+
+    #[test]
+    fn only_what_is_selected_is_asked_for() {
+        let names = |schema: Value| -> Vec<String> {
+            let projection = Projection::new(schema.as_object().unwrap(), false);
+            projection.columns().iter().skip(6).map(|c| format!("{} AS {}", c.expression, c.name)).collect()
+        };
+        assert!(names(json!({"uuid": {}, "event": {}})).is_empty());
+        assert_eq!(names(json!({"properties_a": {}})), ["properties AS properties"]);
+        assert_eq!(names(json!({"unmapped_person_properties": {}})), ["poe.properties AS person_properties"]);
+        assert_eq!(
+            names(json!({"person_id": {}, "$session_id": {}})),
+            ["event_person_id AS person_id", "`$session_id` AS $session_id"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn text_is_written_as_a_json_library_would(text: String) {
+            let mut out = Vec::new();
+            write_text(text.as_bytes(), false, &mut out);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}
