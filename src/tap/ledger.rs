@@ -11,9 +11,11 @@ use crate::posthog::time::{HOUR_US, Micros};
 /// How far back arrivals are watched.
 pub const WATCHED_US: Micros = 48 * HOUR_US;
 
-/// Rows per hour of arrival, up to a cut.
+/// Rows per hour of arrival, from a start up to a cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
+    /// Arrivals before this time are not in it. Microseconds, on the hour.
+    pub from: Micros,
     /// Arrivals at this time or later are not in it: the next run reads them anyway. Microseconds.
     pub cut: Micros,
     /// (Unix seconds of the hour, rows), in order.
@@ -27,12 +29,10 @@ impl Ledger {
     pub fn grown(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
         let mut grown: Vec<(Micros, Micros)> = Vec::new();
         let before = |hour: i64| self.hours.iter().find(|(h, _)| *h == hour).map_or(0, |(_, rows)| *rows);
-        // Hours older than those that the ledger watched are not in it and prove nothing.
-        let first = self.hours.first().map_or(i64::MAX, |(hour, _)| *hour);
-        for &(hour, rows) in now.iter().filter(|(hour, _)| *hour >= first) {
-            let start = hour * 1_000_000;
+        for &(hour, rows) in now {
+            let start = hour.saturating_mul(1_000_000);
             let end = (start + HOUR_US).min(self.cut);
-            if start >= end || rows <= before(hour) {
+            if start < self.from || start >= end || rows <= before(hour) {
                 continue;
             }
             match grown.last_mut() {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn only_hours_that_grew_before_the_cut_are_read_again() {
-        let ledger = Ledger { cut: 4 * HOUR_US + 5, hours: vec![(3600, 10), (7200, 5), (14400, 7)] };
+        let ledger = Ledger { from: HOUR_US, cut: 4 * HOUR_US + 5, hours: vec![(3600, 10), (7200, 5), (14400, 7)] };
         let now = [(0, 99), (3600, 10), (7200, 6), (10800, 1), (14400, 7), (18000, 50)];
         assert_eq!(ledger.grown(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
         assert_eq!(ledger.grown(&[(3600, 9), (14400, 8)]), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
