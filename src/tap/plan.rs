@@ -173,6 +173,14 @@ impl Plan {
         }
     }
 
+    /// The server refused the count of [`Step::Detail`] as too much: fewer bits next, or none, or no closer look at all.
+    pub fn detail_refused(&mut self, bits: u32) {
+        match self.units.front_mut() {
+            Some(unit) if bits == 0 || unit.grain == Grain::Name => unit.grain = Grain::Bucket,
+            _ => self.names_a_day = u64::from(MAX_LIMIT),
+        }
+    }
+
     /// A closer look at the next unit, when it is too large to be packed well.
     fn wanted_detail(&self, size: &SizeModel) -> Option<Step> {
         let unit = self.units.front().filter(|unit| is_coarse(unit, size))?;

@@ -1,0 +1,361 @@
+//! Reads one slice of `events`, page by page, and proves its count.
+//!
+//! A page that the server refuses as too much is asked for in smaller parts along the key, then with fewer rows; never the
+//! same text again. A page is believed only if its rows lie in the asked interval and in the order of the key.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::posthog::body::BodyLimit;
+use crate::posthog::client::{Answer, Client, Query};
+use crate::posthog::fault::Fault;
+use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
+use crate::posthog::page::{Page, Row};
+use crate::posthog::time::{Day, Micros};
+use crate::stop::Stop;
+
+use super::memory::Reservation;
+use super::plan::{Count, Slice};
+use super::project::{column, time};
+use super::seen::Version;
+use super::size::SizeModel;
+
+/// What a small query may answer: counts, never rows.
+const COUNT_BYTES: usize = 64 * 1024 * 1024;
+
+/// How strictly the number of rows of a slice is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountProof {
+    /// A slice that lacks rows ends the run.
+    Strict,
+    /// A slice that lacks rows is warned about.
+    Warn,
+    /// Nothing is compared.
+    Off,
+}
+
+/// The rows of one closed set on one server.
+#[derive(Debug)]
+pub struct Source<'a> {
+    /// Where they are asked for.
+    pub client: &'a Client,
+    /// Which rows.
+    pub range: Range,
+    /// The columns of a page.
+    pub columns: &'a [Column],
+    /// The largest body that is read.
+    pub max_response_bytes: usize,
+    /// The user's bound on rows of one answer.
+    pub page_size: Option<u32>,
+    /// How strictly counts are proved.
+    pub count_proof: CountProof,
+    /// What answers of this run weigh.
+    pub size: &'a Mutex<SizeModel>,
+    /// Ends waits early.
+    pub stop: &'a Stop,
+}
+
+/// A page, with what was computed of its rows while it was checked.
+#[derive(Debug)]
+pub struct ReadPage<'m> {
+    /// The rows.
+    pub page: Page,
+    /// Of each row: its stored version's hash, and its arrival.
+    pub notes: Vec<(u64, Micros)>,
+    /// Where the rows behind this page start, when the page was full.
+    pub full_until: Option<Cursor>,
+    /// The slice is read a second time: rows may have been printed before.
+    pub again: bool,
+    /// The memory that the page holds.
+    pub memory: Reservation<'m>,
+}
+
+/// How the count of a slice came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// As many rows as planned, or as counted afresh.
+    Proved,
+    /// Not compared, by the user's wish.
+    Skipped,
+    /// Rows are missing.
+    Missing {
+        /// Stored versions counted.
+        counted: u64,
+        /// Stored versions received.
+        received: u64,
+    },
+}
+
+impl Source<'_> {
+    /// Reads a slice and hands its pages to `deliver`, in order.
+    ///
+    /// # Errors
+    /// Faults that asking for less does not help against, and what `deliver` returns.
+    pub fn read_slice<'m>(
+        &self,
+        slice: &Slice,
+        reserve: impl Fn() -> Reservation<'m>,
+        deliver: &mut dyn FnMut(ReadPage<'m>) -> Result<()>,
+    ) -> Result<Proof> {
+        let mut versions: Vec<u64> = Vec::new();
+        let mut received = 0;
+        for again in [false, true] {
+            received = 0;
+            versions.clear();
+            let mut parts = Parts::new(self, slice);
+            while let Some((interval, limit)) = parts.next() {
+                match self.read_page(&interval, limit, reserve()) {
+                    Ok(mut page) => {
+                        page.again = again;
+                        received += page.page.len() as u64;
+                        versions.extend(page.notes.iter().map(|(version, _)| *version));
+                        parts.done(&page);
+                        deliver(page)?;
+                    }
+                    Err(Fault::Split(why)) => {
+                        log::debug(format!("asking for less than {limit} rows: {why}"));
+                        self.learn(|size| size.refused(parts.expected_rows().min(u64::from(limit))));
+                        if !parts.narrow() {
+                            return Err(self.too_large(&interval, &why));
+                        }
+                    }
+                    Err(other) => return Err(other.into()),
+                }
+            }
+            match self.prove(slice, received, &versions)? {
+                Proof::Missing { .. } if !again => log::warn(format!(
+                    "a slice of {} gave {received} rows and its count says more; reading it again",
+                    slice.interval.from.key().day
+                )),
+                proof => return Ok(proof),
+            }
+        }
+        Ok(Proof::Missing { counted: slice.rows, received })
+    }
+
+    /// Rows per (event, bucket) of an interval.
+    ///
+    /// # Errors
+    /// The fault, [`Fault::Split`] among them.
+    pub fn count_buckets(&self, interval: &Interval, bits: u32) -> Result<Vec<Count>, Fault> {
+        let sql = hogql::rows_per_bucket(&self.range, interval, bits);
+        ask(self.client, "plan of a day", &sql, &["day", "event", "bucket", "rows"], |row| {
+            let day = Day::parse(row.text(0)?)?;
+            Some(Count { day, event: row.text(1)?.to_owned(), bucket: row.cell(2).u64()?, rows: row.cell(3).u64()? })
+        })
+    }
+
+    fn read_page<'m>(
+        &self,
+        interval: &Interval,
+        limit: u32,
+        mut memory: Reservation<'m>,
+    ) -> Result<ReadPage<'m>, Fault> {
+        let sql = hogql::page(&self.range, interval, self.columns, limit);
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let (mut rows, mut seconds) = (0, 0.0);
+        let read = |answer: Answer| {
+            seconds = answer.seconds;
+            let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
+            rows = page.len() as u64;
+            let notes = check_rows(&page, interval).map_err(Fault::untrusted)?;
+            if page.len() > limit as usize {
+                return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
+            }
+            Ok((page, notes))
+        };
+        let mut on_growth = |bytes| memory.resize(bytes, self.stop);
+        let body = BodyLimit { max_bytes: self.max_response_bytes, buffer: Vec::new(), on_growth: &mut on_growth };
+        let (page, notes) = self.client.query(&Query { sql: &sql, name: "events page" }, body, read)?;
+        let (first, last) = (page.row(0), page.row(page.len().saturating_sub(1)));
+        let event = first.text(column::EVENT).filter(|name| last.text(column::EVENT) == Some(name));
+        self.learn(|size| {
+            size.learn(event, rows, page.body_bytes() as u64);
+            size.took(rows, seconds);
+        });
+        let full = page.len() == limit as usize;
+        let full_until = if full { row_key(&last).map(Cursor::After) } else { None };
+        if full && full_until.is_none() {
+            return Err(Fault::untrusted("the last row of a page has no key"));
+        }
+        Ok(ReadPage { page, notes, full_until, again: false, memory })
+    }
+
+    fn prove(&self, slice: &Slice, received: u64, versions: &[u64]) -> Result<Proof> {
+        if self.count_proof == CountProof::Off {
+            return Ok(Proof::Skipped);
+        }
+        if received == slice.rows {
+            return Ok(Proof::Proved);
+        }
+        let sql = hogql::recount(&self.range, &slice.interval);
+        let fresh = ask(self.client, "count of a slice", &sql, &["rows", "versions"], |row| {
+            Some((row.cell(0).u64()?, row.cell(1).u64()?))
+        })?;
+        let (rows, counted) = fresh.first().copied().unwrap_or_default();
+        let distinct = versions.iter().collect::<HashSet<_>>().len() as u64;
+        // Merged or deleted meanwhile: fewer rows are stored now than were received.
+        let proved = rows == received || distinct >= counted;
+        Ok(if proved { Proof::Proved } else { Proof::Missing { counted, received: distinct } })
+    }
+
+    fn learn(&self, teach: impl FnOnce(&mut SizeModel)) {
+        teach(&mut self.size.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The error for one row that is too large; the row is named by asking for its key alone.
+    fn too_large(&self, interval: &Interval, why: &str) -> Error {
+        let keys = &self.columns[..=column::HASH];
+        let sql = hogql::page(&self.range, interval, keys, 1);
+        let names: Vec<&str> = keys.iter().map(|column| column.name.as_str()).collect();
+        let row = ask(self.client, "key of a row", &sql, &names, |row| Some(row.text(column::UUID)?.to_owned()));
+        let row = row.ok().and_then(|rows| rows.into_iter().next()).unwrap_or_else(|| "unknown".to_owned());
+        let day = interval.from.key().day;
+        Error::new(
+            Kind::Service,
+            format!(
+                "one event alone is too large to be read ({why}): uuid {row}, at or after {day}; raise max_response_mb, \
+                 deselect properties, or leave its day out"
+            ),
+        )
+    }
+}
+
+/// Runs a query whose answer is small, and reads each row with `read`.
+///
+/// # Errors
+/// The fault; an answer with a row that `read` cannot make sense of is asked for again.
+pub fn ask<T>(
+    client: &Client,
+    name: &str,
+    sql: &str,
+    columns: &[&str],
+    read: impl Fn(&Row<'_>) -> Option<T>,
+) -> Result<Vec<T>, Fault> {
+    let mut on_growth = |_| Ok(());
+    let body = BodyLimit { max_bytes: COUNT_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+    client.query(&Query { sql, name }, body, |answer| {
+        let page = Page::parse(answer.body, columns).map_err(Fault::untrusted)?;
+        let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
+        rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
+    })
+}
+
+/// The key of a row, as the server returned its parts.
+fn row_key(row: &Row<'_>) -> Option<RowKey> {
+    let timestamp = time(row.cell(column::TIMESTAMP))?;
+    Some(RowKey {
+        key: Key {
+            day: Day::of(timestamp),
+            event: row.text(column::EVENT)?.to_owned(),
+            hash: row.cell(column::HASH).u64()?,
+        },
+        timestamp,
+        uuid: row.text(column::UUID)?.to_owned(),
+        created_at: time(row.cell(column::CREATED_AT))?,
+    })
+}
+
+/// Every row must lie in the interval, in the order of the key. Gives the version and the arrival of each.
+fn check_rows(page: &Page, interval: &Interval) -> Result<Vec<(u64, Micros)>, String> {
+    let from = interval.from.key();
+    let mut last = (from.day, from.event.as_bytes(), from.hash);
+    let mut notes = Vec::with_capacity(page.len());
+    for (at, row) in page.rows().enumerate() {
+        let wrong = |what: &str| format!("row {at} {what}");
+        let timestamp = time(row.cell(column::TIMESTAMP)).ok_or_else(|| wrong("has no timestamp"))?;
+        let created_at = time(row.cell(column::CREATED_AT)).ok_or_else(|| wrong("has no created_at"))?;
+        let text = |column| match row.cell(column) {
+            crate::posthog::page::Cell::Text { text, .. } => Some(text),
+            _ => None,
+        };
+        let (Some(uuid), Some(event), Some(distinct_id)) =
+            (text(column::UUID), text(column::EVENT), text(column::DISTINCT_ID))
+        else {
+            return Err(wrong("lacks a part of its identity"));
+        };
+        let hash = row.cell(column::HASH).u64().ok_or_else(|| wrong("has no hash"))?;
+        let key = (Day::of(timestamp), event, hash);
+        if key < last {
+            return Err(wrong("is out of order"));
+        }
+        last = key;
+        notes.push((Version { timestamp, created_at, event, distinct_id, uuid }.hash(), created_at));
+    }
+    let beyond = interval.to.as_ref().is_some_and(|to| last >= (to.day, to.event.as_bytes(), to.hash));
+    if beyond && !page.is_empty() { Err("a row lies behind the asked interval".to_owned()) } else { Ok(notes) }
+}
+
+/// The parts in which a slice is asked for: all of it at once, unless the server refuses.
+struct Parts<'a> {
+    slice: &'a Slice,
+    cursor: Cursor,
+    /// The units of the current part.
+    first: usize,
+    end: usize,
+    limit: u32,
+    max_limit: u32,
+    finished: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn new(source: &Source<'_>, slice: &'a Slice) -> Self {
+        let size = source.size.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = slice.units.first().map_or("", |unit| unit.from.event.as_str());
+        // A slice of one unit may be over-full; one of several was packed to fit.
+        let rows = if slice.units.len() <= 1 { slice.rows.min(size.rows_for(event)) } else { slice.rows };
+        // Some room above the plan, so that a slice which grew a little is still one answer.
+        let wanted = u32::try_from(rows + rows / 8 + 100).unwrap_or(MAX_LIMIT);
+        let max_limit = wanted.min(source.page_size.unwrap_or(MAX_LIMIT)).clamp(1, MAX_LIMIT);
+        let cursor = slice.interval.from.clone();
+        Parts { slice, cursor, first: 0, end: slice.units.len(), limit: max_limit, max_limit, finished: false }
+    }
+
+    fn next(&self) -> Option<(Interval, u32)> {
+        let interval = Interval { from: self.cursor.clone(), to: self.end_key() };
+        (!self.finished).then_some((interval, self.limit))
+    }
+
+    fn end_key(&self) -> Option<Key> {
+        match self.slice.units.get(self.end) {
+            Some(unit) => Some(unit.from.clone()),
+            None => self.slice.interval.to.clone(),
+        }
+    }
+
+    fn expected_rows(&self) -> u64 {
+        self.slice.units.get(self.first..self.end).unwrap_or(&[]).iter().map(|unit| unit.rows).sum()
+    }
+
+    /// Goes on behind a page.
+    fn done(&mut self, page: &ReadPage<'_>) {
+        self.limit = self.limit.saturating_mul(2).min(self.max_limit);
+        match (&page.full_until, self.slice.units.get(self.end)) {
+            (Some(cursor), _) => self.cursor = cursor.clone(),
+            (None, Some(unit)) => {
+                self.cursor = Cursor::At(unit.from.clone());
+                let width = self.end - self.first;
+                self.first = self.end;
+                self.end = (self.end + width * 2).min(self.slice.units.len());
+            }
+            (None, None) => self.finished = true,
+        }
+    }
+
+    /// Asks for less: fewer units, then fewer rows. False when one row is already too much.
+    fn narrow(&mut self) -> bool {
+        if self.end - self.first > 1 {
+            self.end = self.first + (self.end - self.first) / 2;
+            return true;
+        }
+        let rows = u32::try_from(self.expected_rows().max(1)).unwrap_or(MAX_LIMIT);
+        let less = self.limit.min(rows.max(2)) / 2;
+        if self.limit <= 1 {
+            return false;
+        }
+        self.limit = less.max(1);
+        true
+    }
+}
