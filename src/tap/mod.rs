@@ -1,1 +1,4 @@
 //! The tap.
+
+pub mod config;
+pub mod settings;
