@@ -17,7 +17,8 @@ pub struct BodyLimit<'a> {
     pub max_bytes: usize,
     /// Memory to use again; its content is dropped.
     pub buffer: Vec<u8>,
-    /// Called with the size that the body is about to reach, before it does; may block, and may refuse.
+    /// Called with the size that the body is about to reach, before it does; may block, and may refuse. A second attempt
+    /// starts small again.
     pub on_growth: &'a mut dyn FnMut(usize) -> Result<()>,
 }
 

@@ -415,6 +415,7 @@ impl Client {
         let number = |name| text(&headers, name).and_then(|n| n.trim().parse::<u64>().ok());
         let (bytes_read, budget_left) =
             (number("x-posthog-query-bytes-read"), number("x-posthog-query-budget-remaining-bytes"));
+        self.counters.read(bytes_read.unwrap_or(0));
         if let (Some(left), Some(read)) = (budget_left, bytes_read) {
             self.budget.observe(self.started.elapsed(), left, read);
         }

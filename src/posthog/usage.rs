@@ -48,8 +48,12 @@ impl Counters {
         add(&self.waited_micros, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
+    /// Also for an answer that is refused or breaks later: the project paid for it.
+    pub(crate) fn read(&self, bytes: u64) {
+        add(&self.bytes_read, bytes);
+    }
+
     pub(crate) fn answer(&self, answer: &Answer) {
-        add(&self.bytes_read, answer.bytes_read.unwrap_or(0));
         add(&self.body_bytes, answer.body.len() as u64);
         add(&self.wire_bytes, answer.wire_bytes);
         add(&self.request_micros, Duration::from_secs_f64(answer.seconds).as_micros().try_into().unwrap_or(u64::MAX));
