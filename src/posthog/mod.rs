@@ -1,7 +1,15 @@
 //! The PostHog service: the HTTP client with its limits, HogQL text, the pages that queries answer with, REST lists.
 //! Knows nothing of Singer.
 
+pub mod address;
+pub mod attempts;
+pub mod body;
+pub mod client;
+pub mod fault;
 pub mod hogql;
+pub mod limits;
 pub mod page;
 pub mod scan;
+pub mod secret;
 pub mod time;
+pub mod usage;

@@ -1,10 +1,14 @@
-//! The tap: what it is told ([`config`]), what exists ([`streams`], [`discover`]), and how a project is read out
-//! ([`sync`]).
+//! The tap: what it is told, what exists, and how a project is read out.
 
 pub mod bookmark;
+pub mod config;
+pub mod fetch;
 pub mod flatten;
 pub mod ledger;
+pub mod memory;
+pub mod pages;
 pub mod plan;
 pub mod project;
 pub mod seen;
+pub mod settings;
 pub mod size;

@@ -16,6 +16,7 @@ use crate::posthog::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
 
+use super::config::CountProof;
 use super::memory::Reservation;
 use super::plan::{Count, Slice};
 use super::project::{column, time};
@@ -24,17 +25,6 @@ use super::size::SizeModel;
 
 /// What a small query may answer: counts, never rows.
 const COUNT_BYTES: usize = 64 * 1024 * 1024;
-
-/// How strictly the number of rows of a slice is proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CountProof {
-    /// A slice that lacks rows ends the run.
-    Strict,
-    /// A slice that lacks rows is warned about.
-    Warn,
-    /// Nothing is compared.
-    Off,
-}
 
 /// The rows of one closed set on one server.
 #[derive(Debug)]

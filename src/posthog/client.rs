@@ -1,0 +1,599 @@
+//! The one place that uses the network: one HTTP client, one retry loop for every request of the tap.
+//!
+//! It sends the key to the configured address and nowhere else: redirects are not followed, no proxy is taken from the
+//! environment, and addresses that a server sends (`next`) are not accepted here at all, only paths. It does not know what
+//! an answer means: the caller's `read` parses and checks the body, and a body that it does not believe is asked for again
+//! in the same loop as one that broke on the way.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+pub(crate) use reqwest::Url;
+use reqwest::blocking::{Client as Http, Request, Response};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::posthog::address::BaseUrl;
+use crate::posthog::attempts::{Attempts, Patience};
+use crate::posthog::body::{BodyLimit, Cut, read_body};
+use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refused, Verdict};
+use crate::posthog::limits::{Budget, Limiter, Rates, Window};
+use crate::posthog::secret::Secret;
+use crate::posthog::usage::{Counters, Usage};
+use crate::retry;
+use crate::stop::Stop;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body that trickles is given up after this many times the request timeout.
+const TOTAL_TIMEOUTS: u32 = 5;
+/// What is read of an answer that is not the asked one.
+const REFUSAL_BYTES: usize = 64 * 1024;
+/// How often a wait for an answer looks whether the run should end.
+const STOP_LOOK: Duration = Duration::from_millis(100);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// REST answers are small; one above this is not believed.
+const LIST_BYTES: usize = 256 * 1024 * 1024;
+
+/// What a client is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where PostHog is.
+    pub base: BaseUrl,
+    /// The project whose paths and queries are asked.
+    pub project_id: u64,
+    /// The personal API key.
+    pub key: Secret,
+    /// More certificate authorities to trust, as a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy's address, perhaps with a password.
+    pub proxy: Option<Secret>,
+    /// Who we are.
+    pub user_agent: String,
+    /// The longest silence of a server: until the answer begins, and between two parts of it.
+    pub request_timeout: Duration,
+    /// How fast queries are sent.
+    pub query_rates: Rates,
+    /// How long to go on when answers are bad.
+    pub patience: Patience,
+    /// Ends waits and requests early.
+    pub stop: Stop,
+}
+
+/// A HogQL query.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The text. Bounded, ordered and limited by the caller.
+    pub sql: &'a str,
+    /// A label for PostHog's query log and for our messages, like `events page`.
+    pub name: &'a str,
+}
+
+/// A GET of a REST path.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// The path below the base address, like `api/projects/1/cohorts/`.
+    pub path: &'a str,
+    /// Query pairs.
+    pub query: &'a [(String, String)],
+    /// Which of PostHog's limits counts it.
+    pub class: RateClass,
+}
+
+/// PostHog's throttle classes for REST (posthog-api.md section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateClass {
+    /// Objects kept in PostgreSQL.
+    Lists,
+    /// Lists that ClickHouse answers.
+    ClickHouse,
+}
+
+/// A complete answer: HTTP 200, content type JSON, body read to its end and unpacked.
+#[derive(Debug)]
+pub struct Answer {
+    /// The decoded body.
+    pub body: Vec<u8>,
+    /// Bytes that ClickHouse read for it, where the server says so.
+    pub bytes_read: Option<u64>,
+    /// Bytes left in the project's hourly budget, where the server says so.
+    pub budget_left: Option<u64>,
+    /// Bytes of the body on the wire.
+    pub wire_bytes: u64,
+    /// From sending to the last byte.
+    pub seconds: f64,
+    /// The server's clock when it answered, in Unix seconds.
+    pub server_date: Option<i64>,
+}
+
+/// The client. Shared by reference between threads.
+pub struct Client {
+    http: Http,
+    options: Options,
+    queries: Limiter,
+    lists: Limiter,
+    clickhouse_lists: Limiter,
+    budget: Budget,
+    started: Instant,
+    counters: Counters,
+    without_modifiers: AtomicBool,
+    without_name: AtomicBool,
+    without_query_id: AtomicBool,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("options", &self.options).field("usage", &self.usage()).finish_non_exhaustive()
+    }
+}
+
+/// One request of the loop: how to make it, and how to speak of it.
+struct Ask<'a> {
+    make: &'a dyn Fn() -> Result<(Request, Option<String>), Fault>,
+    limiter: &'a Limiter,
+    label: String,
+    asked: String,
+    is_query: bool,
+}
+
+impl Client {
+    /// A client for `options`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the certificate file, the proxy's address, the key or the user agent cannot be used.
+    pub fn new(options: Options) -> Result<Client> {
+        // A second installation is refused by rustls and means the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", options.key.expose()))
+            .map_err(|_| Error::new(Kind::Config, "api_key holds characters that no key has; copy it again"))?;
+        bearer.set_sensitive(true);
+        headers.insert(AUTHORIZATION, bearer);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+        let agent = HeaderValue::try_from(&options.user_agent)
+            .map_err(|_| Error::new(Kind::Config, "user_agent holds characters that cannot be sent"))?;
+        headers.insert(USER_AGENT, agent);
+        let mut builder = Http::builder()
+            .default_headers(headers)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(options.request_timeout)
+            .tcp_keepalive(Duration::from_secs(30))
+            .pool_max_idle_per_host(2)
+            // Shorter than the usual 60 to 75 seconds of servers and balancers, so that we close first.
+            .pool_idle_timeout(Duration::from_secs(45));
+        if let Some(path) = &options.ca_file {
+            builder = builder.tls_certs_merge(certificates(path)?);
+        }
+        if let Some(proxy) = &options.proxy {
+            builder = builder.proxy(proxy_of(proxy)?);
+        }
+        let http = builder
+            .build()
+            .map_err(|e| Error::new(Kind::Config, format!("setting up TLS failed: {}; see ca_file", chain(&e))))?;
+        Ok(Client {
+            http,
+            queries: Limiter::new(options.query_rates),
+            lists: Limiter::new(Rates::LISTS),
+            clickhouse_lists: Limiter::new(Rates::CLICKHOUSE_LISTS),
+            options,
+            budget: Budget::default(),
+            started: Instant::now(),
+            counters: Counters::default(),
+            without_modifiers: AtomicBool::new(false),
+            without_name: AtomicBool::new(false),
+            without_query_id: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs a query and reads its answer. `read` parses and checks the body; what it does not believe is asked for again.
+    ///
+    /// # Errors
+    /// [`Fault::Split`] when the same text would fail again, [`Fault::Fatal`], [`Fault::Stopped`].
+    pub fn query<T>(
+        &self,
+        query: &Query<'_>,
+        mut limit: BodyLimit<'_>,
+        mut read: impl FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let path = format!("api/projects/{}/query/", self.options.project_id);
+        let url = self.options.base.join(&path, &[]).map_err(Fault::internal)?;
+        let ask = Ask {
+            make: &|| {
+                let (body, id) = self.query_body(query);
+                let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+                Ok((request.build().map_err(|e| unsent(&e))?, id))
+            },
+            limiter: &self.queries,
+            label: query.name.to_owned(),
+            asked: format!("POST {url} ({})", query.name),
+            is_query: true,
+        };
+        self.ask(&ask, &mut limit, &mut read)
+    }
+
+    /// GETs a REST path and reads its answer.
+    ///
+    /// # Errors
+    /// [`Fault::Fatal`] or [`Fault::Stopped`]; never [`Fault::Split`].
+    pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+        let url = self.options.base.join(get.path, get.query).map_err(Fault::internal)?;
+        let ask = Ask {
+            make: &|| Ok((self.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
+            limiter: match get.class {
+                RateClass::Lists => &self.lists,
+                RateClass::ClickHouse => &self.clickhouse_lists,
+            },
+            label: get.path.to_owned(),
+            asked: format!("GET {url}"),
+            is_query: false,
+        };
+        let mut on_growth = |_| Ok(());
+        let mut limit = BodyLimit { max_bytes: LIST_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+        match self.ask(&ask, &mut limit, &mut read) {
+            // A list cannot be asked for in smaller parts than its pages.
+            Err(Fault::Split(why)) => {
+                let error = Error::new(Kind::Service, format!("{} failed: {why}", ask.asked));
+                Err(Fault::Fatal(Failure { cause: Cause::Server, error }))
+            }
+            other => other,
+        }
+    }
+
+    /// What was sent and received so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.counters.snapshot()
+    }
+
+    /// The queries an hour that the client keeps to: the setting, or less if the server showed a lower tier.
+    #[must_use]
+    pub fn queries_per_hour(&self) -> u32 {
+        self.queries.per_hour()
+    }
+
+    /// The options it was made from.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// True when the server refused `convertToProjectTimezone` (an old self-hosted PostHog): times then carry the
+    /// project's offset, and `toDate` is the project's day.
+    #[must_use]
+    pub fn modifiers_refused(&self) -> bool {
+        self.without_modifiers.load(Ordering::Relaxed)
+    }
+
+    /// The smallest body that every server takes, plus what makes answers exact and queries recognizable. `refresh`
+    /// must force: otherwise an answer of six hours ago comes back (posthog-api.md 2.3).
+    fn query_body(&self, query: &Query<'_>) -> (String, Option<String>) {
+        let mut body = json!({"query": {"kind": "HogQLQuery", "query": query.sql}, "refresh": "force_blocking"});
+        if !self.without_modifiers.load(Ordering::Relaxed) {
+            body["query"]["modifiers"] = json!({"convertToProjectTimezone": false});
+        }
+        if !self.without_name.load(Ordering::Relaxed) {
+            body["name"] = json!(format!("tap-posthog {}", query.name));
+        }
+        let id = (!self.without_query_id.load(Ordering::Relaxed)).then(query_id);
+        if let Some(id) = &id {
+            body["client_query_id"] = Value::from(id.as_str());
+        }
+        (body.to_string(), id)
+    }
+
+    /// The loop: one attempt after another until there is an answer that `read` believes, or a reason to give up.
+    fn ask<T>(
+        &self,
+        ask: &Ask<'_>,
+        limit: &mut BodyLimit<'_>,
+        read: &mut dyn FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let mut attempts = Attempts::new(&self.options.patience);
+        loop {
+            let verdict = match self.attempt(ask, limit) {
+                Ok(answer) => match read(answer) {
+                    Ok(value) => return Ok(value),
+                    Err(Fault::Untrusted(why)) => Verdict::Again(Cause::Untrusted, None, why),
+                    Err(other) => return Err(other),
+                },
+                Err(verdict) => verdict,
+            };
+            if let Verdict::Without(key, why) = verdict {
+                self.drop_key(key, &why);
+                // Dropped before and named again: then it is not the key.
+                if !attempts.drop_key(key) {
+                    let error = Error::new(Kind::Service, format!("{} was answered with 400: {why}", ask.asked));
+                    return Err(Fault::Fatal(Failure { cause: Cause::Request, error }));
+                }
+                continue;
+            }
+            if let Verdict::Wait(_, Some(wait), _) = &verdict
+                && let Some(quota) = ask.limiter.learn(*wait)
+            {
+                log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
+            }
+            let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
+            self.counters.retry();
+            self.pause(pause.wait, &pause.why)?;
+        }
+    }
+
+    /// One attempt: within the limits, send, check, read.
+    fn attempt(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>) -> Result<Answer, Verdict> {
+        self.options.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
+        ask.limiter
+            .acquire(|wait, window| {
+                let name = match window {
+                    Window::Minute => "requests a minute",
+                    Window::Hour => "requests an hour",
+                };
+                self.pause(wait, &format!("keeping below the limit of {name}"))
+            })
+            .map_err(Verdict::Final)?;
+        if ask.is_query {
+            self.spare_budget().map_err(Verdict::Final)?;
+        }
+        let sent = Instant::now();
+        let (request, id) = (ask.make)().map_err(Verdict::Final)?;
+        self.counters.request();
+        let response = self.send(request, id.as_deref())?;
+        let answer = self.receive(ask, response, limit, sent)?;
+        self.counters.answer(&answer);
+        log::debug(format!(
+            "{}: {:.3} s, {} bytes ({} on the wire), read {}, budget left {}",
+            ask.label,
+            answer.seconds,
+            answer.body.len(),
+            answer.wire_bytes,
+            answer.bytes_read.map_or_else(|| "unknown".to_owned(), |n| n.to_string()),
+            answer.budget_left.map_or_else(|| "unknown".to_owned(), |n| n.to_string()),
+        ));
+        Ok(answer)
+    }
+
+    /// Sends on a thread of its own, so that a signal ends the wait for an answer at once.
+    fn send(&self, request: Request, id: Option<&str>) -> Result<Response, Verdict> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let http = self.http.clone();
+        std::thread::Builder::new()
+            .name("request".to_owned())
+            .stack_size(256 * 1024)
+            .spawn(move || {
+                // Nobody waits any more if this fails.
+                let _ = sender.send(http.execute(request));
+            })
+            .map_err(|e| Verdict::Again(Cause::Internal, None, format!("starting a thread failed: {e}")))?;
+        loop {
+            match receiver.recv_timeout(STOP_LOOK) {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(self.unreachable(&error)),
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Err(error) = self.options.stop.check() {
+                        if let Some(id) = id {
+                            self.cancel(id);
+                        }
+                        return Err(Verdict::Final(Fault::Stopped(error)));
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Verdict::Again(Cause::Network, None, "the request thread ended".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Tells the server to stop a query whose answer nobody waits for. Best effort, at most two seconds.
+    fn cancel(&self, id: &str) {
+        let path = format!("api/projects/{}/query/{id}/", self.options.project_id);
+        let Ok(url) = self.options.base.join(&path, &[]) else { return };
+        let request = self.http.delete(url).timeout(CANCEL_TIMEOUT);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let _ = sender.send(request.send().is_ok());
+        });
+        let _ = receiver.recv_timeout(CANCEL_TIMEOUT);
+    }
+
+    fn receive(
+        &self,
+        ask: &Ask<'_>,
+        mut response: Response,
+        limit: &mut BodyLimit<'_>,
+        sent: Instant,
+    ) -> Result<Answer, Verdict> {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
+        let server_date = text(&headers, "date").and_then(unix_seconds);
+        let number = |name| text(&headers, name).and_then(|n| n.trim().parse::<u64>().ok());
+        let (bytes_read, budget_left) =
+            (number("x-posthog-query-bytes-read"), number("x-posthog-query-budget-remaining-bytes"));
+        self.counters.read(bytes_read.unwrap_or(0));
+        if let (Some(left), Some(read)) = (budget_left, bytes_read) {
+            self.budget.observe(self.started.elapsed(), left, read);
+        }
+        if status != 200 {
+            let mut fine = |_| Ok(());
+            let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, buffer: Vec::new(), on_growth: &mut fine };
+            let body = read_body(&mut response, gzip, &mut small, || self.look(sent)).map_or(small.buffer, |(b, _)| b);
+            let now = server_date.unwrap_or_else(|| chrono::Utc::now().timestamp());
+            let location = text(&headers, "location").map(|to| host_of(to, response.url()));
+            let refused = Refused {
+                status,
+                retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
+                location: location.as_deref(),
+                body: &body,
+                asked: &ask.asked,
+                project_id: self.options.project_id,
+            };
+            return Err(refused.verdict());
+        }
+        let content_type = text(&headers, "content-type").unwrap_or_default();
+        if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
+            let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
+            return Err(Verdict::Again(Cause::Untrusted, None, why));
+        }
+        let (body, wire_bytes) = read_body(&mut response, gzip, limit, || self.look(sent)).map_err(broken)?;
+        if !looks_whole(&body) {
+            return Err(Verdict::Again(Cause::Untrusted, None, format!("the body of {} bytes is cut", body.len())));
+        }
+        let seconds = sent.elapsed().as_secs_f64();
+        Ok(Answer { body, bytes_read, budget_left, wire_bytes, seconds, server_date })
+    }
+
+    /// Between two reads of a body: should the run end, has this taken too long?
+    fn look(&self, sent: Instant) -> Result<(), Cut> {
+        self.options.stop.check().map_err(Cut::Stopped)?;
+        if sent.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
+            return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));
+        }
+        Ok(())
+    }
+
+    /// Waits before a query that the hourly byte budget would not cover.
+    fn spare_budget(&self) -> Result<(), Fault> {
+        let wait = self.budget.wait(self.started.elapsed());
+        if wait < Duration::from_millis(10) {
+            return Ok(());
+        }
+        self.options.patience.allows_budget_wait(wait)?;
+        self.pause(wait, "the project's hourly byte budget is nearly used up")
+    }
+
+    /// Every wait of the client: announced when it is long, counted, ended by a stop.
+    fn pause(&self, wait: Duration, why: &str) -> Result<(), Fault> {
+        if wait >= Duration::from_secs(5) {
+            log::info(format!("waiting {} s: {why}", wait.as_secs_f64().ceil()));
+        } else {
+            log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64()));
+        }
+        let before = Instant::now();
+        let ended = self.options.stop.sleep(wait).map_err(Fault::Stopped);
+        self.counters.waited(before.elapsed());
+        ended
+    }
+
+    fn drop_key(&self, key: OptionalKey, why: &str) {
+        let flag = match key {
+            OptionalKey::Modifiers => &self.without_modifiers,
+            OptionalKey::Name => &self.without_name,
+            OptionalKey::QueryId => &self.without_query_id,
+        };
+        if !flag.swap(true, Ordering::Relaxed) {
+            log::info(format!(
+                "this PostHog does not take the optional key {key:?} of a query; going on without it ({why})"
+            ));
+        }
+    }
+
+    /// The verdict on a request that got no answer.
+    fn unreachable(&self, error: &reqwest::Error) -> Verdict {
+        let text = chain(error);
+        if text.contains("invalid peer certificate") {
+            let advice = "set ca_file to the certificate authority of this server, and check its host name";
+            return Verdict::fatal(
+                Cause::Tls,
+                Kind::Service,
+                format!("the certificate of {} is not accepted: {text}; {advice}", self.options.base),
+            );
+        }
+        if error.is_timeout() && !error.is_connect() {
+            return Verdict::Slow(format!("no answer for {} s", self.options.request_timeout.as_secs()));
+        }
+        let cause = if error.is_dns() || text.contains("dns error") {
+            Cause::Dns
+        } else if error.is_timeout() {
+            Cause::Timeout
+        } else if text.contains("tls") || text.contains("TLS") || text.contains("HandshakeFailure") {
+            Cause::Tls
+        } else {
+            Cause::Network
+        };
+        Verdict::Again(cause, None, text)
+    }
+}
+
+fn unsent(error: &reqwest::Error) -> Fault {
+    Fault::internal(Error::new(Kind::Internal, format!("making a request failed: {}", chain(error))))
+}
+
+fn broken(cut: Cut) -> Verdict {
+    match cut {
+        Cut::TooLarge => Verdict::Final(Fault::Split("the answer is larger than max_response_mb".to_owned())),
+        Cut::Stopped(error) => Verdict::Final(Fault::Stopped(error)),
+        Cut::Broken(error) => {
+            let text = format!("the body broke off: {}", chain(&error));
+            if error.kind() == io::ErrorKind::TimedOut || text.contains("timed out") {
+                Verdict::Slow(text)
+            } else {
+                Verdict::Again(Cause::Network, None, text)
+            }
+        }
+    }
+}
+
+/// True unless the body plainly is not one whole JSON array or object; parsing it is the reader's part.
+fn looks_whole(body: &[u8]) -> bool {
+    let trimmed = body.trim_ascii();
+    matches!((trimmed.first(), trimmed.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn unix_seconds(http_date: &str) -> Option<i64> {
+    chrono::DateTime::parse_from_rfc2822(http_date).ok().map(|date| date.timestamp())
+}
+
+/// The host that a redirect points to.
+fn host_of(location: &str, from: &Url) -> String {
+    from.join(location).ok().and_then(|to| to.host_str().map(str::to_owned)).unwrap_or_else(|| "nowhere".to_owned())
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>> {
+    let refuse = |why: String| Error::new(Kind::Config, format!("ca_file {}: {why}", path.display()));
+    let pem = std::fs::read(path).map_err(|e| refuse(e.to_string()))?;
+    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| refuse(chain(&e)))?;
+    if found.is_empty() { Err(refuse("holds no PEM certificate".to_owned())) } else { Ok(found) }
+}
+
+fn proxy_of(proxy: &Secret) -> Result<reqwest::Proxy> {
+    let scheme = proxy.expose().split_once("://").map(|(scheme, _)| scheme);
+    if !matches!(scheme, Some("http" | "https" | "socks5" | "socks5h")) {
+        let text = "proxy: write it like http://proxy.example.com:3128 (also https, socks5, socks5h)";
+        return Err(Error::new(Kind::Config, text));
+    }
+    reqwest::Proxy::all(proxy.expose()).map_err(|_| Error::new(Kind::Config, "proxy: this is not an address"))
+}
+
+/// An error with its causes, without the address that the library puts in front (ours is in the message already).
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = error.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    log::without_secrets(&parts.join(": "))
+}
+
+/// An id by which the server can be told to stop the query: random, so that nobody else's is met.
+fn query_id() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    let part = || std::collections::hash_map::RandomState::new().build_hasher().finish();
+    format!("tap-posthog-{:016x}{:016x}", part(), part())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,345 @@
+//! What a bad answer means, decided once: again, wait, ask for less, ask without an optional key, or give up and say why.
+//!
+//! By status first, because a proxy may put any page where PostHog would put its envelope; then by the envelope's code,
+//! then by the few texts that PostHog has kept for years (posthog-api.md sections 1.5 and 2.8). Nothing here waits or asks.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::error::{Error, Kind, one_line};
+use crate::log;
+
+/// Server texts are shown up to this many characters.
+const SHOWN_CHARS: usize = 300;
+
+/// Why a request has no answer, named after what the caller does about it.
+#[derive(Debug)]
+pub enum Fault {
+    /// The same text would fail again: ask for less. Says what was too much.
+    Split(String),
+    /// Nothing that we can do helps.
+    Fatal(Failure),
+    /// The run ends: a signal, a time limit, or a budget that is used up.
+    Stopped(Error),
+    /// A body that cannot be true. Only a reader of bodies returns this; the client asks again and, in the end, makes it
+    /// [`Fault::Fatal`].
+    Untrusted(String),
+}
+
+impl Fault {
+    /// The fault of a reader that does not believe an answer.
+    pub fn untrusted(why: impl Into<String>) -> Fault {
+        Fault::Untrusted(why.into())
+    }
+
+    /// The fault of a reader that found an error of ours.
+    #[must_use]
+    pub fn internal(error: Error) -> Fault {
+        Fault::Fatal(Failure { cause: Cause::Internal, error })
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Split(why) => Error::new(Kind::Service, format!("the query cannot be made small enough: {why}")),
+            Fault::Fatal(failure) => failure.error,
+            Fault::Stopped(error) => error,
+            Fault::Untrusted(why) => Error::new(Kind::Service, format!("PostHog's answer cannot be trusted: {why}")),
+        }
+    }
+}
+
+/// A failure for good: the error to end with, and its cause for those who go on without this answer (discovery) or
+/// explain it (doctor).
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub cause: Cause,
+    /// The line to end with.
+    pub error: Error,
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        failure.error
+    }
+}
+
+/// Why a request failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The key is unknown here.
+    Key,
+    /// The key lacks this scope.
+    Scope(String),
+    /// The key or its user may not read this project.
+    Access,
+    /// There is no such project here.
+    Project,
+    /// There is no such path here (an older PostHog, or not a PostHog).
+    Missing,
+    /// A billing limit.
+    Quota,
+    /// The request is refused as it stands.
+    Request,
+    /// The server sends us elsewhere.
+    Redirect,
+    /// The host's name has no address.
+    Dns,
+    /// No connection, or it broke.
+    Network,
+    /// The server's certificate or TLS version.
+    Tls,
+    /// No answer in time.
+    Timeout,
+    /// The server fails.
+    Server,
+    /// Answers that cannot be true.
+    Untrusted,
+    /// A fault of ours.
+    Internal,
+}
+
+/// Which of PostHog's three limits refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Requests per minute or hour.
+    Throttle,
+    /// Queries at the same time.
+    Concurrency,
+    /// Bytes read per hour.
+    Budget,
+}
+
+/// Keys of a query's body that old servers refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OptionalKey {
+    Modifiers,
+    Name,
+    QueryId,
+}
+
+/// What one bad answer means for the loop that asks.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Ask again after a while, at least as long as told; counted.
+    Again(Cause, Option<Duration>, String),
+    /// Took too long for somebody in between: once more as it is, then less.
+    Slow(String),
+    /// Refused for now; waits are not counted as failures.
+    Wait(Refusal, Option<Duration>, String),
+    /// Ask again without this key, and never send it again.
+    Without(OptionalKey, String),
+    /// Over.
+    Final(Fault),
+}
+
+impl Verdict {
+    pub(crate) fn fatal(cause: Cause, kind: Kind, text: impl Into<String>) -> Verdict {
+        Verdict::Final(Fault::Fatal(Failure { cause, error: Error::new(kind, text) }))
+    }
+}
+
+/// An answer that is not the asked one.
+#[derive(Debug)]
+pub(crate) struct Refused<'a> {
+    pub(crate) status: u16,
+    pub(crate) retry_after: Option<Duration>,
+    /// Where a redirect points, as a host.
+    pub(crate) location: Option<&'a str>,
+    pub(crate) body: &'a [u8],
+    /// What was asked and where, for messages: `POST https://...`.
+    pub(crate) asked: &'a str,
+    pub(crate) project_id: u64,
+}
+
+struct Envelope {
+    code: String,
+    detail: String,
+    json: bool,
+}
+
+impl Envelope {
+    fn read(body: &[u8]) -> Envelope {
+        let value: Option<Value> = serde_json::from_slice(body).ok();
+        let text = |name: &str| value.as_ref().and_then(|v| v.get(name)).and_then(Value::as_str).map(str::to_owned);
+        let raw = || String::from_utf8_lossy(body).into_owned();
+        let detail = text("detail").or_else(|| text("message")).or_else(|| text("error")).unwrap_or_else(raw);
+        Envelope { code: text("code").unwrap_or_default(), detail, json: value.as_ref().is_some_and(Value::is_object) }
+    }
+
+    fn says(&self, part: &str) -> bool {
+        self.detail.contains(part)
+    }
+}
+
+/// A server's text for a message: without secrets, on one line, cut.
+pub(crate) fn shown(text: &str) -> String {
+    let text = log::without_secrets(text);
+    let mut cut: String = text.trim().chars().take(SHOWN_CHARS).collect();
+    if cut.len() < text.trim().len() {
+        cut.push_str("...");
+    }
+    if cut.is_empty() { "(no text)".to_owned() } else { one_line(&cut) }
+}
+
+impl Refused<'_> {
+    /// The verdict on this answer.
+    pub(crate) fn verdict(&self) -> Verdict {
+        let envelope = Envelope::read(self.body);
+        // Any status: the server has stored the failure of this very text (`query_failure_handling.py`).
+        if envelope.says("failed the same way") {
+            return Verdict::Final(Fault::Split(shown(&envelope.detail)));
+        }
+        match self.status {
+            300..=399 => self.redirect(),
+            400 => self.bad_request(&envelope),
+            401 | 403 if envelope.json => self.denied(&envelope),
+            402 => Verdict::fatal(
+                Cause::Quota,
+                Kind::Service,
+                self.line(&envelope, "a billing limit of the organization is used up; see Billing in PostHog"),
+            ),
+            404 => self.not_found(&envelope),
+            405 | 406 | 410 | 411 | 413 | 414 | 415 | 431 => Verdict::fatal(
+                Cause::Request,
+                Kind::Service,
+                self.line(&envelope, "the request is refused as it stands"),
+            ),
+            429 => self.refused_for_now(&envelope),
+            _ => self.server_fault(&envelope),
+        }
+    }
+
+    fn line(&self, envelope: &Envelope, advice: &str) -> String {
+        format!("{} was answered with {}: {} - {advice}", self.asked, self.status, shown(&envelope.detail))
+    }
+
+    fn redirect(&self) -> Verdict {
+        let to = self.location.map_or_else(|| "elsewhere".to_owned(), |host| format!("to {}", one_line(host)));
+        let text = format!(
+            "{} was answered with a redirect ({}) {to}; the key is not sent there. Set region or custom_base_url to the \
+             address that PostHog itself uses",
+            self.asked, self.status
+        );
+        Verdict::fatal(Cause::Redirect, Kind::Config, text)
+    }
+
+    fn bad_request(&self, envelope: &Envelope) -> Verdict {
+        if envelope.code == "too_many_bytes" {
+            return Verdict::Final(Fault::Split(shown(&envelope.detail)));
+        }
+        if let Some(key) = refused_key(envelope) {
+            return Verdict::Without(key, shown(&envelope.detail));
+        }
+        Verdict::fatal(Cause::Request, Kind::Service, self.line(envelope, "the request is refused as it stands"))
+    }
+
+    fn denied(&self, envelope: &Envelope) -> Verdict {
+        let id = self.project_id;
+        let (cause, advice) = if self.status == 401 {
+            let advice =
+                "check api_key, and that region is the one of this account: a key of PostHog Cloud US is unknown \
+                          to PostHog Cloud EU and the other way round"
+                    .to_owned();
+            (Cause::Key, advice)
+        } else if let Some(scope) = missing_scope(&envelope.detail) {
+            let advice = format!("add the scope {scope} to the key (PostHog, Settings, Personal API keys)");
+            (Cause::Scope(scope), advice)
+        } else if envelope.says("does not have access to the requested") {
+            (Cause::Access, format!("the key is restricted to other projects; add project {id} to it"))
+        } else if envelope.says("have access to the project") {
+            (Cause::Access, format!("the key's user is not a member of project {id}; check project_id"))
+        } else {
+            (Cause::Access, "the key or its user may not do this; an admin of the organization can tell why".to_owned())
+        };
+        Verdict::fatal(cause, Kind::Config, self.line(envelope, &advice))
+    }
+
+    fn not_found(&self, envelope: &Envelope) -> Verdict {
+        let (cause, advice) = if envelope.says("Project not found") {
+            let advice = format!(
+                "check project_id {} (PostHog, Settings, Project ID) and that region is the one of this project",
+                self.project_id
+            );
+            (Cause::Project, advice)
+        } else if envelope.json {
+            (Cause::Missing, "this PostHog does not have it".to_owned())
+        } else {
+            (Cause::Missing, "this is not the address of a PostHog; check region and custom_base_url".to_owned())
+        };
+        Verdict::fatal(cause, Kind::Config, self.line(envelope, &advice))
+    }
+
+    fn refused_for_now(&self, envelope: &Envelope) -> Verdict {
+        let refusal = if envelope.code == "api_queries_budget_exceeded" {
+            Refusal::Budget
+        } else if envelope.says("concurrency limit") || envelope.says("Too many queries are running") {
+            Refusal::Concurrency
+        } else {
+            Refusal::Throttle
+        };
+        let told = self.retry_after.or_else(|| told_seconds(&envelope.detail));
+        Verdict::Wait(refusal, told, shown(&envelope.detail))
+    }
+
+    fn server_fault(&self, envelope: &Envelope) -> Verdict {
+        let text = || format!("HTTP {}: {}", self.status, shown(&envelope.detail));
+        let split = || Verdict::Final(Fault::Split(text()));
+        match self.status {
+            500 if envelope.says("Query size exceeded") => {
+                Verdict::fatal(Cause::Request, Kind::Service, self.line(envelope, "the query's text is too long"))
+            }
+            // Too slow by the server's clock, or by its estimate.
+            504 | 512 if envelope.says("max execution time") || envelope.says("execution time") => split(),
+            // Memory has been 504, 512 and 513 within a year; the cluster's own trouble is told apart by its text.
+            503 | 504 | 512 | 513 if envelope.says("ran out of memory") => split(),
+            504 | 512 | 513 if envelope.json && !envelope.says("heavy load") => split(),
+            504 | 524 => Verdict::Slow(text()),
+            _ => Verdict::Again(Cause::Server, self.retry_after, text()),
+        }
+    }
+}
+
+/// The optional key that a 400 names. The texts are pydantic's ("Extra inputs are not permitted") over paths like
+/// `query.HogQLQuery.modifiers.convertToProjectTimezone`, and a plain field error on very old servers.
+fn refused_key(envelope: &Envelope) -> Option<OptionalKey> {
+    if envelope.says("convertToProjectTimezone") || envelope.says("modifiers") {
+        return Some(OptionalKey::Modifiers);
+    }
+    if !(envelope.code == "parse_error" || envelope.says("validation error") || envelope.says("not permitted")) {
+        return None;
+    }
+    // The path of the refused key stands on a line of its own.
+    let named = |key: &str| envelope.detail.lines().any(|line| line.trim().rsplit('.').next() == Some(key));
+    if named("client_query_id") {
+        Some(OptionalKey::QueryId)
+    } else if named("name") {
+        Some(OptionalKey::Name)
+    } else {
+        None
+    }
+}
+
+/// The scope in "API key missing required scope 'query:read'" (`permissions.py`).
+fn missing_scope(detail: &str) -> Option<String> {
+    let (_, rest) = detail.split_once("missing required scope")?;
+    let scope: String = rest
+        .chars()
+        .skip_while(|c| !c.is_ascii_alphanumeric())
+        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':')
+        .collect();
+    (!scope.is_empty()).then_some(scope)
+}
+
+/// The seconds in "Request was throttled. Expected available in 23 seconds." where no header says them.
+fn told_seconds(detail: &str) -> Option<Duration> {
+    let (_, rest) = detail.split_once("available in ")?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,294 @@
+//! How fast we may ask: requests per minute and per hour, and the bytes that PostHog lets its queries read in an hour.
+//!
+//! Staying below a quota is cheaper than being refused: a refusal costs a round trip and, over several processes, gives
+//! everybody else on the same project a bad hour. The server's 429 stays the last word; it is handled in the client.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Queries an hour on self-hosted installs and legacy teams (posthog-api.md section 3, HogQL query throttle).
+const LEGACY_PER_HOUR: NonZeroU32 = at_least_one(120);
+
+const fn at_least_one(count: u32) -> NonZeroU32 {
+    match NonZeroU32::new(count) {
+        Some(count) => count,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Requests that may be sent in any minute and in any hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rates {
+    /// In any 60 seconds.
+    pub per_minute: NonZeroU32,
+    /// In any 3600 seconds.
+    pub per_hour: NonZeroU32,
+}
+
+impl Rates {
+    /// PostHog's limits for lists of its own objects: cohorts, flags, definitions (`rate_limit.py`, default class).
+    pub const LISTS: Rates = Rates::of(480, 4800);
+    /// PostHog's limits for lists that ClickHouse answers: persons, recordings, insights (`rate_limit.py`).
+    pub const CLICKHOUSE_LISTS: Rates = Rates::of(240, 1200);
+
+    const fn of(per_minute: u32, per_hour: u32) -> Rates {
+        Rates { per_minute: at_least_one(per_minute), per_hour: at_least_one(per_hour) }
+    }
+}
+
+/// Which of the two windows makes a request wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// The quota of a minute.
+    Minute,
+    /// The quota of an hour.
+    Hour,
+}
+
+/// A pace that never passes its rates in any window, because its burst plus what refills in a window is the quota.
+pub(crate) struct Limiter<C: Clock + Clone = DefaultClock> {
+    clock: C,
+    minute: Gate<C>,
+    hour: Mutex<Gate<C>>,
+    taken: AtomicU64,
+}
+
+struct Gate<C: Clock + Clone> {
+    quota: NonZeroU32,
+    limiter: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+}
+
+impl<C: Clock + Clone> Gate<C> {
+    fn new(quota: NonZeroU32, window: Duration, clock: &C) -> Self {
+        // A sixth may go out at once (discovery, a plan), the rest comes evenly.
+        let burst = NonZeroU32::new(quota.get() / 6).unwrap_or(NonZeroU32::MIN);
+        let refill = (quota.get() - burst.get()).max(1);
+        let pace = Quota::with_period(window / refill).unwrap_or(Quota::per_hour(NonZeroU32::MIN)).allow_burst(burst);
+        Gate { quota, limiter: RateLimiter::direct_with_clock(pace, clock.clone()) }
+    }
+
+    /// Takes one request out of the window, or says how long there is none.
+    fn take(&self, clock: &C) -> Result<(), Duration> {
+        self.limiter.check().map_err(|refusal| refusal.wait_time_from(clock.now()))
+    }
+}
+
+impl Limiter<DefaultClock> {
+    pub(crate) fn new(rates: Rates) -> Self {
+        Limiter::with_clock(rates, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> Limiter<C> {
+    pub(crate) fn with_clock(rates: Rates, clock: C) -> Self {
+        let minute = Gate::new(rates.per_minute, MINUTE, &clock);
+        let hour = Mutex::new(Gate::new(rates.per_hour, HOUR, &clock));
+        Limiter { clock, minute, hour, taken: AtomicU64::new(0) }
+    }
+
+    /// Waits, by `pause`, until one more request is within both windows.
+    pub(crate) fn acquire<E>(&self, mut pause: impl FnMut(Duration, Window) -> Result<(), E>) -> Result<(), E> {
+        while let Err(wait) = self.minute.take(&self.clock) {
+            pause(wait, Window::Minute)?;
+        }
+        loop {
+            let taken = lock(&self.hour).take(&self.clock);
+            match taken {
+                Ok(()) => break,
+                Err(wait) => pause(wait, Window::Hour)?,
+            }
+        }
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The requests an hour that this limiter keeps to.
+    pub(crate) fn per_hour(&self) -> u32 {
+        lock(&self.hour).quota.get()
+    }
+
+    /// The server said to wait for `wait`. A wait of minutes after about as many requests as the legacy tier allows in an
+    /// hour means that this is the legacy tier: from now on we keep to it. Returns the new quota, if it changed.
+    pub(crate) fn learn(&self, wait: Duration) -> Option<u32> {
+        let taken = self.taken.load(Ordering::Relaxed);
+        let legacy = u64::from(LEGACY_PER_HOUR.get());
+        let mut hour = lock(&self.hour);
+        if wait <= MINUTE || hour.quota <= LEGACY_PER_HOUR || !(legacy / 2..=legacy + 5).contains(&taken) {
+            return None;
+        }
+        *hour = Gate::new(LEGACY_PER_HOUR, HOUR, &self.clock);
+        Some(LEGACY_PER_HOUR.get())
+    }
+}
+
+/// The refill that PostHog's code gives to free organizations: 20 GB an hour (`api_queries_budget.py`). Assumed until
+/// two answers have shown the real one.
+const DEFAULT_REFILL_BYTES_PER_SECOND: f64 = 20e9 / 3600.0;
+const MEASURE_SECONDS: f64 = 5.0;
+
+/// What is known of the hourly byte budget, from the headers of answers. `now` is the time since any fixed instant.
+#[derive(Debug, Default)]
+pub(crate) struct Budget(Mutex<Option<Seen>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Duration,
+    left: f64,
+    /// What the next query will about read: the last one, or more if larger ones were seen before it.
+    expected: f64,
+    refill_per_second: f64,
+    measured_from: (Duration, f64),
+    read_since: f64,
+}
+
+impl Budget {
+    /// Notes an answer that read `read` bytes and left `left`.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    pub(crate) fn observe(&self, now: Duration, left: u64, read: u64) {
+        let (left, read) = (left as f64, read as f64);
+        let mut seen = lock(&self.0);
+        let Some(seen) = seen.as_mut() else {
+            *seen = Some(Seen {
+                at: now,
+                left,
+                expected: read,
+                refill_per_second: DEFAULT_REFILL_BYTES_PER_SECOND,
+                measured_from: (now, left),
+                read_since: 0.0,
+            });
+            return;
+        };
+        seen.read_since += read;
+        let (from, left_then) = seen.measured_from;
+        let seconds = now.saturating_sub(from).as_secs_f64();
+        if seconds >= MEASURE_SECONDS {
+            seen.refill_per_second = ((left - left_then + seen.read_since) / seconds).max(1e6);
+            seen.measured_from = (now, left);
+            seen.read_since = 0.0;
+        }
+        seen.at = now;
+        seen.left = left;
+        seen.expected = read.max(seen.expected * 0.7);
+    }
+
+    /// How long to wait so that two more queries like the last ones find their bytes; zero where there is enough, or where
+    /// the server has no budget.
+    pub(crate) fn wait(&self, now: Duration) -> Duration {
+        let Some(seen) = *lock(&self.0) else { return Duration::ZERO };
+        let left = seen.left + seen.refill_per_second * now.saturating_sub(seen.at).as_secs_f64();
+        let missing = 2.0 * seen.expected - left;
+        if missing <= 0.0 {
+            return Duration::ZERO;
+        }
+        Duration::from_secs_f64((missing / seen.refill_per_second).min(86_400.0))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use governor::clock::FakeRelativeClock;
+
+    /// The instants, in milliseconds, at which a caller that asks without pause is let through.
+    fn instants(rates: Rates, count: usize) -> Vec<u128> {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(rates, clock.clone());
+        let mut now = Duration::ZERO;
+        let mut instants = Vec::new();
+        for _ in 0..count {
+            limiter
+                .acquire(|wait, _| {
+                    // The fake clock is whole nanoseconds; a wait of none would never end.
+                    let wait = wait.max(Duration::from_nanos(1));
+                    clock.advance(wait);
+                    now += wait;
+                    Ok::<(), ()>(())
+                })
+                .unwrap();
+            instants.push(now.as_millis());
+        }
+        instants
+    }
+
+    fn most_in_any(window_ms: u128, instants: &[u128]) -> usize {
+        let within = |i: usize| instants[i..].iter().take_while(|t| **t < instants[i] + window_ms).count();
+        (0..instants.len()).map(within).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn no_window_ever_passes_its_quota_and_most_of_it_is_used() {
+        for (per_minute, per_hour) in [(240, 2400), (1, 30), (480, 4800), (5, 7), (1, 1), (60, 120)] {
+            let instants = instants(Rates::of(per_minute, per_hour), 2 * per_hour as usize + 3);
+            let minute = most_in_any(60_000, &instants);
+            let hour = most_in_any(3_600_000, &instants);
+            assert!(minute <= per_minute as usize, "{minute} in a minute of {per_minute}");
+            assert!(hour <= per_hour as usize, "{hour} in an hour of {per_hour}");
+            assert!(hour * 10 >= per_hour as usize * 8, "only {hour} of {per_hour} used");
+        }
+    }
+
+    #[test]
+    fn the_legacy_tier_is_learned_from_a_long_refusal_only() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(Rates::of(240, 2400), clock.clone());
+        let take = |count: usize| {
+            for _ in 0..count {
+                limiter
+                    .acquire(|wait, _| {
+                        clock.advance(wait);
+                        Ok::<(), ()>(())
+                    })
+                    .unwrap();
+            }
+        };
+        take(30);
+        assert_eq!(limiter.learn(Duration::from_secs(3000)), None, "30 requests: somebody else used the quota");
+        take(90);
+        assert_eq!(limiter.learn(Duration::from_secs(20)), None, "the minute's quota");
+        assert_eq!(limiter.learn(Duration::from_secs(3000)), Some(120));
+        assert_eq!((limiter.per_hour(), limiter.learn(Duration::from_secs(3000))), (120, None));
+    }
+
+    #[test]
+    fn the_budget_asks_for_a_wait_before_it_is_used_up() {
+        let second = Duration::from_secs;
+        let budget = Budget::default();
+        assert_eq!(budget.wait(second(0)), Duration::ZERO, "no header, no budget");
+        budget.observe(second(0), 10_000_000_000, 1_000_000_000);
+        assert_eq!(budget.wait(second(0)), Duration::ZERO);
+        budget.observe(second(1), 900_000_000, 1_000_000_000);
+        let wait = budget.wait(second(1)).as_secs();
+        assert_eq!(wait, 198, "1.1 GB are missing at 5.6 MB a second");
+        assert_eq!(budget.wait(second(1 + 199)), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_budgets_refill_is_measured() {
+        let budget = Budget::default();
+        // 50 MB a second come back, each query reads 200 MB, one a second.
+        let mut left = 1_000_000_000u64;
+        for at in 0..=10 {
+            budget.observe(Duration::from_secs(at), left, 200_000_000);
+            left = left + 50_000_000 - 200_000_000;
+            if left < 200_000_000 {
+                break;
+            }
+        }
+        let wait = budget.wait(Duration::from_secs(5)).as_secs_f64();
+        assert!((2.9..3.1).contains(&wait), "150 MB are missing at 50 MB a second: {wait}");
+    }
+}

@@ -1,0 +1,417 @@
+//! What a run is configured to do, as domain values: everything is checked here, once, before the first request. Nothing
+//! later sees a raw setting.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::posthog::address::{self, BaseUrl};
+use crate::posthog::attempts::{OnBudget, Patience};
+use crate::posthog::client::Options;
+use crate::posthog::limits::Rates;
+use crate::posthog::secret::Secret;
+use crate::stop::Stop;
+use crate::tap::settings::{Raw, Settings};
+
+/// The value of `--config` that turns on reading the environment.
+pub const ENVIRONMENT: &str = "ENV";
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const DEFAULT_DAYS: i64 = 30;
+
+/// The configuration of a run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How to reach the project.
+    pub connection: Connection,
+    /// How to read events.
+    pub events: EventsConfig,
+    /// Without a catalog: the only stream to read.
+    pub only_stream: Option<String>,
+    /// Columns of properties, of events and persons.
+    pub properties: Properties,
+    /// Most bytes of a STATE message's value.
+    pub max_state_bytes: usize,
+}
+
+/// How to reach the project.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where PostHog is.
+    pub base: BaseUrl,
+    /// The project's number.
+    pub project_id: u64,
+    /// The personal API key.
+    pub key: Secret,
+    /// More certificate authorities.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy's address.
+    pub proxy: Option<Secret>,
+    /// How requests name us.
+    pub user_agent: String,
+    /// The longest silence of a server.
+    pub request_timeout: Duration,
+    /// How fast queries are sent.
+    pub query_rates: Rates,
+    /// The longest wait that the server may ask for.
+    pub max_wait: Duration,
+    /// What a used-up byte budget means.
+    pub on_budget: OnBudget,
+}
+
+/// How to read events. Instants are Unix microseconds.
+#[derive(Clone, Debug)]
+pub struct EventsConfig {
+    /// The least `timestamp`.
+    pub since: i64,
+    /// True when `since` was chosen by us, so that a later run with another clock does not count as a changed filter.
+    pub since_is_default: bool,
+    /// `timestamp` is before this.
+    pub until: Option<i64>,
+    /// Only these names; empty: all.
+    pub event_types: Vec<String>,
+    /// Arrival time that the next run reads again.
+    pub lookback_us: i64,
+    /// How old by its own timestamp a late event may be; 0: any age.
+    pub late_arrival_days: u32,
+    /// The horizon is this long before the server's clock.
+    pub horizon_lag_us: i64,
+    /// Most rows of an answer; `None` adapts.
+    pub page_size: Option<u32>,
+    /// Most bytes of an answer's body.
+    pub max_response_bytes: usize,
+    /// Leave out what was delivered before.
+    pub deduplicate: bool,
+    /// Which `person_id` events carry.
+    pub person_ids: PersonIds,
+    /// What an unequal count means.
+    pub count_proof: CountProof,
+}
+
+/// How properties become columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties {
+    /// One column per property instead of one object.
+    pub flatten: bool,
+    /// Most columns of properties.
+    pub max_columns: usize,
+}
+
+/// Which `person_id` an event carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PersonIds {
+    /// As ingested: no join, the same on replay.
+    Event,
+    /// Corrected by later merges, at the cost of a join.
+    Joined,
+}
+
+/// What happens when the rows of a slice are not as many as the server counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CountProof {
+    /// The run ends with exit code 9, its state before the slice.
+    Strict,
+    /// A warning.
+    Warn,
+    /// Nothing is counted.
+    Off,
+}
+
+/// Reads the configuration from files, in order, later over earlier, and from the environment if one of the `paths` is
+/// `ENV`. `now_us` is the time of the run, `environment` reads one variable.
+///
+/// # Errors
+/// [`Kind::Config`]: what is missing, unreadable or wrong, on one line, without secrets.
+pub fn load(paths: &[String], now_us: i64, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
+    let mut raw = Raw::default();
+    for path in paths.iter().filter(|path| *path != ENVIRONMENT) {
+        raw.overlay(object(Path::new(path))?, path);
+    }
+    if paths.iter().any(|path| path == ENVIRONMENT) {
+        raw.overlay_environment(environment);
+    }
+    Config::from_settings(&raw.read()?, now_us)
+}
+
+impl Config {
+    /// Gives the settings their meaning.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for what is missing or contradicts itself.
+    pub fn from_settings(settings: &Settings, now_us: i64) -> Result<Config> {
+        Ok(Config {
+            connection: connection(settings)?,
+            events: events(settings, now_us)?,
+            only_stream: settings.text("data_type")?.map(str::to_owned),
+            properties: Properties {
+                flatten: settings.flag("flatten_properties")?,
+                max_columns: size(settings, "max_property_columns")?,
+            },
+            max_state_bytes: size(settings, "max_state_bytes")?,
+        })
+    }
+}
+
+impl Connection {
+    /// The options of a client that ends with `stop`.
+    #[must_use]
+    pub fn options(&self, stop: &Stop) -> Options {
+        Options {
+            base: self.base.clone(),
+            project_id: self.project_id,
+            key: self.key.clone(),
+            ca_file: self.ca_file.clone(),
+            proxy: self.proxy.clone(),
+            user_agent: self.user_agent.clone(),
+            request_timeout: self.request_timeout,
+            query_rates: self.query_rates,
+            patience: Patience { max_wait: self.max_wait, on_budget: self.on_budget, ..Patience::default() },
+            stop: stop.clone(),
+        }
+    }
+}
+
+fn wrong<T>(text: impl Into<String>) -> Result<T> {
+    Err(Error::new(Kind::Config, text))
+}
+
+/// The object in a JSON or YAML file.
+fn object(path: &Path) -> Result<Map<String, Value>> {
+    let refuse = |why: &str| Error::new(Kind::Config, format!("configuration file {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(&e.to_string()))?;
+    warn_if_open(path);
+    if text.trim().is_empty() {
+        return Err(refuse("is empty"));
+    }
+    // The parsers say where, and not what stands there: it may be the key.
+    let value: Value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(&text)
+            .map_err(|e| refuse(&format!("is not valid JSON (line {}, column {})", e.line(), e.column())))?
+    } else {
+        serde_yaml_ng::from_str(&text).map_err(|e| {
+            let place =
+                e.location().map_or_else(String::new, |l| format!(" (line {}, column {})", l.line(), l.column()));
+            refuse(&format!("is neither a JSON object nor valid YAML{place}"))
+        })?
+    };
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(refuse("holds no settings; write an object like {\"api_key\": \"phx_...\", \"project_id\": 1}")),
+    }
+}
+
+fn warn_if_open(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    // A pipe or a descriptor (`--config <(...)`) has no meaningful mode.
+    let open = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o004 != 0);
+    if open {
+        log::warn(format!(
+            "{} can be read by every user of this machine; chmod 600 keeps the key private",
+            path.display()
+        ));
+    }
+}
+
+fn connection(settings: &Settings) -> Result<Connection> {
+    let Some(key) = settings.text("api_key")? else {
+        return wrong("setting api_key is missing; make a personal API key in PostHog, Settings, Personal API keys");
+    };
+    if key.starts_with("phc_") {
+        return wrong(
+            "setting api_key: this is a project token (phc_), which can only send events; make a personal API key (phx_) in \
+             PostHog, Settings, Personal API keys",
+        );
+    }
+    if key.len() < 8 || !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return wrong("setting api_key: this is not a key; copy it again from PostHog, Settings, Personal API keys");
+    }
+    let Some(project_id) = settings.whole_if_given("project_id")? else {
+        return wrong("setting project_id is missing; it is the number in PostHog, Settings, Project ID");
+    };
+    Ok(Connection {
+        base: base(settings)?,
+        project_id,
+        key: Secret::new(key),
+        ca_file: settings.text("ca_file")?.map(PathBuf::from),
+        proxy: settings.text("proxy")?.map(Secret::new),
+        user_agent: settings.word("user_agent")?.to_owned(),
+        request_timeout: Duration::from_secs(settings.whole("request_timeout")?),
+        query_rates: Rates {
+            per_minute: at_least_one(settings.whole("requests_per_minute")?),
+            per_hour: at_least_one(settings.whole("requests_per_hour")?),
+        },
+        max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
+        on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
+    })
+}
+
+fn base(settings: &Settings) -> Result<BaseUrl> {
+    let allow_insecure_http = settings.flag("allow_insecure_http")?;
+    let custom = settings.text("custom_base_url")?;
+    let cloud = match settings.word("region")? {
+        "eu" => Some(address::EU),
+        "us" => Some(address::US),
+        _ => None,
+    };
+    match (custom, cloud) {
+        (Some(custom), _) => {
+            let base = BaseUrl::parse(custom, allow_insecure_http).map_err(|e| e.context("setting custom_base_url"))?;
+            if cloud == Some(address::EU) && base.to_string() != address::EU {
+                return wrong(format!(
+                    "setting custom_base_url: {base} contradicts region eu; set region to self_hosted"
+                ));
+            }
+            Ok(base)
+        }
+        (None, Some(cloud)) => BaseUrl::parse(cloud, false),
+        (None, None) => {
+            wrong("setting custom_base_url is missing; region self_hosted needs the address of that PostHog")
+        }
+    }
+}
+
+fn events(settings: &Settings, now_us: i64) -> Result<EventsConfig> {
+    let given = settings.instant("initial_since")?;
+    let since = given.unwrap_or(now_us - DEFAULT_DAYS * 86_400 * MICROS_PER_SECOND);
+    let until = settings.instant("until")?;
+    if until.is_some_and(|until| until <= since) {
+        return wrong("setting until: it is not after initial_since, so no event can be in between");
+    }
+    Ok(EventsConfig {
+        since,
+        since_is_default: given.is_none(),
+        until,
+        event_types: settings.names("event_types")?.to_vec(),
+        lookback_us: micros(settings.whole("lookback_window_minutes")? * 60),
+        late_arrival_days: small(settings.whole("late_arrival_days")?),
+        horizon_lag_us: micros(settings.whole("horizon_lag_seconds")?),
+        page_size: settings.whole_if_given("page_size")?.map(small),
+        max_response_bytes: size(settings, "max_response_mb")? * 1_000_000,
+        deduplicate: settings.flag("deduplication_enabled")?,
+        person_ids: if settings.word("person_id_mode")? == "joined" { PersonIds::Joined } else { PersonIds::Event },
+        count_proof: match settings.word("count_proof")? {
+            "off" => CountProof::Off,
+            "warn" => CountProof::Warn,
+            _ => CountProof::Strict,
+        },
+    })
+}
+
+// The table bounds these numbers far below the limits of their types.
+fn size(settings: &Settings, name: &str) -> Result<usize> {
+    settings.whole(name).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn at_least_one(number: u64) -> std::num::NonZeroU32 {
+    std::num::NonZeroU32::new(small(number)).unwrap_or(std::num::NonZeroU32::MIN)
+}
+
+fn micros(seconds: u64) -> i64 {
+    i64::try_from(seconds).unwrap_or(i64::MAX / MICROS_PER_SECOND).saturating_mul(MICROS_PER_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const NOW_US: i64 = 1_800_000_000_000_000;
+
+    fn from_texts(texts: &[&str]) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<String> = texts
+            .iter()
+            .enumerate()
+            .map(|(i, text)| {
+                let path = dir.path().join(format!("{i}.conf"));
+                std::fs::write(&path, text).unwrap();
+                path.to_str().unwrap().to_owned()
+            })
+            .collect();
+        load(&paths, NOW_US, |_| None)
+    }
+
+    fn with(extra: Value) -> Result<Config> {
+        let mut all = json!({"api_key": "phx_config_test", "project_id": 7});
+        all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        from_texts(&[&all.to_string()])
+    }
+
+    #[test]
+    fn the_least_configuration_has_the_documented_defaults() {
+        let config = with(json!({})).unwrap();
+        assert_eq!(config.connection.base.to_string(), "https://us.posthog.com");
+        assert_eq!(config.connection.project_id, 7);
+        assert_eq!(config.events.since, NOW_US - 30 * 86_400_000_000);
+        assert!(config.events.since_is_default);
+        assert_eq!(config.events.lookback_us, 900_000_000);
+        assert_eq!((config.events.late_arrival_days, config.events.page_size), (7, None));
+        assert_eq!(config.events.max_response_bytes, 48_000_000);
+        assert_eq!((config.properties.flatten, config.properties.max_columns), (true, 1000));
+        assert_eq!((config.events.count_proof, config.events.person_ids), (CountProof::Strict, PersonIds::Event));
+        assert!(!format!("{config:?}").contains("phx_config_test"));
+    }
+
+    #[test]
+    fn yaml_and_the_nested_form_and_later_files_are_read() {
+        let config = from_texts(&[
+            "# seed form\nresolved_connection:\n  api_key: phx_config_test\n  project_id: '8'\n  region: eu\ndata_type: persons\ninitial_since: 2024-01-01\n",
+            r#"{"page_size": 100, "project_id": 9}"#,
+        ])
+        .unwrap();
+        assert_eq!((config.connection.project_id, config.events.page_size), (9, Some(100)));
+        assert_eq!(config.connection.base.to_string(), "https://eu.posthog.com");
+        assert_eq!(config.only_stream.as_deref(), Some("persons"));
+        assert_eq!((config.events.since, config.events.since_is_default), (1_704_067_200_000_000, false));
+    }
+
+    #[test]
+    fn the_environment_alone_is_enough() {
+        let read = |name: &str| match name {
+            "TAP_POSTHOG_API_KEY" => Some("phx_config_test".to_owned()),
+            "TAP_POSTHOG_PROJECT_ID" => Some("7".to_owned()),
+            _ => None,
+        };
+        assert_eq!(load(&["ENV".to_owned()], NOW_US, read).unwrap().connection.project_id, 7);
+        assert!(load(&[], NOW_US, read).is_err(), "not asked for, not read");
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_what_to_do_and_without_the_key() {
+        let cases = [
+            (with(json!({"api_key": "phc_projecttoken"})), "personal API key (phx_)"),
+            (with(json!({"api_key": "phx_a b c d e"})), "not a key"),
+            (with(json!({"region": "self_hosted"})), "custom_base_url is missing"),
+            (with(json!({"region": "eu", "base_url": "https://ph.example.com"})), "contradicts region eu"),
+            (with(json!({"base_url": "http://ph.example.com"})), "allow_insecure_http"),
+            (with(json!({"start_date": "2024-01-02", "end_date": "2024-01-02"})), "not after initial_since"),
+            (from_texts(&["{}"]), "api_key is missing"),
+            (from_texts(&[r#"{"api_key": "phx_config_test"}"#]), "project_id is missing"),
+            (from_texts(&[r#"{"api_key": "phx_config_test", "proj"#]), "is not valid JSON (line 1, column"),
+            (from_texts(&["api_key: [phx_config_test"]), "nor valid YAML"),
+            (from_texts(&["- phx_config_test"]), "holds no settings"),
+            (from_texts(&[" \n"]), "is empty"),
+            (load(&["/does/not/exist.json".to_owned()], NOW_US, |_| None), "/does/not/exist.json: No such file"),
+        ];
+        for (result, part) in cases {
+            let error = result.unwrap_err();
+            assert!(error.to_string().contains(part), "{part}: {error}");
+            assert!(!error.to_string().contains("phx_config_test"), "{error}");
+            assert_eq!(error.kind(), Kind::Config);
+        }
+    }
+
+    #[test]
+    fn an_own_address_needs_no_region() {
+        let config = with(json!({"api_url": "https://ph.example.com/sub/"})).unwrap();
+        assert_eq!(config.connection.base.to_string(), "https://ph.example.com/sub");
+        assert!(with(json!({"base_url": "http://ph.internal", "allow_insecure_http": "true"})).is_ok());
+    }
+}
