@@ -2,13 +2,17 @@
 
 pub mod bookmark;
 pub mod config;
+pub mod discover;
 pub mod fetch;
 pub mod flatten;
 pub mod ledger;
 pub mod memory;
 pub mod pages;
 pub mod plan;
+pub mod probe;
 pub mod project;
+pub mod properties;
 pub mod seen;
 pub mod settings;
 pub mod size;
+pub mod streams;
