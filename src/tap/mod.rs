@@ -2,13 +2,16 @@
 
 pub mod bookmark;
 pub mod config;
+pub mod events;
 pub mod fetch;
 pub mod flatten;
 pub mod ledger;
 pub mod memory;
 pub mod pages;
 pub mod plan;
+pub mod progress;
 pub mod project;
+pub mod run;
 pub mod seen;
 pub mod settings;
 pub mod size;
