@@ -213,6 +213,7 @@ fn negative(of: Typed) -> Result<Typed, Refusal> {
 fn constant(value: &ast::Value) -> Result<Typed, Refusal> {
     let (value, kind, name) = match value {
         ast::Value::Number(text, _) => match text.parse::<i128>() {
+            Ok(number) if number > i128::from(i64::MAX) => (Value::Int(number), Type::UInt64, format!("'{text}'")),
             Ok(number) => (Value::Int(number), integer_type(number), text.clone()),
             Err(_) => match text.parse::<f64>() {
                 Ok(number) => (Value::Float(number), Type::Float64, text.clone()),
@@ -222,7 +223,7 @@ fn constant(value: &ast::Value) -> Result<Typed, Refusal> {
         ast::Value::SingleQuotedString(raw) => {
             (Value::Text(Arc::from(unescape(raw)?)), Type::String, format!("'{raw}'"))
         }
-        ast::Value::Boolean(yes) => (Value::Bool(*yes), Type::Bool, yes.to_string()),
+        ast::Value::Boolean(yes) => (Value::truth(*yes), Type::UInt8, yes.to_string()),
         ast::Value::Null => (Value::Null, Type::Nothing, "NULL".to_owned()),
         other => return Err(refuse(format!("the fake cannot evaluate: {other}"))),
     };
@@ -231,9 +232,9 @@ fn constant(value: &ast::Value) -> Result<Typed, Refusal> {
 
 fn integer_type(number: i128) -> Type {
     match number {
-        0..=0xff => Type::UInt8,
-        0..=0xffff => Type::UInt16,
-        0..=0xffff_ffff => Type::UInt32,
+        0..0x100 => Type::UInt8,
+        0x100..0x1_0000 => Type::UInt16,
+        0x1_0000..0x1_0000_0000 => Type::UInt32,
         _ => Type::UInt64,
     }
 }

@@ -151,27 +151,27 @@ fn one(dice: &mut Dice, number: u64, timestamp: i64, until: i64) -> Event {
     let created_at = (timestamp + late as i64).min(until - 1);
     let timestamp = if dice.roll(500) == 0 { timestamp + HOUR_MICROS } else { timestamp };
     let mut event = Event::new(number, name, timestamp).created(created_at.max(timestamp - HOUR_MICROS));
-    if user % 5 == 0 {
+    if user.is_multiple_of(5) {
         event.distinct_id = super::value::uuid_text(u128::from(mix(user)) << 64 | u128::from(mix(user + 1)));
     } else {
         event.distinct_id = format!("user_{user}");
     }
     event.person_id = u128::from(mix(user)) << 64 | 0x8000_0000_0000_0000 | u128::from(user);
     event.session_id = format!("019fbc56-4c00-7{:03x}-8a5e-{:012x}", user % 4096, mix(user) >> 16);
-    if user % 3 == 0 {
+    if user.is_multiple_of(3) {
         event.groups[0] = format!("org_{}", user % 97);
     }
     event.properties = properties(dice, &event, user);
     let plan = ["free", "pro", "enterprise"][user as usize % 3];
     let name_of_user = ["Ana", "Bjørn", "陳大文", "Dana 😀", "O'Neil"][user as usize % 5];
     event.person_properties = json!({"email": format!("user{user}@example.com"), "name": name_of_user, "plan": plan,
-        "age": 18 + user % 60, "vip": user % 7 == 0})
+        "age": 18 + user % 60, "vip": user.is_multiple_of(7)})
     .to_string();
     if name == "$autocapture" {
         event.elements_chain =
             format!("a.btn:attr_id=\"cta-{}\"href=\"/pricing\"text=\"Read \\\"docs\\\"\";", user % 30);
     }
-    if user % 10 == 0 {
+    if user.is_multiple_of(10) {
         event.person_mode = "propertyless";
     }
     event
@@ -210,7 +210,7 @@ fn properties(dice: &mut Dice, event: &Event, user: u64) -> String {
     put("$device_id", format!("0190aaaa-0000-7{:03x}-9a5e-28a33636b30b", user % 4096).into());
     put("$session_id", event.session_id.as_str().into());
     put("$referrer", dice.pick(&["$direct", "https://www.google.com/", "https://t.co/a"]).into());
-    put("$is_identified", (user % 2 == 0).into());
+    put("$is_identified", user.is_multiple_of(2).into());
     put("$geoip_country_code", dice.pick(&["US", "DE", "IN", "BR", "JP"]).into());
     put("$geoip_city_name", if dice.roll(9) == 0 { Json::Null } else { city.into() });
     put("$geoip_latitude", (dice.roll(180_000) as f64 / 1000.0 - 90.0).into());

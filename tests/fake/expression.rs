@@ -52,7 +52,7 @@ impl Expr {
             }
             Expr::In { needle, members, negated } => {
                 let needle = needle.eval(scope)?;
-                let found = members.iter().any(|member| *member == *needle);
+                let found = members.contains(needle.as_ref());
                 Cow::Owned(Value::truth(found != *negated))
             }
             Expr::Call { function, kind, arguments } => {

@@ -173,13 +173,13 @@ impl Fault {
                     *left -= 1;
                     true
                 }
-                When::Every(count) => self.seen % *count == 0,
+                When::Every(count) => self.seen.is_multiple_of(*count),
                 When::OneIn(count) => {
                     let count = *count;
                     self.random ^= self.random << 13;
                     self.random ^= self.random >> 7;
                     self.random ^= self.random << 17;
-                    self.random % count == 0
+                    self.random.is_multiple_of(count)
                 }
             };
         self.fired += usize::from(fires);

@@ -162,11 +162,13 @@ impl Function {
             }
             Greatest | Least if of.iter().all(|kind| comparable(kind, &of[0])) => of[0].clone(),
             CityHash64 | Length if *first == Type::String => Type::UInt64,
-            ToUuid if matches!(first, Type::String | Type::Uuid) => Type::Uuid,
+            ToUuid if *first == Type::String => Type::Nullable(Box::new(Type::Uuid)),
+            ToUuid if *first == Type::Uuid => Type::Uuid,
             ToText => Type::String,
             ToInt => Type::Int64,
             ToFloat => Type::Float64,
-            ToDate if matches!(first, Type::String | Type::Date) || first.is_time() => Type::Date,
+            ToDate if *first == Type::String => Type::Nullable(Box::new(Type::Date)),
+            ToDate if *first == Type::Date || first.is_time() => Type::Date,
             ToDateTime64 if of[0] == Type::String => Type::DateTime64(6, Zone::Utc),
             ToUnixTimestamp if first.is_time() => Type::UInt32,
             ToUnixTimestamp64Milli if first.is_time() => Type::Int64,
@@ -208,7 +210,7 @@ impl Function {
             ToIntervalDay => span(&of[0], DAY_MICROS),
             ToIntervalMonth => Value::Span { micros: 0, months: integer(&of[0]) as i64 },
             ToDateTime64 => date_time(of)?,
-            ToUuid | ToText | ToInt | ToFloat | ToDate => convert(self, kind, &of[0])?,
+            ToUuid | ToText | ToInt | ToFloat | ToDate => convert(self, kind, &of[0]),
             CityHash64 | Length | Lower | Upper | Concat | StartsWith | Empty | NotEmpty | JsonExtractKeys => {
                 textual(self, of)
             }
@@ -320,16 +322,12 @@ fn date_time(of: &[Value]) -> Result<Value, Refusal> {
     }
 }
 
-fn convert(function: Function, kind: &Type, value: &Value) -> Result<Value, Refusal> {
-    Ok(match (function, value) {
+fn convert(function: Function, kind: &Type, value: &Value) -> Value {
+    match (function, value) {
         (Function::ToUuid, Value::Uuid(_)) | (Function::ToDate, Value::Date(_)) => value.clone(),
-        (Function::ToUuid, Value::Text(text)) => Value::Uuid(uuid_from_text(text).ok_or_else(|| {
-            let reason = format!("Cannot parse uuid {text}: while converting '{text}' to UUID");
-            Refusal::new(400, "cannot_parse_uuid", &reason)
-        })?),
-        (Function::ToDate, Value::Text(text)) => Value::Date(parse_day(text).ok_or_else(|| {
-            Refusal::new(400, "cannot_parse_date", "Cannot parse a date. Check your date values and their format.")
-        })?),
+        // HogQL's conversions give null for what they cannot read.
+        (Function::ToUuid, Value::Text(text)) => uuid_from_text(text).map_or(Value::Null, Value::Uuid),
+        (Function::ToDate, Value::Text(text)) => parse_day(text).map_or(Value::Null, Value::Date),
         (Function::ToDate, Value::Time(micros)) => Value::Date(kind.zone().day(*micros)),
         (Function::ToText, value) => Value::text(&plain_text(kind, value)),
         (Function::ToInt, Value::Text(text)) => text.parse::<i64>().map_or(Value::Null, |n| Value::Int(n.into())),
@@ -337,7 +335,7 @@ fn convert(function: Function, kind: &Type, value: &Value) -> Result<Value, Refu
         (_, Value::Text(text)) => text.parse().map_or(Value::Null, Value::Float),
         (_, Value::Float(_)) => value.clone(),
         (_, value) => Value::Float(integer(value) as f64),
-    })
+    }
 }
 
 /// `toString`: dates with a space, hashes as digits.

@@ -110,8 +110,10 @@ pub(crate) fn answer(world: &mut World, call: &Call, request: &mut Request, with
     Ok(Reply { headers: reply_headers, ..Reply::json(body) })
 }
 
+type Asked<'a> = (&'a str, Option<&'a Map<String, Json>>);
+
 /// The SQL and the modifiers of a body in the form that PostHog insists on.
-fn read(body: &Json, refuses_modifiers: bool) -> Result<(&str, Option<&Map<String, Json>>), Refusal> {
+fn read(body: &Json, refuses_modifiers: bool) -> Result<Asked<'_>, Refusal> {
     let required = || Refusal::new(400, "required", "This field is required.").at("query");
     let strict = |object: &Map<String, Json>, known: &[&str], at: &str| match object
         .keys()

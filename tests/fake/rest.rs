@@ -187,11 +187,13 @@ fn object(kind: &str, id: usize) -> Json {
     let more = match kind {
         "cohorts" => json!({"description": "", "groups": [], "filters": {"properties": {"type": "OR", "values": []}},
             "query": null, "is_calculating": false, "last_calculation": updated, "errors_calculating": 0,
-            "count": hash % 9000, "is_static": id % 5 == 0, "cohort_type": null, "experiment_set": []}),
-        "feature_flags" => json!({"key": format!("flag-{id}"), "active": hash % 3 > 0, "updated_at": updated,
+            "count": hash % 9000, "is_static": id.is_multiple_of(5), "cohort_type": null, "experiment_set": []}),
+        "feature_flags" => {
+            json!({"key": format!("flag-{id}"), "active": !hash.is_multiple_of(3), "updated_at": updated,
             "filters": {"groups": [{"properties": [], "rollout_percentage": hash % 101}], "multivariate": null},
             "version": 1, "last_modified_by": user(), "rollout_percentage": hash % 101, "tags": [],
-            "ensure_experience_continuity": false, "status": "ACTIVE", "evaluation_runtime": "all"}),
+            "ensure_experience_continuity": false, "status": "ACTIVE", "evaluation_runtime": "all"})
+        }
         "annotations" => json!({"content": name, "date_marker": created, "creation_type": "USR",
             "dashboard_item": null, "updated_at": updated, "scope": "project"}),
         "actions" => json!({"description": "", "tags": [], "steps": [{"event": "$pageview", "url": "/pricing"}],
@@ -211,7 +213,7 @@ fn object(kind: &str, id: usize) -> Json {
             "default_columns": null}),
         "persons" => json!({"id": id_text(&format!("person/{id}")), "uuid": id_text(&format!("person/{id}")),
             "distinct_ids": [format!("user_{id}")], "properties": {"email": format!("user{id}@example.com"),
-            "plan": if id % 2 == 0 { "free" } else { "pro" }, "age": 18 + id % 60}, "last_seen_at": null}),
+            "plan": if id.is_multiple_of(2) { "free" } else { "pro" }, "age": 18 + id % 60}, "last_seen_at": null}),
         _ => json!({"id": format!("rec-{id}"), "distinct_id": format!("user_{id}"), "viewed": false,
             "recording_duration": hash % 3600, "start_time": created, "end_time": updated, "click_count": hash % 50,
             "start_url": "https://app.example.com/", "person": null, "storage": "object_storage", "ongoing": false}),

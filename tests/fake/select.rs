@@ -126,13 +126,10 @@ fn select(query: &ast::Query, around: &Surroundings<'_>) -> Result<Answer, Refus
 fn limit(clause: Option<&LimitClause>) -> Result<Option<usize>, Refusal> {
     match clause {
         None => Ok(None),
-        Some(LimitClause::LimitOffset { limit, offset: None, limit_by }) if limit_by.is_empty() => match limit {
-            None => Ok(None),
-            Some(limit) => {
-                let text = limit.to_string();
-                text.parse().map(Some).map_err(|_| refuse(format!("the fake takes LIMIT <number>, not {text}")))
-            }
-        },
+        Some(LimitClause::LimitOffset { limit: Some(limit), offset: None, limit_by }) if limit_by.is_empty() => {
+            let text = limit.to_string();
+            text.parse().map(Some).map_err(|_| refuse(format!("the fake takes LIMIT <number>, not {text}")))
+        }
         Some(LimitClause::LimitOffset { offset: None, .. }) => Err(refuse("the fake cannot evaluate LIMIT BY")),
         Some(_) => Err(refuse(OFFSET_REFUSED)),
     }
