@@ -4,3 +4,11 @@
 #[allow(dead_code, unused_imports, reason = "the demo uses other parts of it")]
 #[path = "../fake/mod.rs"]
 mod fake;
+
+mod floors;
+mod pipe_files;
+mod tap_delivery;
+mod tap_errors;
+mod tap_faults;
+mod tap_resume;
+mod util;
