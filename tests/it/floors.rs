@@ -34,7 +34,7 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
                 files.push(path);
             }
         }
@@ -48,7 +48,7 @@ fn sources() -> Vec<(String, String)> {
 
 /// The lines of a source that are code of the programs: no comments, and nothing from its tests on.
 fn code_of(source: &str) -> String {
-    let code = source.split("#[cfg(test)]\nmod ").next().unwrap();
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
     code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
