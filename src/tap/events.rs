@@ -246,10 +246,9 @@ impl<'a, W: Write> Reading<'a, W> {
         if let Some(progress) = &mut self.progress {
             progress.add(received);
         }
-        match read.full_until {
-            Some(cursor) if !read.again => self.safe_at(Some(cursor)),
-            _ => Ok(()),
-        }
+        let cursor = if read.again { None } else { read.full_until.clone() };
+        read.release();
+        cursor.map_or(Ok(()), |cursor| self.safe_at(cursor))
     }
 
     /// True if the last run delivered this version.
@@ -290,7 +289,7 @@ impl<'a, W: Write> Reading<'a, W> {
         self.slice_versions.clear();
         self.slice_set.clear();
         match to {
-            Some(cursor) => self.safe_at(Some(cursor)),
+            Some(cursor) => self.safe_at(cursor),
             None => Ok(()), // the end of the pass; `pass_done` follows
         }
     }
@@ -307,9 +306,9 @@ impl<'a, W: Write> Reading<'a, W> {
     }
 
     /// Everything up to `cursor` is printed and proved: a run may go on from here.
-    fn safe_at(&mut self, cursor: Option<Cursor>) -> Result<()> {
+    fn safe_at(&mut self, cursor: Cursor) -> Result<()> {
         if let Some(pass) = self.bookmark.run.as_mut().and_then(|run| run.passes.first_mut()) {
-            pass.cursor = cursor;
+            pass.cursor = Some(cursor);
         }
         self.settle();
         if self.last_state.elapsed() >= STATE_EVERY {

@@ -1,6 +1,7 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
 pub mod bookmark;
+pub mod cli;
 pub mod config;
 pub mod events;
 pub mod fetch;
@@ -11,7 +12,9 @@ pub mod pages;
 pub mod plan;
 pub mod progress;
 pub mod project;
+pub mod report;
 pub mod run;
 pub mod seen;
 pub mod settings;
 pub mod size;
+pub mod sync;
