@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The target's command line: parse, run, exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tap_posthog::target::cli::main()
+}

@@ -79,6 +79,18 @@ impl<W: Write> Output<W> {
         self.value(&serde_json::json!({"type": "ACTIVATE_VERSION", "stream": stream, "version": version}))
     }
 
+    /// Writes a whole text (a catalog, a report) and flushes it.
+    ///
+    /// # Errors
+    /// As [`Output::line`].
+    pub fn text(&mut self, text: &str) -> Result<()> {
+        self.line(|out| {
+            out.extend_from_slice(text.trim_end().as_bytes());
+            Ok(())
+        })?;
+        self.flush()
+    }
+
     /// Hands everything to the system.
     ///
     /// # Errors

@@ -120,11 +120,9 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
     };
     let gone = || Error::new(Kind::Internal, "nobody reads the rows any more");
     let mut deliver = |page| sender.send(Ok(Delivery::Page(Box::new(page)))).map_err(|_| gone());
-    let outcome = source.read_slice(&slice, || memory.reserve(number), &mut deliver).map(|proof| Delivery::SliceEnd {
-        to: slice.interval.to.clone(),
-        rows: slice.rows,
-        proof,
-    });
+    let outcome = source
+        .read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver)
+        .map(|proof| Delivery::SliceEnd { to: slice.interval.to.clone(), rows: slice.rows, proof });
     let failed = outcome.is_err();
     if failed {
         let mut planner = lock(plan);

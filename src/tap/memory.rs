@@ -1,7 +1,7 @@
-//! Bounds the bytes of answers that are held at one time, over all fetch threads.
+//! Bounds the memory of answers over all fetch threads: two buffers, used again and again, and a bound on their bytes.
 //!
-//! The thread that fetches the slice which is printed next is never made to wait: it is the one whose progress frees
-//! memory. Every other thread waits while the bound is reached, in the middle of a body if need be.
+//! The thread that fetches the slice which is printed next is never made to wait for others: its progress is what frees
+//! memory. Every other thread waits for a free buffer before it asks, and in the middle of a body when the bytes run out.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,10 +9,14 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::stop::Stop;
 
+/// Buffers in use at one time: an answer that is printed and one that is fetched, or two that are fetched.
+const BUFFERS: usize = 2;
+/// A buffer that had to grow beyond this is not kept.
+const KEPT_BYTES: usize = 24_000_000;
 /// How often a waiting thread looks whether the run should end.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The bytes that are held, and whose turn it is.
+/// The buffers, and whose turn it is.
 #[derive(Debug)]
 pub struct Memory {
     max_bytes: usize,
@@ -23,25 +27,51 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     held: usize,
+    /// The number of the slice that is printed next or now.
     front: u64,
+    /// The slices of the buffers that are in use.
+    users: Vec<u64>,
+    /// The front slice waits for the buffer of its own page that is being printed.
+    front_waits: bool,
+    free: Vec<Vec<u8>>,
 }
 
 impl Memory {
-    /// Memory for answers of `max_bytes` in all.
+    /// Memory for answers of about `max_bytes` in all.
     #[must_use]
     pub fn new(max_bytes: usize) -> Memory {
         Memory { max_bytes, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// A reservation for the slice of this number; nothing is held yet.
-    #[must_use]
-    pub fn reserve(&self, slice: u64) -> Reservation<'_> {
-        Reservation { memory: self, slice, bytes: 0 }
+    /// A buffer for an answer of the slice of this number; waits until one is free.
+    ///
+    /// # Errors
+    /// When the run should end.
+    pub fn reserve(&self, slice: u64, stop: &Stop) -> Result<Reservation<'_>> {
+        let mut state = self.lock();
+        loop {
+            let is_front = state.front >= slice;
+            let enough = state.users.len() + usize::from(state.front_waits && !is_front) < BUFFERS;
+            if enough || is_front && !state.users.contains(&slice) {
+                break;
+            }
+            state.front_waits |= is_front;
+            stop.check()?;
+            state = self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.front >= slice {
+            state.front_waits = false;
+        }
+        state.users.push(slice);
+        let buffer = state.free.pop().unwrap_or_default();
+        Ok(Reservation { memory: self, slice, bytes: 0, buffer })
     }
 
     /// Slice number `slice` is printed next.
     pub fn set_front(&self, slice: u64) {
-        self.lock().front = slice;
+        let mut state = self.lock();
+        state.front = slice;
+        state.front_waits = false;
         self.changed.notify_all();
     }
 
@@ -50,16 +80,27 @@ impl Memory {
     }
 }
 
-/// Bytes held for one body; given back when it is dropped.
+/// A buffer and the bytes that it may hold; given back when it is dropped.
 #[derive(Debug)]
 pub struct Reservation<'a> {
     memory: &'a Memory,
     slice: u64,
     bytes: usize,
+    buffer: Vec<u8>,
 }
 
 impl Reservation<'_> {
-    /// Holds `bytes` in all from now on, waiting until there is room or it is this slice's turn. Zero gives all back.
+    /// Takes the buffer out, to be filled.
+    pub fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Puts a buffer back, to be used again.
+    pub fn put_buffer(&mut self, buffer: Vec<u8>) {
+        self.buffer = buffer;
+    }
+
+    /// Holds `bytes` in all from now on, waiting until there is room or it is this slice's turn.
     ///
     /// # Errors
     /// When the run should end.
@@ -68,7 +109,7 @@ impl Reservation<'_> {
         state.held -= self.bytes;
         self.bytes = 0;
         self.memory.changed.notify_all();
-        while bytes > 0 && state.front < self.slice && state.held + bytes > self.memory.max_bytes {
+        while state.front < self.slice && state.held > 0 && state.held + bytes > self.memory.max_bytes {
             stop.check()?;
             state = self.memory.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -80,7 +121,14 @@ impl Reservation<'_> {
 
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
-        self.memory.lock().held -= self.bytes;
+        let mut state = self.memory.lock();
+        state.held -= self.bytes;
+        if let Some(at) = state.users.iter().position(|slice| *slice == self.slice) {
+            state.users.swap_remove(at);
+        }
+        if self.buffer.capacity() > 0 && self.buffer.capacity() <= KEPT_BYTES && state.free.len() < BUFFERS {
+            state.free.push(std::mem::take(&mut self.buffer));
+        }
         self.memory.changed.notify_all();
     }
 }
@@ -90,30 +138,46 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_front_never_waits_and_others_wait_for_room() {
+    fn the_front_never_waits_for_bytes_and_others_do() {
         let (memory, stop) = (Memory::new(10), Stop::new());
-        let mut front = memory.reserve(0);
+        let mut front = memory.reserve(0, &stop).unwrap();
         front.resize(100, &stop).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| {
-                let mut second = memory.reserve(1);
+                let mut second = memory.reserve(1, &stop).unwrap();
                 second.resize(5, &stop).unwrap();
                 memory.lock().held
             });
             front.resize(6, &stop).unwrap();
-            assert!(!waiting.is_finished() || memory.lock().held <= 10);
             drop(front);
             assert_eq!(waiting.join().unwrap(), 5);
         });
         assert_eq!(memory.lock().held, 0);
+        assert!(memory.lock().users.is_empty());
+    }
+
+    #[test]
+    fn a_third_buffer_is_only_for_a_front_that_has_none() {
+        let (memory, stop) = (Memory::new(10), Stop::new());
+        let (one, _two) = (memory.reserve(1, &stop).unwrap(), memory.reserve(2, &stop).unwrap());
+        let front = memory.reserve(0, &stop).unwrap();
+        assert_eq!(memory.lock().users.len(), 3);
+        drop(front);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| memory.reserve(3, &stop).map(|r| r.slice).unwrap());
+            drop(one);
+            assert_eq!(waiting.join().unwrap(), 3);
+        });
     }
 
     #[test]
     fn a_signal_ends_the_wait() {
         let (memory, stop) = (Memory::new(10), Stop::new());
-        let mut front = memory.reserve(0);
+        let mut front = memory.reserve(0, &stop).unwrap();
         front.resize(10, &stop).unwrap();
+        let mut second = memory.reserve(1, &stop).unwrap();
         stop.signal(15);
-        assert!(memory.reserve(1).resize(5, &stop).is_err());
+        assert!(second.resize(5, &stop).is_err());
+        assert!(memory.reserve(2, &stop).is_err());
     }
 }

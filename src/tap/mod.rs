@@ -1,8 +1,10 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
 pub mod bookmark;
+pub mod cli;
 pub mod config;
 pub mod discover;
+pub mod events;
 pub mod fetch;
 pub mod flatten;
 pub mod ledger;
@@ -10,9 +12,13 @@ pub mod memory;
 pub mod pages;
 pub mod plan;
 pub mod probe;
+pub mod progress;
 pub mod project;
 pub mod properties;
+pub mod report;
+pub mod run;
 pub mod seen;
 pub mod settings;
 pub mod size;
 pub mod streams;
+pub mod sync;

@@ -62,6 +62,13 @@ pub struct ReadPage<'m> {
     pub memory: Reservation<'m>,
 }
 
+impl ReadPage<'_> {
+    /// Ends the page: its buffer is used for another one.
+    pub fn release(mut self) {
+        self.memory.put_buffer(self.page.into_buffer());
+    }
+}
+
 /// How the count of a slice came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -86,7 +93,7 @@ impl Source<'_> {
     pub fn read_slice<'m>(
         &self,
         slice: &Slice,
-        reserve: impl Fn() -> Reservation<'m>,
+        reserve: impl Fn() -> Result<Reservation<'m>>,
         deliver: &mut dyn FnMut(ReadPage<'m>) -> Result<()>,
     ) -> Result<Proof> {
         let mut versions: Vec<u64> = Vec::new();
@@ -96,7 +103,7 @@ impl Source<'_> {
             versions.clear();
             let mut parts = Parts::new(self, slice);
             while let Some((interval, limit)) = parts.next() {
-                match self.read_page(&interval, limit, reserve()) {
+                match self.read_page(&interval, limit, reserve()?) {
                     Ok(mut page) => {
                         page.again = again;
                         received += page.page.len() as u64;
@@ -156,8 +163,9 @@ impl Source<'_> {
             }
             Ok((page, notes))
         };
+        let buffer = memory.take_buffer();
         let mut on_growth = |bytes| memory.resize(bytes, self.stop);
-        let body = BodyLimit { max_bytes: self.max_response_bytes, buffer: Vec::new(), on_growth: &mut on_growth };
+        let body = BodyLimit { max_bytes: self.max_response_bytes, buffer, on_growth: &mut on_growth };
         let (page, notes) = self.client.query(&Query { sql: &sql, name: "events page" }, body, read)?;
         let (first, last) = (page.row(0), page.row(page.len().saturating_sub(1)));
         let event = first.text(column::EVENT).filter(|name| last.text(column::EVENT) == Some(name));

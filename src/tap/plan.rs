@@ -101,6 +101,12 @@ impl Plan {
         Plan { next: start, units, names_a_day: 16, done: false }
     }
 
+    /// Rows that are still to be handed out, as far as they were counted.
+    #[must_use]
+    pub fn rows_left(&self) -> u64 {
+        self.units.iter().map(|unit| unit.rows).sum()
+    }
+
     /// The next step. The size of a slice follows `size` at the time of the call.
     pub fn step(&mut self, size: &SizeModel) -> Step {
         if self.done {

@@ -1,1 +1,28 @@
-//! The target.
+//! The target: Singer lines in, Parquet files out. [`load`] is the loop; read it first.
+
+pub mod about;
+pub mod cells;
+pub mod cli;
+pub mod column;
+pub mod commit;
+pub mod config;
+pub mod encode;
+pub mod encoder;
+pub mod envelope;
+pub mod evolve;
+pub mod file;
+pub mod fs;
+pub mod line;
+pub mod load;
+pub mod memory;
+pub mod name;
+pub mod number;
+pub mod partition;
+pub mod publish;
+pub mod replay;
+pub mod scan;
+pub mod schema;
+pub mod sink;
+pub mod streams;
+pub mod time;
+pub mod version;

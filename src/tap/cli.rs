@@ -1,0 +1,90 @@
+//! The command line: what was typed, and which of the tap's jobs it asks for. Flags are those of Singer SDK taps; the short
+//! forms are those of singer-python, which scripts in the wild use.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::posthog::client::Client;
+use crate::posthog::time::Micros;
+use crate::singer::catalog::Catalog;
+use crate::singer::message::Output;
+use crate::singer::state::State;
+use crate::stop::Stop;
+
+use super::config::{self, Config};
+use super::discover;
+use super::report;
+use super::sync::{Context, sync};
+
+/// Reads a PostHog project and writes Singer messages to standard output.
+#[derive(Debug, Parser)]
+#[command(name = "tap-posthog", version, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TAP_POSTHOG_*` too
+    #[arg(short, long, value_name = "FILE")]
+    config: Vec<String>,
+    /// State of an earlier run
+    #[arg(short, long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// Catalog that selects streams and fields
+    #[arg(long, value_name = "FILE")]
+    catalog: Option<PathBuf>,
+    /// The old name of --catalog
+    #[arg(short, long, value_name = "FILE", conflicts_with = "catalog", hide = true)]
+    properties: Option<PathBuf>,
+    /// Print the catalog of the project and exit
+    #[arg(short, long)]
+    discover: bool,
+    /// Print what a run would do, without reading events, and exit
+    #[arg(long)]
+    plan: bool,
+    /// End cleanly after so many seconds (exit code 75); the next run continues
+    #[arg(long, value_name = "SECONDS")]
+    max_runtime: Option<u64>,
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// The failure that the process ends with.
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let now = chrono::Utc::now().timestamp_micros();
+    let stop = Stop::new();
+    stop.watch_signals()?;
+    if let Some(seconds) = arguments.max_runtime {
+        stop.set_time_limit(Duration::from_secs(seconds));
+    }
+    let config = load(arguments, now)?;
+    // Files are read before the first request: a broken one costs nothing.
+    let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
+    let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
+    let client = Client::new(config.connection.options(&stop))?;
+    let mut output = Output::new(std::io::stdout());
+    if arguments.discover {
+        let catalog = discover::discover(&client, &config, now)?.to_value();
+        let text = serde_json::to_string_pretty(&catalog).map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+        return output.text(&text);
+    }
+    if arguments.plan {
+        return output.text(&report::plan(&client, &config, &state)?);
+    }
+    let streams = discover::streams_of_run(&client, &config, catalog.as_ref(), now)?;
+    if streams.is_empty() {
+        log::warn("no stream is selected");
+    }
+    sync(&Context { client: &client, config: &config, stop: &stop, now }, &streams, state, &mut output)
+}
+
+fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
+    if arguments.config.is_empty() {
+        return Err(Error::new(
+            Kind::Usage,
+            "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables",
+        ));
+    }
+    config::load(&arguments.config, now, |name| std::env::var(name).ok())
+}

@@ -1,0 +1,376 @@
+//! The loop of the `events` stream: closed set after closed set, slice after slice, row after row.
+//!
+//! Rows go out as they come in key order; the STATE follows them, and never passes the end of a slice whose count is not
+//! proved. Whatever ends the run, the last STATE that left is a position from which the same closed set goes on.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
+use crate::log;
+use crate::posthog::client::Client;
+use crate::posthog::hogql::{Cursor, Key};
+use crate::posthog::page::Row;
+use crate::posthog::time::{Day, Micros, to_rfc3339};
+use crate::singer::message::Output;
+use crate::singer::state::State;
+use crate::stop::{Cause, Stop};
+
+use super::bookmark::{Bookmark, Pass};
+use super::config::{CountProof, EventsConfig, PersonIds};
+use super::fetch::{Delivery, read_all};
+use super::pages::{Proof, ReadPage, Source};
+use super::plan::Plan;
+use super::progress::Progress;
+use super::project::{Projection, column, time};
+use super::run;
+use super::seen::{Seen, SeenBuilder};
+use super::size::SizeModel;
+
+/// STATE goes out at most this often, and at the end.
+const STATE_EVERY: Duration = Duration::from_secs(5);
+/// How many rows are printed between two looks at whether a signal came.
+const STOP_LOOK_ROWS: usize = 128;
+
+/// What a run of the stream works with.
+#[derive(Debug)]
+pub struct Events<'a> {
+    /// The service.
+    pub client: &'a Client,
+    /// The settings.
+    pub config: &'a EventsConfig,
+    /// The largest list of delivered events in the state.
+    pub max_state_bytes: usize,
+    /// Ends the run early.
+    pub stop: &'a Stop,
+    /// The stream's name in messages and in the state.
+    pub stream: &'a str,
+    /// The selected fields: the `properties` of the schema.
+    pub fields: &'a Map<String, Value>,
+}
+
+/// What a run did.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Rows printed.
+    pub rows: u64,
+    /// Slices whose count was proved.
+    pub proved: u64,
+    /// Slices read.
+    pub slices: u64,
+}
+
+impl Events<'_> {
+    /// Reads everything that is new, writes it to `output` and keeps `state` up to date.
+    ///
+    /// # Errors
+    /// Whatever ended the run early; the last STATE was written before.
+    pub fn sync<W: Write>(&self, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
+        let options = self.client.options();
+        let source = format!("{}/{}", options.base.host(), options.project_id);
+        let read = Bookmark::read(state, self.stream, &source)?;
+        let mut bookmark = read.unwrap_or_else(|| Bookmark::new(source, "created_at"));
+        let filters = run::filters(self.config);
+        run::check_filters(&bookmark, &filters)?;
+        let mut summary = Summary::default();
+        // A closed set that an earlier run left half read comes first, then what arrived since.
+        if bookmark.run.is_some() {
+            log::info("going on with the run that was interrupted");
+            summary.add(self.read_run(&mut bookmark, state, output)?);
+        }
+        run::open(&mut bookmark, self.client, self.config, &self.columns_hash())?;
+        summary.add(self.read_run(&mut bookmark, state, output)?);
+        Ok(summary)
+    }
+
+    /// Reads the run that the bookmark holds to its end.
+    fn read_run<W: Write>(
+        &self,
+        bookmark: &mut Bookmark,
+        state: &mut State,
+        output: &mut Output<W>,
+    ) -> Result<Summary> {
+        let mut reading = Reading::new(self, bookmark, state, output)?;
+        let size = Mutex::new(SizeModel::new(self.config.page_size));
+        let mut outcome = Ok(());
+        while let (Ok(()), Some(pass)) = (&outcome, reading.pass()) {
+            outcome = self.read_pass(&pass, &size, &mut reading);
+        }
+        reading.end(outcome)
+    }
+
+    fn read_pass<W: Write>(&self, pass: &Pass, size: &Mutex<SizeModel>, reading: &mut Reading<'_, W>) -> Result<()> {
+        let range = run::range(pass, self.config);
+        if range.since >= range.until {
+            return reading.pass_done();
+        }
+        let days = run::count_days(self.client, &range, reading.horizon())?;
+        let first = Cursor::At(Key::day_start(Day::of(range.since)));
+        let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
+        reading.progress = Some(Progress::new(self.stream, plan.rows_left()));
+        let columns = reading.projection.columns().to_vec();
+        let source = Source {
+            client: self.client,
+            range,
+            columns: &columns,
+            max_response_bytes: self.config.max_response_bytes,
+            page_size: self.config.page_size,
+            count_proof: self.config.count_proof,
+            size,
+            stop: self.stop,
+        };
+        read_all(&source, plan, |delivery| match delivery {
+            Delivery::Page(page) => reading.page(*page),
+            Delivery::SliceEnd { to, proof, .. } => reading.slice_end(to.map(Cursor::At), proof),
+        })?;
+        reading.pass_done()
+    }
+
+    fn columns_hash(&self) -> String {
+        fingerprint::of(&json!(self.fields.keys().collect::<Vec<_>>()))
+    }
+}
+
+impl Summary {
+    fn add(&mut self, other: Summary) {
+        self.rows += other.rows;
+        self.proved += other.proved;
+        self.slices += other.slices;
+    }
+}
+
+/// The printing half of a run: rows in, records and states out.
+struct Reading<'a, W: Write> {
+    events: &'a Events<'a>,
+    bookmark: &'a mut Bookmark,
+    state: &'a mut State,
+    output: &'a mut Output<W>,
+    by_arrival: bool,
+    deduplicate: bool,
+    projection: Projection,
+    progress: Option<Progress>,
+    /// What the last run delivered of the overlap, and the end of that overlap.
+    seen: Seen,
+    seen_uuids: HashSet<String>,
+    seen_until: Micros,
+    delivered: SeenBuilder,
+    /// Versions printed since the last safe position: (arrival, hash).
+    unsafe_rows: Vec<(Micros, u64)>,
+    /// Versions of the current slice, kept for the case that it is read twice.
+    slice_versions: Vec<u64>,
+    slice_set: HashSet<u64>,
+    tail: Vec<u8>,
+    last_state: Instant,
+    told_about_state_size: bool,
+    summary: Summary,
+}
+
+impl<'a, W: Write> Reading<'a, W> {
+    fn new(
+        events: &'a Events<'a>,
+        bookmark: &'a mut Bookmark,
+        state: &'a mut State,
+        output: &'a mut Output<W>,
+    ) -> Result<Self> {
+        let run = bookmark.run.as_ref();
+        let mut delivered = SeenBuilder::new(run.map_or(Micros::MAX, |run| run.seen_from), events.max_state_bytes);
+        delivered.resume(&Seen::decode(run.map_or("", |run| &run.seen))?);
+        if run.is_some_and(|run| run.columns != events.columns_hash()) {
+            log::warn("the selected fields changed while a run is half done; its remaining rows have the new fields");
+        }
+        let deduplicate = events.config.deduplicate;
+        let seen = if deduplicate { Seen::decode(&bookmark.seen)? } else { Seen::default() };
+        let seen_uuids = if deduplicate { bookmark.seen_uuids.iter().cloned().collect() } else { HashSet::new() };
+        Ok(Reading {
+            seen,
+            seen_uuids,
+            seen_until: bookmark.last_run().unwrap_or(Micros::MIN),
+            projection: Projection::new(events.fields, events.config.person_ids == PersonIds::Joined),
+            by_arrival: bookmark.replication_key == "created_at",
+            deduplicate,
+            events,
+            bookmark,
+            state,
+            output,
+            progress: None,
+            delivered,
+            unsafe_rows: Vec::new(),
+            slice_versions: Vec::new(),
+            slice_set: HashSet::new(),
+            tail: Vec::new(),
+            last_state: Instant::now(),
+            told_about_state_size: false,
+            summary: Summary::default(),
+        })
+    }
+
+    fn pass(&self) -> Option<Pass> {
+        self.bookmark.run.as_ref()?.passes.first().cloned()
+    }
+
+    fn horizon(&self) -> Micros {
+        self.bookmark.run.as_ref().map_or(0, |run| run.horizon)
+    }
+
+    /// Prints the rows of a page.
+    fn page(&mut self, read: ReadPage<'_>) -> Result<()> {
+        let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
+        self.tail = format!(",\"time_extracted\":\"{now}\"}}").into_bytes();
+        if read.again && self.slice_set.is_empty() {
+            self.slice_set = self.slice_versions.iter().copied().collect();
+        }
+        let mut last = None;
+        for (at, (row, &(version, created_at))) in read.page.rows().zip(&read.notes).enumerate() {
+            if at % STOP_LOOK_ROWS == 0 && matches!(self.events.stop.cause(), Some(Cause::Signal(_))) {
+                self.events.stop.check()?;
+            }
+            // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
+            let repeated = last.replace(version) == Some(version);
+            let arrived =
+                if self.by_arrival { created_at } else { time(row.cell(column::TIMESTAMP)).unwrap_or(created_at) };
+            if self.slice_set.contains(&version)
+                || self.deduplicate && (repeated || self.is_known(&row, version, arrived))
+            {
+                continue;
+            }
+            self.print(&row)?;
+            self.unsafe_rows.push((arrived, version));
+            self.slice_versions.push(version);
+        }
+        let received = if read.again { 0 } else { read.page.len() as u64 };
+        if let Some(progress) = &mut self.progress {
+            progress.add(received);
+        }
+        let cursor = if read.again { None } else { read.full_until.clone() };
+        read.release();
+        cursor.map_or(Ok(()), |cursor| self.safe_at(cursor))
+    }
+
+    /// True if the last run delivered this version.
+    fn is_known(&self, row: &Row<'_>, version: u64, arrived: Micros) -> bool {
+        (arrived < self.seen_until && self.seen.contains(version))
+            || (!self.seen_uuids.is_empty()
+                && row.text(column::UUID).is_some_and(|uuid| self.seen_uuids.contains(uuid)))
+    }
+
+    fn print(&mut self, row: &Row<'_>) -> Result<()> {
+        let (projection, stream, tail) = (&mut self.projection, self.events.stream, &self.tail);
+        self.output.line(|out| {
+            out.extend_from_slice(b"{\"type\":\"RECORD\",\"stream\":\"");
+            out.extend_from_slice(stream.as_bytes());
+            out.extend_from_slice(b"\",\"record\":");
+            projection.write(row, out);
+            out.extend_from_slice(tail);
+            Ok(())
+        })?;
+        self.summary.rows += 1;
+        Ok(())
+    }
+
+    fn slice_end(&mut self, to: Option<Cursor>, proof: Proof) -> Result<()> {
+        self.summary.slices += 1;
+        match proof {
+            Proof::Proved => self.summary.proved += 1,
+            Proof::Skipped => {}
+            Proof::Missing { counted, received } => {
+                let text = format!("a slice holds {counted} events and {received} of them were received, twice");
+                if self.events.config.count_proof == CountProof::Strict {
+                    let advice = "run again; count_proof: warn goes on without these rows";
+                    return Err(Error::new(Kind::Incomplete, format!("{text}; {advice}")));
+                }
+                log::warn(text);
+            }
+        }
+        self.slice_versions.clear();
+        self.slice_set.clear();
+        match to {
+            Some(cursor) => self.safe_at(cursor),
+            None => Ok(()), // the end of the pass; `pass_done` follows
+        }
+    }
+
+    fn pass_done(&mut self) -> Result<()> {
+        if let Some(progress) = &mut self.progress {
+            progress.finish();
+        }
+        if let Some(run) = &mut self.bookmark.run {
+            run.passes.remove(0);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Everything up to `cursor` is printed and proved: a run may go on from here.
+    fn safe_at(&mut self, cursor: Cursor) -> Result<()> {
+        if let Some(pass) = self.bookmark.run.as_mut().and_then(|run| run.passes.first_mut()) {
+            pass.cursor = Some(cursor);
+        }
+        self.settle();
+        if self.last_state.elapsed() >= STATE_EVERY {
+            self.write_state()?;
+        }
+        self.events.stop.check()
+    }
+
+    fn settle(&mut self) {
+        for (arrived, version) in self.unsafe_rows.drain(..) {
+            self.delivered.note(arrived, version);
+        }
+        if let Some(run) = &mut self.bookmark.run {
+            run.rows = self.summary.rows;
+        }
+    }
+
+    fn write_state(&mut self) -> Result<()> {
+        self.note_seen();
+        self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
+        self.last_state = Instant::now();
+        self.output.state(&self.state.to_value())
+    }
+
+    /// Puts what was delivered of the coming overlap into the bookmark.
+    fn note_seen(&mut self) {
+        let (seen, from) = self.delivered.build();
+        let Some(run) = &mut self.bookmark.run else { return };
+        if self.deduplicate {
+            run.seen = seen.encode();
+        }
+        if from > run.seen_from {
+            run.seen_from = from;
+            if !std::mem::replace(&mut self.told_about_state_size, true) {
+                log::warn(format!(
+                    "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks \
+                     back to {} only",
+                    to_rfc3339(from)
+                ));
+            }
+        }
+    }
+
+    /// Ends the run: with its horizon as bookmark, or, after a failure, at the last safe position.
+    fn end(mut self, outcome: Result<()>) -> Result<Summary> {
+        if let Some(progress) = &mut self.progress {
+            progress.finish();
+        }
+        match outcome {
+            Ok(()) => {
+                self.note_seen();
+                self.bookmark.finish();
+                self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
+                self.output.state(&self.state.to_value())?;
+                Ok(self.summary)
+            }
+            // A reader that is gone gets nothing more; everybody else gets the last safe position.
+            Err(error) if error.kind() == Kind::Pipe => Err(error),
+            Err(error) => {
+                self.write_state()?;
+                Err(error)
+            }
+        }
+    }
+}

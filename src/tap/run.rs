@@ -1,0 +1,295 @@
+//! What a run of `events` reads: the closed sets that follow from a bookmark, the settings and the server's clock.
+//!
+//! First run: everything that arrived before the horizon, from `initial_since` on. Later runs: what *arrived* since the last
+//! run, however old its own timestamp is within `late_arrival_days`, and whole hours of arrival that grew since they were
+//! counted. Pure but for the counts that it asks for.
+
+use serde_json::json;
+
+use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
+use crate::log;
+use crate::posthog::client::Client;
+use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::hogql::{self, Range};
+use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, HOUR_US, Micros, SECOND_US, to_rfc3339};
+
+use super::bookmark::{Bookmark, Filters, Pass, Run};
+use super::config::EventsConfig;
+use super::ledger::{Ledger, WATCHED_US};
+use super::pages::ask;
+
+/// How far back the default of `initial_since` goes.
+const DEFAULT_DAYS: i64 = 30;
+/// Above this share of rows without a usable arrival time, arrival cannot be relied on.
+const UNUSABLE_SHARE: u64 = 100;
+
+/// The filters of the settings, in the form that the state keeps.
+#[must_use]
+pub fn filters(config: &EventsConfig) -> Filters {
+    let mut names = config.event_types.clone();
+    names.sort_unstable();
+    Filters {
+        initial_since: (!config.since_is_default).then(|| to_rfc3339(config.since)),
+        until: config.until.map(to_rfc3339),
+        event_types: (!names.is_empty()).then(|| fingerprint::of(&json!(names))),
+    }
+}
+
+/// Checks a bookmark against the settings of this run.
+///
+/// # Errors
+/// [`Kind::Config`] when a filter changed while a closed set is half read: its cursor would skip rows.
+pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
+    let changed = bookmark.filters.differences(filters);
+    if changed.is_empty() || bookmark.last_run().is_none() && bookmark.run.is_none() {
+        return Ok(());
+    }
+    let names = changed.join(", ");
+    if bookmark.run.is_some() {
+        return Err(Error::new(
+            Kind::Config,
+            format!(
+                "{names} changed while a run is half done; set it back until that run has finished, or start over without --state"
+            ),
+        ));
+    }
+    log::warn(format!(
+        "{names} changed since the last run: only events that arrived after {} follow the new setting",
+        { bookmark.replication_key_value.as_deref().unwrap_or("it") }
+    ));
+    Ok(())
+}
+
+/// The server's clock, microseconds.
+///
+/// # Errors
+/// Those of a query.
+pub fn server_time(client: &Client) -> Result<Micros> {
+    let seconds = ask(client, "server time", &hogql::server_time(), &["now"], |row| row.cell(0).u64())?;
+    let seconds = seconds.first().and_then(|s| i64::try_from(*s).ok()).filter(|s| *s < FAR_FUTURE / SECOND_US);
+    seconds.map(|s| s * SECOND_US).ok_or_else(|| Error::new(Kind::Service, "the server did not tell its time"))
+}
+
+/// Opens a new closed set in the bookmark: fixes its horizon and what belongs to it.
+///
+/// # Errors
+/// Those of queries.
+pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, columns: &str) -> Result<()> {
+    let horizon = server_time(client)? - config.horizon_lag_us;
+    let since = match bookmark.since {
+        Some(since) if config.since_is_default => since,
+        _ if config.since_is_default => horizon - DEFAULT_DAYS * DAY_US,
+        _ => config.since,
+    };
+    if bookmark.runs == 0 && bookmark.last_run().is_none() && !arrival_is_usable(client, config, since, horizon)? {
+        bookmark.replication_key = "timestamp".to_owned();
+    }
+    let by_arrival = bookmark.replication_key == "created_at";
+    let set = ClosedSet { bookmark, config, since, horizon };
+    let (main, mut ledger) = if by_arrival { set.by_arrival() } else { set.by_timestamp() };
+    let mut passes = vec![main];
+    if by_arrival {
+        let (hours, grown) = set.watch(client, &ledger)?;
+        ledger.hours = hours;
+        passes.extend(grown);
+    }
+    bookmark.since = Some(since);
+    bookmark.filters = filters(config);
+    bookmark.run = Some(Run {
+        horizon,
+        columns: columns.to_owned(),
+        passes,
+        seen: String::new(),
+        seen_from: ledger.cut,
+        ledger,
+        rows: 0,
+    });
+    Ok(())
+}
+
+/// The range of a pass.
+#[must_use]
+pub fn range(pass: &Pass, config: &EventsConfig) -> Range {
+    Range {
+        since: pass.since,
+        until: pass.until,
+        created_from: pass.arrived_from,
+        created_until: pass.arrived_until,
+        event_types: config.event_types.clone(),
+    }
+}
+
+struct ClosedSet<'a> {
+    bookmark: &'a Bookmark,
+    config: &'a EventsConfig,
+    since: Micros,
+    horizon: Micros,
+}
+
+impl ClosedSet<'_> {
+    fn until(&self) -> Micros {
+        self.config.until.unwrap_or(FAR_FUTURE)
+    }
+
+    /// The first `timestamp` that is looked for `before` some arrival: late events of this age are found.
+    fn late_since(&self, before: Micros) -> Micros {
+        match self.config.late_arrival_days {
+            0 => self.since,
+            days => self.since.max(before - i64::from(days) * DAY_US),
+        }
+    }
+
+    /// Where the overlap with the next run starts, on which both this run and the ledger agree.
+    fn next_ledger(&self) -> Ledger {
+        let watched = (self.horizon - WATCHED_US).div_euclid(HOUR_US) * HOUR_US;
+        Ledger { from: watched, cut: self.horizon - self.config.lookback_us, hours: Vec::new() }
+    }
+
+    fn by_arrival(&self) -> (Pass, Ledger) {
+        let ledger = self.next_ledger();
+        let last_run = self.bookmark.last_run();
+        // The overlap starts where the last run's list of delivered events starts; a changed lookback counts from now on.
+        let arrived_from = last_run.map(|last| self.bookmark.seen_from.unwrap_or(last - self.config.lookback_us));
+        let since = match last_run {
+            // A backfill may take long, and PostHog may store an old event anew meanwhile: look everywhere once.
+            Some(last) if self.bookmark.runs > 1 => self.late_since(last),
+            _ => self.since,
+        };
+        let pass = Pass { since, until: self.until(), arrived_from, arrived_until: Some(self.horizon), cursor: None };
+        (pass, ledger)
+    }
+
+    /// Without usable arrival times, late events are found only within the overlap: it is as long as both settings say.
+    fn by_timestamp(&self) -> (Pass, Ledger) {
+        let overlap = self.config.lookback_us.max(i64::from(self.config.late_arrival_days) * DAY_US);
+        let since = match self.bookmark.last_run() {
+            Some(last) => self.since.max(self.bookmark.seen_from.unwrap_or(last - overlap)),
+            None => self.since,
+        };
+        let until = self.until().min(self.horizon);
+        let pass = Pass { since, until, arrived_from: None, arrived_until: None, cursor: None };
+        let cut = (self.horizon - overlap).max(self.since);
+        (pass, Ledger { from: cut, cut, hours: Vec::new() })
+    }
+
+    /// Counts arrivals per hour for the next ledger, and finds stretches that grew since the last one.
+    fn watch(&self, client: &Client, next: &Ledger) -> Result<(Vec<(i64, u64)>, Vec<Pass>)> {
+        let last = &self.bookmark.ledger;
+        let mut passes = Vec::new();
+        if !last.hours.is_empty() || last.cut > 0 {
+            let from = last.from.max(next.from);
+            let now = self.arrivals(client, from, last.cut)?;
+            for (start, end) in (Ledger { from, ..last.clone() }).grown(&now) {
+                let (a, b) = (to_rfc3339(start), to_rfc3339(end));
+                log::warn(format!(
+                    "events that arrived between {a} and {b} became visible after the last run; that time is read again and \
+                     its events may repeat"
+                ));
+                let since = self.late_since(start);
+                let pass = Pass {
+                    since,
+                    until: self.until(),
+                    arrived_from: Some(start),
+                    arrived_until: Some(end),
+                    cursor: None,
+                };
+                passes.push(pass);
+            }
+        }
+        Ok((self.arrivals(client, next.from, next.cut)?, passes))
+    }
+
+    fn arrivals(&self, client: &Client, from: Micros, cut: Micros) -> Result<Vec<(i64, u64)>> {
+        if from >= cut {
+            return Ok(Vec::new());
+        }
+        let range = Range {
+            since: self.late_since(from),
+            until: self.until(),
+            created_from: Some(from),
+            created_until: Some(cut),
+            event_types: self.config.event_types.clone(),
+        };
+        let sql = hogql::rows_per_arrival_hour(&range, self.config.late_arrival_days);
+        let counts = ask(client, "arrivals per hour", &sql, &["hour", "rows"], |row| {
+            Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
+        })?;
+        Ok(counts)
+    }
+}
+
+/// Whether `created_at` says when events arrived. Looked at once, before the first run.
+fn arrival_is_usable(client: &Client, config: &EventsConfig, since: Micros, horizon: Micros) -> Result<bool> {
+    let range = Range {
+        since: since.max(horizon - 7 * DAY_US),
+        until: config.until.unwrap_or(FAR_FUTURE).min(horizon + DAY_US),
+        created_from: None,
+        created_until: None,
+        event_types: Vec::new(),
+    };
+    if range.since >= range.until {
+        return Ok(true);
+    }
+    let read = ask(client, "check of created_at", &hogql::usable_arrivals(&range), &["rows", "usable"], |row| {
+        Some((row.cell(0).u64()?, row.cell(1).u64()?))
+    });
+    let usable = match read {
+        Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),
+        Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => false,
+        Err(Fault::Split(_)) => true,
+        Err(fault) => return Err(fault.into()),
+    };
+    if !usable {
+        log::warn(
+            "created_at of this project does not say when events arrived; runs go by `timestamp`, and events that arrive \
+             later than lookback_window_minutes or late_arrival_days are missed",
+        );
+    }
+    Ok(usable)
+}
+
+/// Rows per UTC day of a range: the first level of a plan. Asked by year, and in halves where the server refuses.
+///
+/// # Errors
+/// Those of queries; a refusal of a single day.
+pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Day, u64)>> {
+    const YEAR_US: Micros = 365 * DAY_US;
+    let mut days = Vec::new();
+    let mut stack = Vec::new();
+    let mut start = range.since.max(FAR_PAST);
+    while start.max(0) + YEAR_US < now.min(range.until) {
+        let end = Day::of(start.max(0) + YEAR_US).start();
+        stack.push((start, end));
+        start = end;
+    }
+    stack.push((start, range.until));
+    stack.reverse();
+    while let Some((since, until)) = stack.pop() {
+        let part = Range { since, until, ..range.clone() };
+        let counted = ask(client, "plan", &hogql::rows_per_day(&part), &["day", "rows"], |row| {
+            Some((Day::parse(row.text(0)?)?, row.cell(1).u64()?))
+        });
+        match counted {
+            Ok(rows) => rows.into_iter().for_each(|row| merge_day(&mut days, row)),
+            Err(Fault::Split(why)) => {
+                let middle = Day::of(since.max(0).midpoint(until.min(now.max(since + 2 * DAY_US)))).start();
+                if middle <= since || middle >= until {
+                    return Err(Fault::Split(why).into());
+                }
+                stack.push((middle, until));
+                stack.push((since, middle));
+            }
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    Ok(days)
+}
+
+/// A day that lies in two parts is one day of the plan.
+fn merge_day(days: &mut Vec<(Day, u64)>, (day, rows): (Day, u64)) {
+    match days.last_mut() {
+        Some((last, count)) if *last == day => *count += rows,
+        _ => days.push((day, rows)),
+    }
+}

@@ -1,0 +1,99 @@
+//! The loop of the tap: stream after stream, each with its SCHEMA, its records and its STATE.
+
+use std::io::Write;
+use std::time::Instant;
+
+use serde_json::{Map, Value};
+
+use crate::error::Result;
+use crate::log;
+use crate::metrics;
+use crate::posthog::client::Client;
+use crate::posthog::time::Micros;
+use crate::posthog::usage::Usage;
+use crate::singer::catalog::SelectedStream;
+use crate::singer::message::Output;
+use crate::singer::state::State;
+use crate::stop::Stop;
+
+use super::config::Config;
+use super::events::{Events, Summary};
+use super::streams::{Source, find};
+
+/// What every stream of a run works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The service.
+    pub client: &'a Client,
+    /// The settings.
+    pub config: &'a Config,
+    /// Ends the run early.
+    pub stop: &'a Stop,
+    /// When the run started.
+    pub now: Micros,
+}
+
+/// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
+/// find the commit that it belongs to.
+///
+/// # Errors
+/// Whatever ended the run early; the last STATE that was written is safe to go on from.
+pub fn sync<W: Write>(
+    context: &Context<'_>,
+    streams: &[SelectedStream],
+    mut state: State,
+    output: &mut Output<W>,
+) -> Result<()> {
+    output.state(&state.to_value())?;
+    for stream in streams {
+        let started = Instant::now();
+        let before = context.client.usage();
+        let outcome = sync_one(context, stream, &mut state, output);
+        let seconds = started.elapsed().as_secs_f64();
+        metrics::timer("sync_duration", seconds, outcome.is_ok(), Some(&stream.name));
+        let summary = outcome?;
+        log::info(sentence(&stream.name, summary, &before, &context.client.usage(), seconds));
+    }
+    output.state(&state.to_value())
+}
+
+fn sync_one<W: Write>(
+    context: &Context<'_>,
+    stream: &SelectedStream,
+    state: &mut State,
+    output: &mut Output<W>,
+) -> Result<Summary> {
+    let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
+    output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)?;
+    match find(&stream.id)?.source {
+        Source::Events => {
+            let none = Map::new();
+            let events = Events {
+                client: context.client,
+                config: &context.config.events,
+                max_state_bytes: context.config.max_state_bytes,
+                stop: context.stop,
+                stream: &stream.name,
+                fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
+            };
+            events.sync(state, output)
+        }
+        Source::Table(_) | Source::List(_) => Ok(Summary::default()),
+    }
+}
+
+/// The closing line of a stream.
+fn sentence(stream: &str, summary: Summary, before: &Usage, after: &Usage, seconds: f64) -> String {
+    let (rows, requests) = (summary.rows, after.requests - before.requests);
+    let mut line = format!("{stream}: {rows} rows in {seconds:.1} s with {requests} requests");
+    let (read, body) = (after.bytes_read - before.bytes_read, after.body_bytes - before.body_bytes);
+    if read > 0 && body > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
+        let ratio = read as f64 / body as f64;
+        line += &format!("; PostHog read {} MB for {} MB of answers ({ratio:.2}x)", read / 1_000_000, body / 1_000_000);
+    }
+    if summary.slices > 0 {
+        line += &format!("; proved {} of {} slices", summary.proved, summary.slices);
+    }
+    line
+}

@@ -1,0 +1,377 @@
+//! The cells of one column while its row group fills: values that are not null, packed, and a bit per row that says
+//! which rows have one. Nulls cost nothing until the row group is encoded, so ten thousand mostly empty columns fit.
+//!
+//! A cell is read from the line straight into here. What the column's type cannot hold exactly is refused.
+
+use super::column::ColumnType;
+use super::scan::{Fault, Scanner, Text, unescape};
+use super::{number, time};
+
+/// Why a cell was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The line is not JSON.
+    Syntax(Fault),
+    /// The value is not one of this column's type; the text says what the column holds.
+    Misfit(&'static str),
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Refusal::Syntax(fault)
+    }
+}
+
+/// The packed values, in the form in which the encoder takes them.
+#[derive(Debug)]
+pub enum Values {
+    /// int64, timestamp and time.
+    Int(Vec<i64>),
+    /// date.
+    Date(Vec<i32>),
+    /// float64.
+    Float(Vec<f64>),
+    /// bool.
+    Bool(Vec<bool>),
+    /// decimal.
+    Decimal(Vec<i128>),
+    /// text and json: all bytes in a row, and where each value ends.
+    Bytes {
+        /// The values, one after another.
+        data: Vec<u8>,
+        /// The end of each value in `data`.
+        ends: Vec<u32>,
+    },
+}
+
+impl Values {
+    fn new(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::Int64 | ColumnType::Timestamp | ColumnType::Time => Values::Int(Vec::new()),
+            ColumnType::Date => Values::Date(Vec::new()),
+            ColumnType::Float64 => Values::Float(Vec::new()),
+            ColumnType::Bool => Values::Bool(Vec::new()),
+            ColumnType::Decimal { .. } => Values::Decimal(Vec::new()),
+            ColumnType::Text | ColumnType::Json => Values::Bytes { data: Vec::new(), ends: Vec::new() },
+        }
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Int(v) => v.len(),
+            Values::Date(v) => v.len(),
+            Values::Float(v) => v.len(),
+            Values::Bool(v) => v.len(),
+            Values::Decimal(v) => v.len(),
+            Values::Bytes { ends, .. } => ends.len(),
+        }
+    }
+
+    /// True without values.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes that the values take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Values::Int(v) => v.len() * 8,
+            Values::Date(v) => v.len() * 4,
+            Values::Float(v) => v.len() * 8,
+            Values::Bool(v) => v.len(),
+            Values::Decimal(v) => v.len() * 16,
+            Values::Bytes { data, ends } => data.len() + ends.len() * 4,
+        }
+    }
+
+    fn pop(&mut self) {
+        match self {
+            Values::Int(v) => drop(v.pop()),
+            Values::Date(v) => drop(v.pop()),
+            Values::Float(v) => drop(v.pop()),
+            Values::Bool(v) => drop(v.pop()),
+            Values::Decimal(v) => drop(v.pop()),
+            Values::Bytes { data, ends } => {
+                ends.pop();
+                data.truncate(ends.last().map_or(0, |end| *end as usize));
+            }
+        }
+    }
+}
+
+/// The rows that have a value.
+#[derive(Debug, Default)]
+pub struct Validity {
+    /// One bit per row; empty while every row so far has a value.
+    bits: Vec<u64>,
+    sparse: bool,
+}
+
+impl Validity {
+    /// Notes that `row` has a value; `before` values came in earlier rows.
+    #[inline]
+    fn set(&mut self, row: usize, before: usize) {
+        if !self.sparse {
+            if row == before {
+                return;
+            }
+            self.sparse = true;
+            self.bits.clear();
+            self.bits.resize(before / 64 + 1, u64::MAX);
+            if let Some(last) = self.bits.last_mut() {
+                *last = (1u64 << (before % 64)) - 1;
+            }
+        }
+        if self.bits.len() <= row / 64 {
+            self.bits.resize(row / 64 + 1, 0);
+        }
+        if let Some(word) = self.bits.get_mut(row / 64) {
+            *word |= 1 << (row % 64);
+        }
+    }
+
+    fn unset(&mut self, row: usize) {
+        if let Some(word) = self.bits.get_mut(row / 64) {
+            *word &= !(1 << (row % 64));
+        }
+    }
+
+    /// True if `row` has a value; `values` is the number of values in all.
+    #[must_use]
+    pub fn is_set(&self, row: usize, values: usize) -> bool {
+        if self.sparse { self.bits.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1) } else { row < values }
+    }
+
+    /// The bits, or `None` where the rows with a value are simply the first ones.
+    #[must_use]
+    pub fn bits(&self) -> Option<&[u64]> {
+        self.sparse.then_some(self.bits.as_slice())
+    }
+}
+
+/// What the reading of cells counts; the run reports it once at its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Oddities {
+    /// Halves of surrogate pairs that became U+FFFD in a text column.
+    pub lone_surrogates: u64,
+    /// Date-times without an offset, taken as UTC.
+    pub zoneless_times: u64,
+}
+
+/// One column of a row group that is being filled.
+#[derive(Debug)]
+pub struct Cells {
+    kind: ColumnType,
+    values: Values,
+    validity: Validity,
+}
+
+impl Cells {
+    /// An empty column.
+    #[must_use]
+    pub fn new(kind: ColumnType) -> Self {
+        Cells { kind, values: Values::new(kind), validity: Validity::default() }
+    }
+
+    /// The values and their rows.
+    #[must_use]
+    pub fn parts(self) -> (Values, Validity) {
+        (self.values, self.validity)
+    }
+
+    /// The bytes that the column takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.values.bytes() + self.validity.bits.len() * 8
+    }
+
+    /// Forgets the value of `row`, the last one written, if it has one.
+    pub fn undo(&mut self, row: usize) {
+        let len = self.values.len();
+        if len > 0 && self.validity.is_set(row, len) {
+            self.values.pop();
+            self.validity.unset(row);
+        }
+    }
+
+    /// Reads the value at `scanner` into `row`. Returns false for null.
+    ///
+    /// # Errors
+    /// When it is not JSON, or not a value of this column's type.
+    #[inline]
+    pub fn read(&mut self, scanner: &mut Scanner<'_>, row: usize, odd: &mut Oddities) -> Result<bool, Refusal> {
+        let first = scanner.peek();
+        if first == b'n' && scanner.eat(b"null") {
+            return Ok(false);
+        }
+        let before = self.values.len();
+        match &mut self.values {
+            Values::Bytes { data, ends } => {
+                if self.kind == ColumnType::Text {
+                    let text = string(scanner, first, "this column holds strings")?;
+                    odd.lone_surrogates += u64::from(unescape(text, data));
+                } else {
+                    let start = scanner.at();
+                    scanner.value()?;
+                    data.extend_from_slice(scanner.since(start));
+                }
+                ends.push(u32::try_from(data.len()).map_err(|_| Refusal::Misfit("a row group is below 4 GB"))?);
+            }
+            Values::Int(values) if self.kind == ColumnType::Int64 => {
+                let text = any_number(scanner, first, "this column holds whole numbers")?;
+                let fits = number::int64(text);
+                values.push(fits.ok_or(Refusal::Misfit("this column holds whole numbers of 64 bits"))?);
+            }
+            Values::Int(values) => values.push(moment(self.kind, scanner, first, odd)?),
+            Values::Date(values) => {
+                let misfit = "this column holds dates, YYYY-MM-DD, years 0001 to 9999";
+                let text = string(scanner, first, misfit)?;
+                values.push(time::date(text.raw).ok_or(Refusal::Misfit(misfit))?);
+            }
+            Values::Float(values) => {
+                let text = any_number(scanner, first, "this column holds numbers")?;
+                let fits = number::float64(text);
+                values.push(fits.ok_or(Refusal::Misfit("this column holds doubles, and the number is not one"))?);
+            }
+            Values::Bool(values) => values.push(boolean(scanner)?),
+            Values::Decimal(values) => values.push(decimal(self.kind, scanner, first)?),
+        }
+        self.validity.set(row, before);
+        Ok(true)
+    }
+
+    /// Writes `value` into `row` of a whole-number or date-time column: the target's own columns.
+    pub fn push_int(&mut self, row: usize, value: i64) {
+        let before = self.values.len();
+        if let Values::Int(values) = &mut self.values {
+            values.push(value);
+            self.validity.set(row, before);
+        }
+    }
+}
+
+fn string<'a>(scanner: &mut Scanner<'a>, first: u8, misfit: &'static str) -> Result<Text<'a>, Refusal> {
+    if first == b'"' { Ok(scanner.string()?) } else { Err(other_type(scanner, misfit)) }
+}
+
+fn any_number<'a>(scanner: &mut Scanner<'a>, first: u8, misfit: &'static str) -> Result<&'a [u8], Refusal> {
+    if matches!(first, b'-' | b'0'..=b'9') { Ok(scanner.number()?) } else { Err(other_type(scanner, misfit)) }
+}
+
+/// A value of another type is a misfit only if it is a value at all.
+fn other_type(scanner: &mut Scanner<'_>, misfit: &'static str) -> Refusal {
+    scanner.value().map_or_else(Refusal::Syntax, |()| Refusal::Misfit(misfit))
+}
+
+fn boolean(scanner: &mut Scanner<'_>) -> Result<bool, Refusal> {
+    if scanner.eat(b"true") {
+        Ok(true)
+    } else if scanner.eat(b"false") {
+        Ok(false)
+    } else {
+        Err(other_type(scanner, "this column holds true and false"))
+    }
+}
+
+fn moment(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8, odd: &mut Oddities) -> Result<i64, Refusal> {
+    if kind == ColumnType::Time {
+        let misfit = "this column holds times of day, hh:mm:ss with at most microseconds and no offset";
+        let text = string(scanner, first, misfit)?;
+        return time::time(text.raw).ok_or(Refusal::Misfit(misfit));
+    }
+    let misfit = "this column holds date-times (RFC 3339), years 0001 to 9999, at most microseconds, no leap seconds";
+    let text = string(scanner, first, misfit)?;
+    let moment = time::moment(text.raw).ok_or(Refusal::Misfit(misfit))?;
+    odd.zoneless_times += u64::from(!moment.zoned);
+    Ok(moment.micros)
+}
+
+/// A decimal comes as a number, or as a string that holds one (the Singer SDK's `x-singer.decimal`).
+fn decimal(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8) -> Result<i128, Refusal> {
+    let misfit =
+        Refusal::Misfit("this column holds decimals, and the number has too many digits before or behind the point");
+    let ColumnType::Decimal { precision, scale } = kind else { return Err(misfit) };
+    let text = if first == b'"' {
+        let text = scanner.string()?;
+        let mut inner = Scanner::new(text.raw);
+        let number = inner.number().ok().filter(|_| inner.end().is_ok());
+        number.ok_or(Refusal::Misfit("this column holds decimals"))?
+    } else {
+        any_number(scanner, first, "this column holds decimals")?
+    };
+    number::decimal(text, precision, scale).ok_or(misfit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cells: &mut Cells, row: usize, text: &str) -> Result<bool, Refusal> {
+        cells.read(&mut Scanner::new(text.as_bytes()), row, &mut Oddities::default())
+    }
+
+    #[test]
+    fn rows_without_a_value_cost_nothing_and_are_known() {
+        let mut cells = Cells::new(ColumnType::Int64);
+        for (row, text) in ["1", "2", "null", "3"].iter().enumerate() {
+            read(&mut cells, row, text).unwrap();
+        }
+        read(&mut cells, 200, "4").unwrap();
+        let (values, validity) = cells.parts();
+        assert_eq!(values.len(), 4);
+        let rows: Vec<usize> = (0..300).filter(|row| validity.is_set(*row, values.len())).collect();
+        assert_eq!(rows, [0, 1, 3, 200]);
+    }
+
+    #[test]
+    fn the_first_word_boundary_is_no_exception() {
+        for full in [63, 64, 65, 128] {
+            let mut cells = Cells::new(ColumnType::Bool);
+            for row in 0..full {
+                read(&mut cells, row, "true").unwrap();
+            }
+            read(&mut cells, full + 1, "false").unwrap();
+            let (values, validity) = cells.parts();
+            let rows = (0..full + 2).filter(|row| validity.is_set(*row, values.len())).count();
+            assert_eq!(rows, full + 1);
+            assert!(!validity.is_set(full, values.len()));
+        }
+    }
+
+    #[test]
+    fn a_row_can_be_taken_back() {
+        let mut cells = Cells::new(ColumnType::Text);
+        for (row, text) in ["\"a\"", "\"bc\"", "\"def\""].iter().enumerate() {
+            read(&mut cells, row, text).unwrap();
+        }
+        cells.undo(2);
+        cells.undo(2);
+        read(&mut cells, 3, "\"x\"").unwrap();
+        cells.undo(3);
+        let (values, validity) = cells.parts();
+        assert!(matches!(&values, Values::Bytes { data, ends } if data == b"abc" && *ends == [1, 3]));
+        assert_eq!((0..5).filter(|row| validity.is_set(*row, 2)).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn another_type_is_a_misfit_and_broken_json_is_not() {
+        for kind in [ColumnType::Int64, ColumnType::Text, ColumnType::Float64, ColumnType::Bool, ColumnType::Timestamp]
+        {
+            assert!(matches!(read(&mut Cells::new(kind), 0, "[1, 2]"), Err(Refusal::Misfit(_))), "{kind}");
+            assert!(matches!(read(&mut Cells::new(kind), 0, "[1, 2"), Err(Refusal::Syntax(_))), "{kind}");
+        }
+    }
+
+    #[test]
+    fn json_keeps_its_text() {
+        let mut cells = Cells::new(ColumnType::Json);
+        read(&mut cells, 0, r#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#).unwrap();
+        let (values, _) = cells.parts();
+        let Values::Bytes { data, .. } = values else { panic!("not bytes") };
+        assert_eq!(data, br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);
+    }
+}

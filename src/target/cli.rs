@@ -1,0 +1,152 @@
+//! The command line of `target-parquet`.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::config::Settings;
+use super::fs::Disk;
+use super::{about, commit, load};
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::singer::message::Output;
+use crate::stop::Stop;
+
+/// Writes any Singer stream as Parquet files. Reads messages from standard input; prints each state once the rows
+/// before it are on disk.
+#[derive(Debug, Parser)]
+#[command(name = "target-parquet", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    /// A JSON file of settings; may be given several times, later ones win. ENV reads TARGET_PARQUET_<SETTING>.
+    #[arg(long, short, value_name = "FILE")]
+    config: Vec<PathBuf>,
+    /// Read messages from this file instead of standard input.
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Describe the target and its settings.
+    #[arg(long)]
+    about: bool,
+    /// The form of --about.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the state of the last commit, the exact one to start the tap from.
+    State {
+        /// A JSON file of settings, as for a run.
+        #[arg(long, short, value_name = "FILE")]
+        config: Vec<PathBuf>,
+    },
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    log::init("target-parquet");
+    log::install_panic_hook();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(help) if !help.use_stderr() => return ended(say(&help.to_string())),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            return ended(Err(Error::new(Kind::Usage, format!("{first}; --help says what is possible"))));
+        }
+    };
+    // A panic is a fault of ours; its line was printed by the hook.
+    std::panic::catch_unwind(|| ended(run(cli))).unwrap_or_else(|_| ExitCode::from(Kind::Internal.exit_code()))
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::critical(error.to_string());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    if cli.about {
+        return say(&match cli.format {
+            Format::Text => about::text(),
+            Format::Json => about::json(),
+            Format::Markdown => about::markdown(),
+        });
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    if let Some(Command::State { config }) = cli.command {
+        return state(&Settings::read(&config, &env)?);
+    }
+    let settings = Settings::read(&cli.config, &env)?;
+    let input = input(cli.input)?;
+    let stop = Stop::new();
+    stop.watch_signals()?;
+    let disk = locked(&settings)?;
+    load::run(settings, input, Output::new(std::io::stdout()), Arc::new(disk), &stop)
+}
+
+fn input(path: Option<PathBuf>) -> Result<File> {
+    match path {
+        Some(path) => {
+            let shown = path.display();
+            File::open(&path).map_err(|e| Error::new(Kind::Usage, format!("opening the input {shown} failed: {e}")))
+        }
+        None => {
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned();
+            stdin.map(File::from).map_err(|e| Error::new(Kind::Disk, format!("opening standard input failed: {e}")))
+        }
+    }
+}
+
+/// The destination, locked for the life of the process.
+fn locked(settings: &Settings) -> Result<Disk> {
+    let shown = settings.destination.display();
+    let failed = |e: std::io::Error| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}"));
+    let mut disk = Disk::open(&settings.destination).map_err(failed)?;
+    commit::make_dirs(&disk, "_target")?;
+    if !disk.lock("_target/lock").map_err(failed)? {
+        return Err(Error::new(Kind::Disk, format!("another target writes to {shown}; one at a time")));
+    }
+    Ok(disk)
+}
+
+fn state(settings: &Settings) -> Result<()> {
+    if !settings.destination.is_dir() {
+        return Ok(());
+    }
+    let shown = settings.destination.display();
+    let disk = Disk::open(&settings.destination);
+    let disk = disk.map_err(|e| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}")))?;
+    match commit::read_last(&disk)?.and_then(|last| last.state) {
+        Some(state) => say(&format!("{}\n", state.get())),
+        None => Ok(()),
+    }
+}
+
+/// Prints text that is no Singer line: help, version, about, state.
+fn say(text: &str) -> Result<()> {
+    let mut out = Output::new(std::io::stdout());
+    out.line(|line| {
+        line.write_all(text.trim_end_matches('\n').as_bytes())
+            .map_err(|e| Error::new(Kind::Internal, format!("writing failed: {e}")))
+    })?;
+    out.flush()
+}

@@ -1,0 +1,411 @@
+//! Settings: from files and, when asked for, from the environment, to values that the rest of the target never has to
+//! look at twice. One table says names, other names, defaults and meaning; `--about` and the README show the same table.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name.
+    pub name: &'static str,
+    /// Names that users of other targets try.
+    pub aliases: &'static [&'static str],
+    /// Its JSON type.
+    pub kind: &'static str,
+    /// Its default, as JSON text.
+    pub default: &'static str,
+    /// What it means.
+    pub description: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    kind: &'static str,
+    default: &'static str,
+    description: &'static str,
+) -> Setting {
+    Setting { name, aliases, kind, default, description }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "destination_path",
+        &["path", "filepath", "output_path"],
+        "string",
+        "\"output\"",
+        "Folder that the files are written into, one folder per stream",
+    ),
+    setting("compression", &["compression_method"], "string", "\"zstd\"", "zstd, snappy, gzip, brotli, lz4 or none"),
+    setting(
+        "compression_level",
+        &[],
+        "integer",
+        "null",
+        "Level of zstd (1 to 22, default 1), gzip (0 to 9) or brotli (0 to 11)",
+    ),
+    setting(
+        "batch_size_rows",
+        &["max_batch_size"],
+        "integer",
+        "1000000",
+        "Most rows of a file; a commit follows at the first STATE after about so many rows of a stream",
+    ),
+    setting("file_size_mb", &[], "integer", "256", "Size at which a file is full"),
+    setting(
+        "max_batch_age_minutes",
+        &["max_batch_age"],
+        "number",
+        "5",
+        "A commit follows at the first STATE after so long, also when few rows came",
+    ),
+    setting("memory_limit_mb", &[], "integer", "80", "Memory that the process aims to stay under, over all streams"),
+    setting("max_line_mb", &[], "integer", "64", "A longer line of input is refused"),
+    setting(
+        "dedup",
+        &[],
+        "string",
+        "\"replay\"",
+        "replay: leave out rows that an earlier run committed and that are sent again after a crash; always: in every run; off",
+    ),
+    setting("dedup_window_rows", &[], "integer", "1000000", "Rows that dedup remembers (16 bytes each)"),
+    setting(
+        "load_method",
+        &[],
+        "string",
+        "\"append-only\"",
+        "append-only, or overwrite: each run that ends well replaces the streams that it sends",
+    ),
+    setting(
+        "partition_by",
+        &["partition_cols"],
+        "array",
+        "[]",
+        "Hive folders: names of columns; a date-time or date column as name:day or name:month",
+    ),
+    setting(
+        "add_record_metadata",
+        &["add_metadata_columns"],
+        "boolean",
+        "false",
+        "Add the _sdc_ columns of the Singer SDK",
+    ),
+];
+
+/// Settings of Singer SDK targets that would change the data, and that this target does not have.
+const NOT_SUPPORTED: &[&str] =
+    &["stream_maps", "flattening_enabled", "file_naming_scheme", "extra_fields", "hard_delete"];
+
+/// Which rows are looked up among those written before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dedup {
+    /// Rows of commits that are newer than the state that the run began with.
+    Replay,
+    /// All rows.
+    Always,
+    /// None.
+    Off,
+}
+
+/// What a run does with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadMethod {
+    /// Adds to it.
+    AppendOnly,
+    /// Replaces it, at the end of a run that ended well.
+    Overwrite,
+}
+
+/// A column that makes folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionColumn {
+    /// The property.
+    pub property: String,
+    /// How much of its text names the folder.
+    pub grain: Grain,
+}
+
+/// How a value becomes a folder's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// As it is.
+    Value,
+    /// The UTC day of a date-time, or a date.
+    Day,
+    /// The UTC month.
+    Month,
+}
+
+/// All settings, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder that the files are written into.
+    pub destination: PathBuf,
+    /// The codec with its level.
+    pub compression: Compression,
+    /// Most rows of a file.
+    pub batch_size_rows: u64,
+    /// Bytes at which a file is full.
+    pub file_size_bytes: u64,
+    /// Time after which the next STATE commits.
+    pub max_batch_age: Duration,
+    /// Memory to stay under.
+    pub memory_limit_bytes: usize,
+    /// Longest line.
+    pub max_line_bytes: usize,
+    /// Which rows are looked up.
+    pub dedup: Dedup,
+    /// How many rows are remembered.
+    pub dedup_window_rows: u64,
+    /// Add or replace.
+    pub load_method: LoadMethod,
+    /// Hive folders.
+    pub partition_by: Vec<PartitionColumn>,
+    /// Whether `_sdc_` columns are added.
+    pub add_record_metadata: bool,
+}
+
+fn refused(name: &str, expected: &str) -> Error {
+    Error::new(Kind::Config, format!("setting {name}: expected {expected}"))
+}
+
+impl Settings {
+    /// Reads the files in order, later ones win key by key. `ENV` among them takes `TARGET_PARQUET_<SETTING>`, which
+    /// wins over files.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the file or the setting.
+    pub fn read(configs: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+        let mut merged = Map::new();
+        for path in configs.iter().filter(|path| path.as_os_str() != "ENV") {
+            let shown = path.display();
+            let text = std::fs::read_to_string(path);
+            let text =
+                text.map_err(|e| Error::new(Kind::Config, format!("reading the settings file {shown} failed: {e}")))?;
+            let value = serde_json::from_str::<Value>(&text);
+            let value = value.map_err(|e| {
+                let (line, column) = (e.line(), e.column());
+                Error::new(
+                    Kind::Config,
+                    format!("the settings file {shown} is not JSON (line {line}, column {column})"),
+                )
+            })?;
+            let Value::Object(object) = value else {
+                return Err(Error::new(Kind::Config, format!("the settings file {shown} is not a JSON object")));
+            };
+            merged.extend(object);
+        }
+        if configs.iter().any(|path| path.as_os_str() == "ENV") {
+            for setting in SETTINGS {
+                if let Some(text) = env(&format!("TARGET_PARQUET_{}", setting.name.to_ascii_uppercase())) {
+                    merged.insert(setting.name.to_owned(), from_text(setting, text));
+                }
+            }
+        }
+        Settings::from_map(&merged)
+    }
+
+    /// Checks settings that were read.
+    ///
+    /// # Errors
+    /// [`Kind::Config`], naming the setting.
+    pub fn from_map(map: &Map<String, Value>) -> Result<Self> {
+        for name in map.keys() {
+            if NOT_SUPPORTED.contains(&name.as_str()) && map.get(name).is_some_and(|v| !v.is_null() && *v != false) {
+                log::warn(format!("setting {name} is not supported by this target and has no effect"));
+            } else if !SETTINGS.iter().any(|s| s.name == name || s.aliases.contains(&name.as_str())) {
+                log::debug(format!("setting {name} is not known to this target"));
+            }
+        }
+        let found = Found(map);
+        Ok(Settings {
+            destination: PathBuf::from(found.text("destination_path")?),
+            compression: compression(&found.text("compression")?, found.value("compression_level"))?,
+            batch_size_rows: found.integer("batch_size_rows", 1, 1 << 40)?,
+            file_size_bytes: found.integer("file_size_mb", 1, 1 << 20)? << 20,
+            max_batch_age: found.minutes("max_batch_age_minutes")?,
+            memory_limit_bytes: usize_of(found.integer("memory_limit_mb", 32, 1 << 20)? << 20),
+            max_line_bytes: usize_of(found.integer("max_line_mb", 1, 1024)? << 20),
+            dedup: match found.text("dedup")?.as_str() {
+                "replay" => Dedup::Replay,
+                "always" => Dedup::Always,
+                "off" => Dedup::Off,
+                _ => return Err(refused("dedup", "replay, always or off")),
+            },
+            dedup_window_rows: found.integer("dedup_window_rows", 1, 1 << 32)?,
+            load_method: match found.text("load_method")?.as_str() {
+                "append-only" | "append_only" | "append" => LoadMethod::AppendOnly,
+                "overwrite" => LoadMethod::Overwrite,
+                _ => return Err(refused("load_method", "append-only or overwrite")),
+            },
+            partition_by: partition_by(&found.value("partition_by"))?,
+            add_record_metadata: found.boolean("add_record_metadata")?,
+        })
+    }
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Text from the environment, as the setting's type where it is one.
+fn from_text(setting: &Setting, text: String) -> Value {
+    match setting.kind {
+        "string" => Value::String(text),
+        "boolean" if matches!(text.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on") => Value::Bool(true),
+        "boolean" if matches!(text.to_ascii_lowercase().as_str(), "false" | "0" | "no" | "off" | "") => {
+            Value::Bool(false)
+        }
+        _ => serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    }
+}
+
+struct Found<'a>(&'a Map<String, Value>);
+
+impl Found<'_> {
+    /// The value under the setting's name or, failing that, another name; its default where there is none.
+    fn value(&self, name: &str) -> Value {
+        let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else { return Value::Null };
+        let names = std::iter::once(&setting.name).chain(setting.aliases);
+        let given = names.filter_map(|name| self.0.get(*name)).find(|value| !value.is_null());
+        given.cloned().unwrap_or_else(|| serde_json::from_str(setting.default).unwrap_or_default())
+    }
+
+    fn text(&self, name: &str) -> Result<String> {
+        match self.value(name) {
+            Value::String(text) if !text.is_empty() && !text.contains('\0') => Ok(text),
+            _ => Err(refused(name, "a text")),
+        }
+    }
+
+    fn integer(&self, name: &str, least: u64, most: u64) -> Result<u64> {
+        let value = self.value(name);
+        let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok());
+        number
+            .filter(|n| (least..=most).contains(n))
+            .ok_or_else(|| refused(name, &format!("a whole number from {least} to {most}")))
+    }
+
+    fn minutes(&self, name: &str) -> Result<Duration> {
+        let value = self.value(name);
+        let minutes = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
+        let valid = minutes.filter(|m| (0.0..=1e6).contains(m));
+        valid.map(|m| Duration::from_secs_f64(m * 60.0)).ok_or_else(|| refused(name, "a number of minutes, 0 or more"))
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool> {
+        match self.value(name) {
+            Value::Bool(value) => Ok(value),
+            Value::String(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Value::String(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => Err(refused(name, "true or false")),
+        }
+    }
+}
+
+fn compression(name: &str, level: Value) -> Result<Compression> {
+    let level: Option<i32> = match &level {
+        Value::Null => None,
+        Value::String(text) => Some(text.parse().map_err(|_| refused("compression_level", "a whole number"))?),
+        other => {
+            let number = other.as_i64().and_then(|n| i32::try_from(n).ok());
+            Some(number.ok_or_else(|| refused("compression_level", "a whole number"))?)
+        }
+    };
+    let unsigned = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
+    let codec = match name.to_ascii_lowercase().as_str() {
+        "zstd" => ZstdLevel::try_new(level.unwrap_or(1)).ok().map(Compression::ZSTD),
+        "snappy" => Some(Compression::SNAPPY),
+        "gzip" => unsigned(6).and_then(|level| GzipLevel::try_new(level).ok()).map(Compression::GZIP),
+        "brotli" => unsigned(1).and_then(|level| BrotliLevel::try_new(level).ok()).map(Compression::BROTLI),
+        "lz4" => Some(Compression::LZ4_RAW),
+        "none" | "uncompressed" => Some(Compression::UNCOMPRESSED),
+        _ => return Err(refused("compression", "zstd, snappy, gzip, brotli, lz4 or none")),
+    };
+    codec.ok_or_else(|| refused("compression_level", "1 to 22 for zstd, 0 to 9 for gzip, 0 to 11 for brotli"))
+}
+
+fn partition_by(value: &Value) -> Result<Vec<PartitionColumn>> {
+    let expected = || refused("partition_by", "names of columns, each with :day or :month behind it if it is a time");
+    let names: Vec<&str> = match value {
+        Value::String(text) => text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect(),
+        Value::Array(items) => items.iter().map(|item| item.as_str().ok_or_else(expected)).collect::<Result<_>>()?,
+        _ => return Err(expected()),
+    };
+    let column = |name: &str| {
+        let (property, grain) = match name.rsplit_once(':') {
+            Some((property, "day")) => (property, Grain::Day),
+            Some((property, "month")) => (property, Grain::Month),
+            _ => (name, Grain::Value),
+        };
+        PartitionColumn { property: property.to_owned(), grain }
+    };
+    Ok(names.into_iter().map(column).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn from(value: Value) -> Result<Settings> {
+        Settings::from_map(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let settings = from(json!({})).unwrap();
+        assert_eq!(settings.destination, PathBuf::from("output"));
+        assert_eq!(settings.memory_limit_bytes, 80 << 20);
+    }
+
+    #[test]
+    fn other_names_work_and_null_is_not_given() {
+        for name in ["path", "filepath", "output_path"] {
+            let settings = from(json!({name: "x", "destination_path": null})).unwrap();
+            assert_eq!(settings.destination, PathBuf::from("x"));
+        }
+        assert_eq!(from(json!({"compression_method": "snappy"})).unwrap().compression, Compression::SNAPPY);
+    }
+
+    #[test]
+    fn bad_values_name_their_setting() {
+        for (name, value) in [
+            ("destination_path", json!("")),
+            ("compression", json!("zip")),
+            ("compression_level", json!(99)),
+            ("batch_size_rows", json!(0)),
+            ("memory_limit_mb", json!(1)),
+            ("dedup", json!("yes")),
+            ("load_method", json!("upsert")),
+            ("partition_by", json!(7)),
+            ("add_record_metadata", json!("maybe")),
+            ("max_batch_age_minutes", json!(-1)),
+        ] {
+            let error = from(json!({name: value})).unwrap_err();
+            assert!(error.to_string().contains(name) && error.kind() == Kind::Config, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_when_it_is_asked_for() {
+        let env = |name: &str| match name {
+            "TARGET_PARQUET_BATCH_SIZE_ROWS" => Some("7".to_owned()),
+            "TARGET_PARQUET_ADD_RECORD_METADATA" => Some("yes".to_owned()),
+            "TARGET_PARQUET_PARTITION_BY" => Some("[\"timestamp:day\"]".to_owned()),
+            _ => None,
+        };
+        let settings = Settings::read(&[PathBuf::from("ENV")], &env).unwrap();
+        assert_eq!((settings.batch_size_rows, settings.add_record_metadata), (7, true));
+        assert_eq!(settings.partition_by, [PartitionColumn { property: "timestamp".to_owned(), grain: Grain::Day }]);
+        assert_eq!(Settings::read(&[], &env).unwrap().batch_size_rows, 1_000_000);
+    }
+}

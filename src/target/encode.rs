@@ -1,0 +1,269 @@
+//! One row group: packed cells in, encoded and compressed column chunks out, one column at a time.
+//!
+//! A row group is encoded by whoever is free: the encoder thread takes column after column, and the parser, when its
+//! next row group is full before this one is done, takes columns too instead of waiting. Only the columns in work hold
+//! an encoder and a compressor, so a table of ten thousand columns costs no more of them than one of two.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use arrow_array::{ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_schema::{Field, Schema};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::basic::Encoding;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{ColumnPath, Type, TypePtr};
+
+use super::cells::{Cells, Validity, Values};
+use super::column::ColumnType;
+use super::file::Layout;
+use crate::error::{Error, Kind, Result};
+
+/// Values looked at to decide how a column is encoded.
+const SAMPLE: usize = 1024;
+/// Of so many sampled values, more distinct ones than this share mean: no dictionary.
+const DICTIONARY_SHARE: f64 = 0.6;
+
+/// A full row group on its way to its file.
+#[derive(Debug)]
+pub struct RowGroup {
+    /// Where it goes.
+    pub layout: Arc<Layout>,
+    /// Its rows.
+    pub rows: usize,
+    /// Columns that nobody has taken yet, the first one last.
+    waiting: Mutex<Vec<(usize, Cells)>>,
+    done: Mutex<Done>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Done {
+    chunks: Vec<Option<ArrowColumnChunk>>,
+    error: Option<Error>,
+}
+
+impl RowGroup {
+    /// A row group of `rows` rows for `layout`, with one [`Cells`] per column of the layout.
+    #[must_use]
+    pub fn new(layout: Arc<Layout>, rows: usize, columns: Vec<Cells>) -> Self {
+        let mut chunks = Vec::new();
+        chunks.resize_with(columns.len(), || None);
+        let mut waiting: Vec<(usize, Cells)> = columns.into_iter().enumerate().collect();
+        waiting.reverse();
+        let done = Mutex::new(Done { chunks, error: None });
+        RowGroup { layout, rows, waiting: Mutex::new(waiting), done, changed: Condvar::new() }
+    }
+
+    /// Encodes columns until none is waiting.
+    pub fn encode_waiting(&self) {
+        while self.encode_next() {}
+    }
+
+    /// Encodes one waiting column. False if there was none.
+    pub fn encode_next(&self) -> bool {
+        let Some((index, cells)) = lock(&self.waiting).pop() else { return false };
+        let encoded = encode(&self.layout, index, cells, self.rows);
+        let mut done = lock(&self.done);
+        match encoded {
+            Ok(chunk) => {
+                if let Some(slot) = done.chunks.get_mut(index) {
+                    *slot = Some(chunk);
+                }
+            }
+            Err(error) => done.error = Some(error),
+        }
+        self.changed.notify_all();
+        true
+    }
+
+    /// The chunk of column `index`, once it is encoded.
+    ///
+    /// # Errors
+    /// When the encoding of any column failed.
+    pub fn chunk(&self, index: usize) -> Result<ArrowColumnChunk> {
+        while self.encode_next_before(index) {}
+        let mut done = lock(&self.done);
+        loop {
+            if let Some(error) = done.error.take() {
+                return Err(error);
+            }
+            if let Some(chunk) = done.chunks.get_mut(index).and_then(Option::take) {
+                return Ok(chunk);
+            }
+            done = self.changed.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Encodes the next waiting column unless column `index` is done already.
+    fn encode_next_before(&self, index: usize) -> bool {
+        let ready = {
+            let done = lock(&self.done);
+            done.error.is_some() || done.chunks.get(index).is_some_and(Option::is_some)
+        };
+        !ready && self.encode_next()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<ArrowColumnChunk> {
+    let Some(column) = layout.columns.get(index) else {
+        return Err(Error::new(Kind::Internal, "a row group has more columns than its file"));
+    };
+    let failed = |e: parquet::errors::ParquetError| {
+        Error::new(
+            Kind::Internal,
+            format!("encoding column {:?} of stream {:?} failed: {e}", column.name, layout.stream),
+        )
+    };
+    let (values, validity) = cells.parts();
+    let properties = properties(layout, column.kind, &column.parquet, &values);
+    let array = array(column.kind, values, &validity, rows)?;
+    let field = Field::new(column.name.as_str(), column.kind.arrow(), true);
+
+    // A file of one column that is never written: the way to one column encoder with settings of its own.
+    let root =
+        Type::group_type_builder("schema").with_fields(vec![Arc::clone(&column.parquet)]).build().map_err(failed)?;
+    let file = SerializedFileWriter::new(std::io::sink(), TypePtr::new(root), Arc::new(properties)).map_err(failed)?;
+    let schema = Arc::new(Schema::new(vec![field.clone()]));
+    let writers = ArrowRowGroupWriterFactory::new(&file, schema).create_column_writers(0).map_err(failed)?;
+    let Some(mut writer) = writers.into_iter().next() else {
+        return Err(Error::new(Kind::Internal, "the Parquet library made no column encoder"));
+    };
+    for leaf in compute_leaves(&field, &array).map_err(failed)? {
+        writer.write(&leaf).map_err(failed)?;
+    }
+    writer.close().map_err(failed)
+}
+
+/// How this column chunk is written: dictionary only where values repeat, deltas for numbers that do not.
+fn properties(layout: &Layout, kind: ColumnType, column: &TypePtr, values: &Values) -> WriterProperties {
+    let path = ColumnPath::new(vec![column.name().to_owned()]);
+    let dictionary = dictionary_pays(values);
+    let builder = WriterProperties::builder()
+        .set_compression(layout.compression)
+        .set_column_dictionary_enabled(path.clone(), dictionary)
+        .set_offset_index_disabled(layout.wide())
+        .set_statistics_enabled(match kind {
+            // The least JSON text says nothing about the values in it.
+            ColumnType::Json => EnabledStatistics::None,
+            _ => EnabledStatistics::Chunk,
+        });
+    if !dictionary && matches!(values, Values::Int(_) | Values::Date(_)) {
+        return builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED).build();
+    }
+    builder.build()
+}
+
+fn dictionary_pays(values: &Values) -> bool {
+    let distinct = match values {
+        Values::Bool(_) => return false,
+        Values::Int(v) => distinct(v.iter().take(SAMPLE).map(|v| v.cast_unsigned())),
+        Values::Date(v) => distinct(v.iter().take(SAMPLE).map(|v| u64::from(v.cast_unsigned()))),
+        Values::Float(v) => distinct(v.iter().take(SAMPLE).map(|v| v.to_bits())),
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is hash enough")]
+        Values::Decimal(v) => distinct(v.iter().take(SAMPLE).map(|v| *v as u64)),
+        Values::Bytes { data, ends } => {
+            let mut start = 0;
+            distinct(ends.iter().take(SAMPLE).map(|end| {
+                let value = data.get(start..*end as usize).unwrap_or_default();
+                start = *end as usize;
+                hash(value)
+            }))
+        }
+    };
+    let sampled = values.len().min(SAMPLE);
+    #[expect(clippy::cast_precision_loss, reason = "at most SAMPLE")]
+    let share = distinct as f64 / sampled.max(1) as f64;
+    share <= DICTIONARY_SHARE
+}
+
+fn distinct(hashes: impl Iterator<Item = u64>) -> usize {
+    let mut hashes: Vec<u64> = hashes.collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes.len()
+}
+
+/// A quick hash, for counting distinct values only: a collision costs nothing but a less apt encoding.
+fn hash(value: &[u8]) -> u64 {
+    let mut hash = value.len() as u64;
+    let mut blocks = value.chunks_exact(8);
+    for block in &mut blocks {
+        let word = block.first_chunk::<8>().map_or(0, |block| u64::from_le_bytes(*block));
+        hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    for byte in blocks.remainder() {
+        hash = (hash.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    hash
+}
+
+fn array(kind: ColumnType, values: Values, validity: &Validity, rows: usize) -> Result<ArrayRef> {
+    let count = values.len();
+    let nulls = (count < rows).then(|| nulls(validity, count, rows));
+    Ok(match values {
+        Values::Int(v) => Arc::new(Int64Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
+        Values::Date(v) => Arc::new(Int32Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
+        Values::Float(v) => Arc::new(Float64Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
+        Values::Bool(v) => {
+            let bits = BooleanBuffer::from(spread(v, nulls.as_ref(), rows));
+            Arc::new(BooleanArray::new(bits, nulls))
+        }
+        Values::Decimal(v) => {
+            let array = Decimal128Array::new(spread(v, nulls.as_ref(), rows).into(), nulls);
+            Arc::new(array.with_data_type(kind.arrow()))
+        }
+        Values::Bytes { data, ends } => {
+            let offsets = offsets(&ends, nulls.as_ref(), rows)?;
+            Arc::new(BinaryArray::new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data), nulls))
+        }
+    })
+}
+
+fn nulls(validity: &Validity, count: usize, rows: usize) -> NullBuffer {
+    let words = rows.div_ceil(64);
+    let mut bits = validity.bits().map_or_else(|| vec![u64::MAX; count / 64], <[u64]>::to_vec);
+    if validity.bits().is_none() {
+        bits.push((1u64 << (count % 64)) - 1);
+    }
+    bits.resize(words, 0);
+    NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, rows))
+}
+
+/// `values` put at their rows, with defaults where a row has none.
+fn spread<T: Copy + Default>(values: Vec<T>, nulls: Option<&NullBuffer>, rows: usize) -> Vec<T> {
+    let Some(nulls) = nulls else { return values };
+    let mut out = vec![T::default(); rows];
+    for (row, value) in nulls.inner().set_indices().zip(values) {
+        if let Some(slot) = out.get_mut(row) {
+            *slot = value;
+        }
+    }
+    out
+}
+
+fn offsets(ends: &[u32], nulls: Option<&NullBuffer>, rows: usize) -> Result<Vec<i32>> {
+    let too_long = |_| Error::new(Kind::Internal, "a column of one row group is over 2 GB");
+    let mut out = Vec::with_capacity(rows + 1);
+    out.push(0);
+    let Some(nulls) = nulls else {
+        for end in ends {
+            out.push(i32::try_from(*end).map_err(too_long)?);
+        }
+        return Ok(out);
+    };
+    let mut ends = ends.iter();
+    let mut last = 0;
+    for present in nulls.inner() {
+        if present {
+            last = i32::try_from(ends.next().copied().unwrap_or_default()).map_err(too_long)?;
+        }
+        out.push(last);
+    }
+    Ok(out)
+}

@@ -1,0 +1,119 @@
+//! Columns across runs: once a folder has a column of some type, that column keeps its type.
+//!
+//! A property whose type changes gets a new column, `<name>__<type>`; the old one stays as it is. What a folder has is
+//! kept beside the commit log and written before the commit that needs it: a column too many there harms nobody.
+//! Refuses a change of the key properties: rows of two keys cannot be told apart as repeats.
+
+use serde::{Deserialize, Serialize};
+
+use super::column::ColumnType;
+use super::fs::Fs;
+use crate::error::{Error, Kind, Result};
+use crate::log;
+
+/// Where the columns of folders are kept.
+const COLUMNS: &str = "_target/columns";
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Remembered {
+    property: String,
+    column: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Content {
+    stream: String,
+    key_properties: Vec<String>,
+    columns: Vec<Remembered>,
+}
+
+/// The columns that a stream's folder has.
+#[derive(Debug)]
+pub struct FolderColumns {
+    path: String,
+    content: Content,
+    known: bool,
+    changed: bool,
+}
+
+impl FolderColumns {
+    /// Reads what is known of `folder`; nothing, if it is new.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] when there is something, and it cannot be read.
+    pub fn read(fs: &dyn Fs, stream: &str, folder: &str) -> Result<Self> {
+        let path = format!("{COLUMNS}/{folder}.json");
+        let (content, known) = match fs.read(&path) {
+            Ok(text) => {
+                let content = serde_json::from_slice(&text);
+                (content.map_err(|e| Error::new(Kind::Disk, format!("{path} cannot be understood: {e}")))?, true)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Content::default(), false),
+            Err(e) => return Err(Error::new(Kind::Disk, format!("reading {path} failed: {e}"))),
+        };
+        let content = Content { stream: stream.to_owned(), ..content };
+        Ok(FolderColumns { path, content, known, changed: !known })
+    }
+
+    /// Sets the key properties.
+    ///
+    /// # Errors
+    /// [`Kind::Misfit`] when the folder was written with others.
+    pub fn set_keys(&mut self, keys: &[String]) -> Result<()> {
+        if self.known && self.content.key_properties != keys {
+            let (stream, old) = (&self.content.stream, &self.content.key_properties);
+            return Err(Error::new(
+                Kind::Misfit,
+                format!(
+                    "stream {stream:?}: key_properties changed from {old:?} to {keys:?}; \
+                     write to a new destination_path, or move the stream's folder and its file in _target/columns away"
+                ),
+            ));
+        }
+        keys.clone_into(&mut self.content.key_properties);
+        self.known = true;
+        Ok(())
+    }
+
+    /// The column that holds `property` when it has type `kind`.
+    pub fn column(&mut self, property: &str, kind: ColumnType) -> String {
+        let (name, mut seen) = (kind.to_string(), false);
+        for remembered in self.content.columns.iter().filter(|r| r.property == property) {
+            if remembered.kind == name {
+                return remembered.column.clone();
+            }
+            seen = true;
+        }
+        let mut column = if seen { format!("{property}__{name}") } else { property.to_owned() };
+        while self.content.columns.iter().any(|r| r.column == column) {
+            column = format!("{column}__{name}");
+        }
+        if seen {
+            let stream = &self.content.stream;
+            log::warn(format!(
+                "stream {stream:?}: the type of {property:?} changed to {name}; its values go to column {column:?}"
+            ));
+        }
+        let remembered = Remembered { property: property.to_owned(), column: column.clone(), kind: name };
+        self.content.columns.push(remembered);
+        self.changed = true;
+        column
+    }
+
+    /// Writes what changed.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`].
+    pub fn save(&mut self, fs: &dyn Fs) -> Result<()> {
+        if !self.changed {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(&self.content)
+            .map_err(|e| Error::new(Kind::Internal, format!("writing {} failed: {e}", self.path)))?;
+        super::commit::put(fs, COLUMNS, &self.path, &text)?;
+        self.changed = false;
+        Ok(())
+    }
+}

@@ -1,0 +1,268 @@
+//! Staged Parquet files: what row groups are appended to, until a commit takes them.
+//!
+//! A file is complete (footer, fsync) before anyone hears of it. It never has a name that ends in `.parquet` before it
+//! is committed. Files are cut by rows, by bytes, by the size of their footer, and when too many are open.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parquet::basic::Compression;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::{Type, TypePtr};
+
+use super::column::ColumnType;
+use super::encode::RowGroup;
+use super::fs::{Fs, FsFile};
+use crate::error::{Error, Kind, Result};
+
+/// Where files wait for their commit.
+pub const STAGING: &str = "_target/staging";
+/// Column chunks whose metadata may wait in memory for their footers, over all open files (about 1 KB each).
+const MAX_CHUNKS: usize = 16_000;
+/// Files that may be open at once.
+const MAX_OPEN: usize = 200;
+/// From so many columns on, page indexes would outweigh what they save.
+const WIDE: usize = 500;
+
+/// A column as the file declares it.
+#[derive(Debug)]
+pub struct LayoutColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub kind: ColumnType,
+    /// Its declaration.
+    pub parquet: TypePtr,
+}
+
+/// What all row groups of one open file have in common.
+#[derive(Debug)]
+pub struct Layout {
+    /// Tells layouts apart.
+    pub id: u64,
+    /// The stream.
+    pub stream: String,
+    /// The folder that its files end up in, relative to the output directory.
+    pub folder: String,
+    /// The columns.
+    pub columns: Vec<LayoutColumn>,
+    /// The codec.
+    pub compression: Compression,
+    /// Written into the footer: stream, key properties, schema fingerprint.
+    pub footer: Vec<(String, String)>,
+    /// A file is cut when it has at least so many bytes.
+    pub max_file_bytes: u64,
+    /// How many rows of this layout went into files that are full; the parser reads it to know how full the open one is.
+    pub rows_cut: AtomicU64,
+}
+
+impl Layout {
+    /// True where page indexes are left out.
+    #[must_use]
+    pub fn wide(&self) -> bool {
+        self.columns.len() > WIDE
+    }
+}
+
+/// A complete file in the staging folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    /// Its name there.
+    pub name: String,
+    /// The stream.
+    pub stream: String,
+    /// The folder that it belongs into.
+    pub folder: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    writer: SerializedFileWriter<Sink>,
+    layout: Arc<Layout>,
+    name: String,
+    rows: u64,
+    chunks: usize,
+    /// When it was last written to, for choosing which one to close.
+    used: u64,
+}
+
+/// Counts the bytes, and keeps the first I/O error as it was: the Parquet library makes text of it.
+#[derive(Debug)]
+struct Sink {
+    file: Box<dyn FsFile>,
+    bytes: Arc<AtomicU64>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes.fetch_add(written as u64, Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// All open files. Lives on the encoder thread.
+#[derive(Debug)]
+pub struct Files {
+    fs: Arc<dyn Fs>,
+    commit: u64,
+    named: u32,
+    clock: u64,
+    open: HashMap<u64, OpenFile>,
+    staged: Vec<Staged>,
+    /// Bytes written to open files.
+    bytes: Arc<AtomicU64>,
+}
+
+impl Files {
+    /// No files yet; those to come belong to commit number `commit`. `bytes` is kept at the bytes written so far.
+    #[must_use]
+    pub fn new(fs: Arc<dyn Fs>, commit: u64, bytes: Arc<AtomicU64>) -> Self {
+        Files { fs, commit, named: 0, clock: 0, open: HashMap::new(), staged: Vec::new(), bytes }
+    }
+
+    /// Appends a row group to its layout's open file. `last` cuts the file after it.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] when a write fails.
+    pub fn append(&mut self, group: &RowGroup, last: bool) -> Result<()> {
+        let layout = &group.layout;
+        self.make_room(layout.columns.len())?;
+        if !self.open.contains_key(&layout.id) {
+            let opened = self.create(layout)?;
+            self.open.insert(layout.id, opened);
+        }
+        self.clock += 1;
+        let Some(file) = self.open.get_mut(&layout.id) else { return Ok(()) };
+        file.used = self.clock;
+        file.append(group).map_err(|e| e.context(format!("writing {}", self.path_of(layout.id))))?;
+        let full = self.open.get(&layout.id).is_some_and(|f| last || f.bytes() >= layout.max_file_bytes);
+        if full { self.close(layout.id) } else { Ok(()) }
+    }
+
+    /// Creates a file of this layout without rows, for a version of a stream that is empty.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] when a write fails.
+    pub fn empty(&mut self, layout: &Arc<Layout>) -> Result<()> {
+        let opened = self.create(layout)?;
+        self.open.insert(layout.id, opened);
+        self.close(layout.id)
+    }
+
+    /// Completes the open file of a layout, if there is one.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] when a write or the fsync fails. It is not tried again: the pages may be gone.
+    pub fn close(&mut self, id: u64) -> Result<()> {
+        let path = self.path_of(id);
+        let Some(mut file) = self.open.remove(&id) else { return Ok(()) };
+        let completed = file.writer.finish().map_err(|e| failed(&path, &e)).and_then(|_| {
+            let synced = file.writer.inner_mut().file.sync();
+            synced.map_err(|e| Error::new(Kind::Disk, format!("fsync of {path} failed: {e}")))
+        });
+        completed?;
+        file.layout.rows_cut.fetch_add(file.rows, Ordering::Relaxed);
+        let (layout, bytes) = (&file.layout, file.bytes());
+        self.staged.push(Staged {
+            name: file.name.clone(),
+            stream: layout.stream.clone(),
+            folder: layout.folder.clone(),
+            rows: file.rows,
+            bytes,
+        });
+        Ok(())
+    }
+
+    /// Completes all files and hands them over; files to come belong to the next commit.
+    ///
+    /// # Errors
+    /// As [`Files::close`].
+    pub fn finish(&mut self) -> Result<Vec<Staged>> {
+        let mut ids: Vec<u64> = self.open.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            self.close(id)?;
+        }
+        self.commit += 1;
+        self.named = 0;
+        self.bytes.store(0, Ordering::Relaxed);
+        Ok(std::mem::take(&mut self.staged))
+    }
+
+    fn make_room(&mut self, columns: usize) -> Result<()> {
+        while self.open.len() >= MAX_OPEN {
+            let oldest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(id, _)| *id);
+            self.close(oldest.unwrap_or_default())?;
+        }
+        while self.open.values().map(|file| file.chunks).sum::<usize>() + columns > MAX_CHUNKS {
+            let largest =
+                self.open.iter().filter(|(_, f)| f.chunks > 0).max_by_key(|(_, f)| f.chunks).map(|(id, _)| *id);
+            let Some(largest) = largest else { return Ok(()) };
+            self.close(largest)?;
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, id: u64) -> String {
+        self.open.get(&id).map_or_else(String::new, |file| format!("{STAGING}/{}", file.name))
+    }
+
+    fn create(&mut self, layout: &Arc<Layout>) -> Result<OpenFile> {
+        let name = format!("{:020}-{}.staged", self.commit, self.named);
+        self.named += 1;
+        let path = format!("{STAGING}/{name}");
+        let file = self.fs.create(&path);
+        let file = file.map_err(|e| Error::new(Kind::Disk, format!("creating {path} failed: {e}")))?;
+        let fields = layout.columns.iter().map(|column| Arc::clone(&column.parquet)).collect();
+        let root = Type::group_type_builder("schema").with_fields(fields).build().map_err(|e| failed(&path, &e))?;
+        let footer = layout.footer.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+        let properties = WriterProperties::builder()
+            .set_created_by(format!("target-parquet {}", env!("CARGO_PKG_VERSION")))
+            .set_offset_index_disabled(layout.wide())
+            .set_statistics_enabled(parquet::file::properties::EnabledStatistics::Chunk)
+            .set_key_value_metadata(Some(footer))
+            .build();
+        let sink = Sink { file, bytes: Arc::clone(&self.bytes) };
+        let writer = SerializedFileWriter::new(sink, TypePtr::new(root), Arc::new(properties));
+        let writer = writer.map_err(|e| failed(&path, &e))?;
+        Ok(OpenFile { writer, layout: Arc::clone(layout), name, rows: 0, chunks: 0, used: 0 })
+    }
+}
+
+impl OpenFile {
+    fn bytes(&self) -> u64 {
+        self.writer.bytes_written() as u64
+    }
+
+    fn append(&mut self, group: &RowGroup) -> Result<()> {
+        let failed = |e: ParquetError| failed("a row group", &e);
+        let mut writer = self.writer.next_row_group().map_err(failed)?;
+        for index in 0..group.layout.columns.len() {
+            group.chunk(index)?.append_to_row_group(&mut writer).map_err(failed)?;
+        }
+        writer.close().map_err(failed)?;
+        self.rows += group.rows as u64;
+        self.chunks += group.layout.columns.len();
+        Ok(())
+    }
+}
+
+fn failed(path: &str, error: &ParquetError) -> Error {
+    // An I/O error arrives as External; everything else is a fault of ours.
+    let kind = if matches!(error, ParquetError::External(_)) { Kind::Disk } else { Kind::Internal };
+    Error::new(kind, format!("writing {path} failed: {error}"))
+}

@@ -1,0 +1,239 @@
+//! The output directory, as the few operations that the target needs of it, each of which can fail.
+//!
+//! Paths are relative to the output directory and made by us; every step is taken from a directory handle without
+//! following symbolic links, so nothing that is planted inside the directory leads out of it. The directory itself may be a link.
+//! A trait, because two things stand behind it: the disk, and the disk of the tests that fails every call in turn and
+//! forgets what was not synced.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+
+/// A file that is being written.
+pub trait FsFile: Write + Send + std::fmt::Debug {
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// What the system says. After a failure nothing about the file is known.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// One name in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The name.
+    pub name: String,
+    /// True for a directory.
+    pub is_dir: bool,
+}
+
+/// A directory tree with the durability rules of POSIX.
+pub trait Fs: Send + Sync + std::fmt::Debug {
+    /// Creates a file that must not exist.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn create(&self, path: &str) -> io::Result<Box<dyn FsFile>>;
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
+    /// The names in a directory, sorted.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>>;
+    /// Creates a directory, if it does not exist. True if it was created.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn make_dir(&self, path: &str) -> io::Result<bool>;
+    /// Makes the names in a directory durable.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Renames; the new name must not exist.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Renames over whatever file has the new name.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn replace(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Gives each of two directories the other's name.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
+    /// Removes a file, or a directory that is empty.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, path: &str, is_dir: bool) -> io::Result<()>;
+}
+
+/// The real disk.
+#[derive(Debug)]
+pub struct Disk {
+    root: OwnedFd,
+    /// Held for the life of the process: the lock dies with it, also on SIGKILL.
+    lock: Option<OwnedFd>,
+}
+
+impl Disk {
+    /// Opens the output directory, which is created with its parents if it does not exist.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(path)?;
+        let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Disk { root, lock: None })
+    }
+
+    /// Takes the lock file `path`. False if another process holds it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn lock(&mut self, path: &str) -> io::Result<bool> {
+        let (dir, name) = self.parent(path)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {
+                self.lock = Some(file);
+                Ok(true)
+            }
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The directory that holds the last part of `path`, and that part.
+    fn parent<'a>(&self, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+        let mut dir = self.root.try_clone()?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_none() {
+                return Ok((dir, part));
+            }
+            dir = open_dir(&dir, part)?;
+        }
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    fn dir(&self, path: &str) -> io::Result<OwnedFd> {
+        if path.is_empty() {
+            return self.root.try_clone();
+        }
+        let (parent, name) = self.parent(path)?;
+        open_dir(&parent, name)
+    }
+}
+
+fn open_dir(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+}
+
+#[derive(Debug)]
+struct DiskFile(File);
+
+impl Write for DiskFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl FsFile for DiskFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+impl Fs for Disk {
+    fn create(&self, path: &str) -> io::Result<Box<dyn FsFile>> {
+        let (dir, name) = self.parent(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Box::new(DiskFile(rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o666))?.into())))
+    }
+
+    fn read(&self, path: &str) -> io::Result<Vec<u8>> {
+        let (dir, name) = self.parent(path)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+        let mut content = Vec::new();
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        let dir = self.dir(path)?;
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+            entries.push(Entry { name: name.to_string_lossy().into_owned(), is_dir });
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn make_dir(&self, path: &str) -> io::Result<bool> {
+        let (dir, name) = self.parent(path)?;
+        match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => Ok(true),
+            // Also refuses a symbolic link that stands in the directory's place.
+            Err(rustix::io::Errno::EXIST) => open_dir(&dir, name).map(|_| false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        Ok(rustix::fs::fsync(self.dir(path)?)?)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
+            // A file system without the flag: a hard link has the same promise.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
+                rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?;
+                Ok(rustix::fs::unlinkat(&from_dir, from, AtFlags::empty())?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn replace(&self, from: &str, to: &str) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        Ok(rustix::fs::renameat(&from_dir, from, &to_dir, to)?)
+    }
+
+    fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
+        let ((one_dir, one), (other_dir, other)) = (self.parent(one)?, self.parent(other)?);
+        Ok(rustix::fs::renameat_with(&one_dir, one, &other_dir, other, RenameFlags::EXCHANGE)?)
+    }
+
+    fn remove(&self, path: &str, is_dir: bool) -> io::Result<()> {
+        let (dir, name) = self.parent(path)?;
+        let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        Ok(rustix::fs::unlinkat(&dir, name, flags)?)
+    }
+}

@@ -1,0 +1,402 @@
+//! The story of a run: read lines, put records into sinks, commit at a STATE, print the state.
+//!
+//! A commit happens at a STATE or at the end of input, never between, so it is a whole number of the tap's intervals. Any
+//! other end (a signal, a bad line, a full disk) publishes nothing more: rows since the last STATE cannot be cut out of a
+//! row group, so they are dropped here and the tap sends them again.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::cells::Oddities;
+use super::commit::{CommitLog, Record};
+use super::config::{LoadMethod, Settings};
+use super::encoder::Encoder;
+use super::envelope::Envelope;
+use super::fs::Fs;
+use super::line::{Lines, Next};
+use super::publish::Versions;
+use super::replay::Replay;
+use super::scan::{Fault, Scanner, unescape};
+use super::schema::SchemaMessage;
+use super::sink::RowError;
+use super::streams::Streams;
+use super::time;
+use crate::error::{Error, Kind, Result};
+use crate::singer::message::Output;
+use crate::stop::Stop;
+use crate::{log, metrics};
+
+/// A commit that a signal asks for must be done in this time.
+const SIGNAL_COMMIT: Duration = Duration::from_secs(5);
+
+/// One run.
+#[derive(Debug)]
+pub struct Load<W: Write> {
+    settings: Settings,
+    output: Output<W>,
+    commits: CommitLog,
+    encoder: Encoder,
+    streams: Streams,
+    versions: Versions,
+    replay: Replay,
+    odd: Oddities,
+    line: u64,
+    messages: u64,
+    /// The stream of the last record: the next one is probably of the same.
+    last_stream: usize,
+    start_state: Option<Box<[u8]>>,
+    /// The newest STATE, and whether it was printed.
+    state: Option<Box<[u8]>>,
+    printed: Option<Box<[u8]>>,
+    /// Rows since the newest STATE, and in the interval before it.
+    rows_behind_state: u64,
+    interval: Interval,
+    first_commit: u64,
+    last_commit: Instant,
+    started_ms: i64,
+}
+
+/// How much came between the last two STATEs, to foresee whether another interval fits into the file.
+#[derive(Clone, Copy, Debug, Default)]
+struct Interval {
+    rows: u64,
+    bytes: u64,
+    bytes_before: u64,
+}
+
+/// Runs the target: reads `input` to its end.
+///
+/// # Errors
+/// Whatever ended the run. All that was committed before stays.
+pub fn run<W: Write>(settings: Settings, input: File, output: Output<W>, fs: Arc<dyn Fs>, stop: &Stop) -> Result<()> {
+    let started = Instant::now();
+    let mut lines = Lines::new(input, stop.clone(), settings.max_line_bytes)?;
+    let mut load = Load::open(settings, output, fs)?;
+    let ended = load.read(&mut lines).or_else(|error| load.rescue(error));
+    metrics::timer("sync_duration", started.elapsed().as_secs_f64(), ended.is_ok(), None);
+    load.report();
+    ended
+}
+
+impl<W: Write> Load<W> {
+    fn open(settings: Settings, output: Output<W>, fs: Arc<dyn Fs>) -> Result<Self> {
+        let commits = CommitLog::open(Arc::clone(&fs))?;
+        let first_commit = commits.next();
+        let encoder = Encoder::start(fs, first_commit)?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        Ok(Load {
+            streams: Streams::new(super::memory::row_groups(settings.memory_limit_bytes, 0)),
+            versions: Versions::new(&commits, settings.load_method),
+            replay: Replay::new(settings.dedup, settings.dedup_window_rows),
+            odd: Oddities::default(),
+            line: 0,
+            messages: 0,
+            last_stream: 0,
+            start_state: None,
+            state: None,
+            printed: None,
+            rows_behind_state: 0,
+            interval: Interval::default(),
+            first_commit,
+            last_commit: Instant::now(),
+            started_ms: i64::try_from(now).unwrap_or(i64::MAX),
+            settings,
+            output,
+            commits,
+            encoder,
+        })
+    }
+
+    fn read(&mut self, lines: &mut Lines) -> Result<()> {
+        loop {
+            let next = lines.next(self.deadline())?;
+            match next {
+                Next::Line(line) => {
+                    self.line += 1;
+                    self.message(line)?;
+                }
+                Next::Silence => self.commit(false)?,
+                Next::End => return self.commit(true),
+            }
+        }
+    }
+
+    /// When to commit if nothing more comes: only after a STATE, and only if something waits.
+    fn deadline(&self) -> Option<Instant> {
+        let waits = self.rows_behind_state == 0 && self.state != self.printed && self.commits_now();
+        waits.then(|| self.last_commit + self.settings.max_batch_age)
+    }
+
+    /// Rows that replace a stream are published together, at the end.
+    fn commits_now(&self) -> bool {
+        self.settings.load_method == LoadMethod::AppendOnly
+    }
+
+    fn message(&mut self, line: &[u8]) -> Result<()> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        if std::str::from_utf8(line).is_err() {
+            return Err(self.not_singer("it is not UTF-8"));
+        }
+        self.messages += 1;
+        if let Some((version, record)) = self.streams.get(self.last_stream).and_then(|stream| stream.head.find(line)) {
+            let envelope = Envelope { version, ..Envelope::default() };
+            return self.record(self.last_stream, line, record, Some(envelope));
+        }
+        let envelope = Envelope::read(line).map_err(|fault| self.syntax(fault))?;
+        let mut kind = Vec::new();
+        unescape(envelope.kind.ok_or_else(|| self.not_singer("it has no type"))?, &mut kind);
+        if self.messages == 1 {
+            self.begin(&kind, &envelope)?;
+        }
+        match kind.to_ascii_uppercase().as_slice() {
+            b"RECORD" => self.any_record(line, envelope),
+            b"STATE" => self.on_state(&envelope),
+            b"SCHEMA" => self.schema(line),
+            b"ACTIVATE_VERSION" => self.activate(&envelope),
+            b"BATCH" => Err(self.not_singer("BATCH messages name files to read; this target takes records only")),
+            _ => Err(self.not_singer("its type is not one of SCHEMA, RECORD, STATE, ACTIVATE_VERSION")),
+        }
+    }
+
+    /// The first message. A STATE there says what the tap was started with; it is no checkpoint.
+    fn begin(&mut self, kind: &[u8], envelope: &Envelope<'_>) -> Result<()> {
+        self.start_state = envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")).map(Into::into);
+        self.replay.load(&self.commits, self.start_state.as_deref())?;
+        let budget = super::memory::row_groups(self.settings.memory_limit_bytes, self.replay.bytes());
+        self.streams.set_budget(budget);
+        Ok(())
+    }
+
+    fn any_record(&mut self, line: &[u8], envelope: Envelope<'_>) -> Result<()> {
+        let at = envelope.record.ok_or_else(|| self.not_singer("it has no record"))?;
+        let index = self.stream_of(&envelope)?;
+        let mut record = Scanner::new(line);
+        record.jump(at);
+        self.last_stream = index;
+        self.record_of(index, line, record, &envelope)
+    }
+
+    /// A record whose envelope in front of it was read; the members behind it are still to come.
+    fn record(&mut self, index: usize, line: &[u8], record: Scanner<'_>, front: Option<Envelope<'_>>) -> Result<()> {
+        let front = front.unwrap_or_default();
+        let version = front.version.or(self.streams.get(index).and_then(|stream| stream.last_version));
+        let mut scanner = record;
+        self.read_row(index, version, &mut scanner)?;
+        let seen = Envelope { kind: Some(EMPTY), stream: Some(EMPTY), record: Some(0), ..front };
+        let envelope = seen.behind_record(&mut scanner).map_err(|fault| self.syntax(fault))?;
+        if envelope.version == version {
+            return self.keep_row(index, line, &envelope);
+        }
+        // Another version than the last record's, said behind the record: read it again, into the right sink.
+        if let Some(sink) = self.streams.current(index) {
+            sink.undo();
+        }
+        self.record_of(index, line, record, &envelope)
+    }
+
+    fn record_of(&mut self, index: usize, line: &[u8], mut record: Scanner<'_>, envelope: &Envelope<'_>) -> Result<()> {
+        if let Some(stream) = self.streams.get(index) {
+            stream.last_version = envelope.version;
+        }
+        self.read_row(index, envelope.version, &mut record)?;
+        self.keep_row(index, line, envelope)
+    }
+
+    fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
+        let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        let held = self.versions.held(&stream.name, &stream.folder, version);
+        let routed = self.streams.route(index, held, *record, &self.settings);
+        let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
+        read.map_err(|error| self.misfit(index, error))
+    }
+
+    /// The row was read: leave it out if it was written before, else count it.
+    fn keep_row(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
+        let keyed = !self.replay.is_off() && self.streams.get(index).is_some_and(|stream| stream.schema.keyed);
+        let Some(sink) = self.streams.current(index) else { return Ok(()) };
+        if keyed && !self.replay.note(sink.fingerprint(line), &self.commits)? {
+            sink.undo();
+            return Ok(());
+        }
+        if self.settings.add_record_metadata {
+            sink.metadata(metadata(envelope, self.started_ms));
+        }
+        self.rows_behind_state += 1;
+        self.streams.keep(index, line.len(), &self.settings, &mut self.encoder)
+    }
+
+    fn schema(&mut self, line: &[u8]) -> Result<()> {
+        let message: SchemaMessage = serde_json::from_slice(line).map_err(|e| {
+            self.not_singer(format!(
+                "its SCHEMA cannot be understood (column {}): it needs stream and schema",
+                e.column()
+            ))
+        })?;
+        let fs = self.commits.fs();
+        let taken = self.streams.schema(&message, &self.settings, fs, &mut self.encoder);
+        taken.map_err(|e| e.context(format!("line {}", self.line)))
+    }
+
+    fn activate(&mut self, envelope: &Envelope<'_>) -> Result<()> {
+        let index = self.stream_of(envelope)?;
+        let version = envelope.version.ok_or_else(|| self.not_singer("its ACTIVATE_VERSION has no version"))?;
+        if let Some(stream) = self.streams.get(index) {
+            self.versions.activate(&stream.name, &stream.folder, version, self.commits.fs());
+        }
+        Ok(())
+    }
+
+    fn stream_of(&mut self, envelope: &Envelope<'_>) -> Result<usize> {
+        let mut name = Vec::new();
+        unescape(envelope.stream.ok_or_else(|| self.not_singer("it has no stream"))?, &mut name);
+        let name = String::from_utf8(name).unwrap_or_default();
+        let found = self.streams.find(&name);
+        found.ok_or_else(|| self.not_singer(format!("stream {name:?} has had no SCHEMA message before it")))
+    }
+
+    fn on_state(&mut self, envelope: &Envelope<'_>) -> Result<()> {
+        let value = envelope.value.ok_or_else(|| self.not_singer("its STATE has no value"))?;
+        self.state = Some(value.into());
+        let bytes = self.encoder.bytes_written();
+        self.interval = Interval {
+            rows: std::mem::take(&mut self.rows_behind_state),
+            bytes: bytes.saturating_sub(self.interval.bytes_before),
+            bytes_before: bytes,
+        };
+        if self.messages > 1 && self.commits_now() && self.is_due() { self.commit(false) } else { Ok(()) }
+    }
+
+    /// True if the file would grow beyond its limits in another interval as long as the last one, or is old enough.
+    fn is_due(&self) -> bool {
+        let rows = self.streams.iter().map(|stream| stream.rows).max().unwrap_or_default();
+        let bytes = self.encoder.bytes_written() + self.interval.bytes;
+        rows + self.interval.rows > self.settings.batch_size_rows
+            || bytes > self.settings.file_size_bytes
+            || self.last_commit.elapsed() >= self.settings.max_batch_age
+    }
+
+    /// Makes everything so far durable, then prints the newest STATE.
+    fn commit(&mut self, eof: bool) -> Result<()> {
+        self.streams.flush(&mut self.encoder)?;
+        self.versions.before_commit(&mut self.streams, &mut self.encoder, (&self.settings, eof), self.commits.fs())?;
+        let mut staged = self.encoder.finish()?;
+        let fingerprints = self.replay.finish()?;
+        let last_state = self.commits.last().and_then(|last| last.state.clone());
+        let state = self.state.as_deref().and_then(raw).or_else(|| last_state.clone());
+        let activate = self.versions.activations(&staged, self.commits.fs())?;
+        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state);
+        if news && (self.messages > 1 || !staged.is_empty()) {
+            for (stream, rows) in Streams::rows_of(&staged) {
+                metrics::counter("record_count", rows, Some(stream));
+            }
+            let record = Record {
+                run: if self.commits.next() == self.first_commit { 0 } else { self.first_commit },
+                start_state: self.start_state.as_deref().and_then(raw),
+                state,
+                eof,
+                trailing: self.rows_behind_state > 0,
+                fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
+                versions: self.versions.visible(&activate),
+                activate,
+                ..Record::default()
+            };
+            staged.extend(fingerprints);
+            self.streams.save_columns(self.commits.fs())?;
+            self.commits.commit(record, &staged)?;
+            self.versions.after_commit(&self.commits)?;
+            self.replay.forget(&self.commits)?;
+        }
+        self.streams.committed();
+        self.interval = Interval::default();
+        self.last_commit = Instant::now();
+        self.print_state()
+    }
+
+    fn print_state(&mut self) -> Result<()> {
+        if self.state.is_none() || self.state == self.printed {
+            return Ok(());
+        }
+        self.printed.clone_from(&self.state);
+        let state = self.state.as_deref().unwrap_or_default();
+        self.output.line(|line| {
+            line.extend_from_slice(state);
+            Ok(())
+        })?;
+        self.output.flush()
+    }
+
+    /// A signal right after a STATE loses nothing: commits, if that is quick. Any other failure ends the run as it is.
+    fn rescue(&mut self, error: Error) -> Result<()> {
+        let Kind::Signal(_) = error.kind() else { return Err(error) };
+        if self.rows_behind_state == 0 && self.state.is_some() && self.commits_now() {
+            let code = i32::from(error.kind().exit_code());
+            std::thread::spawn(move || {
+                std::thread::sleep(SIGNAL_COMMIT);
+                std::process::exit(code);
+            });
+            self.commit(false)?;
+        }
+        Err(error)
+    }
+
+    fn report(&self) {
+        for stream in self.streams.iter() {
+            for (name, count) in stream.members.unknown() {
+                let stream = &stream.name;
+                log::warn(format!(
+                    "stream {stream:?}: property {name:?} is not in its SCHEMA and was left out of {count} records"
+                ));
+            }
+        }
+        let Oddities { lone_surrogates, zoneless_times } = self.odd;
+        if lone_surrogates > 0 {
+            log::warn(format!("{lone_surrogates} halves of surrogate pairs in strings were written as U+FFFD"));
+        }
+        if zoneless_times > 0 {
+            log::warn(format!("{zoneless_times} date-times had no offset and were taken as UTC"));
+        }
+        let rows: u64 = self.streams.iter().map(|stream| stream.rows_in_run).sum();
+        log::info(format!("{} messages, {rows} records, skipped_repeats {}", self.messages, self.replay.skipped()));
+    }
+
+    fn not_singer(&self, what: impl std::fmt::Display) -> Error {
+        Error::new(Kind::NotSinger, format!("line {}: {what}", self.line))
+    }
+
+    fn syntax(&self, fault: Fault) -> Error {
+        self.not_singer(format!("{} (column {})", fault.what, fault.at + 1))
+    }
+
+    fn misfit(&mut self, index: usize, error: RowError) -> Error {
+        let stream = self.streams.get(index).map_or_else(String::new, |stream| stream.name.clone());
+        match error {
+            RowError::Syntax(fault) => self.syntax(fault).context(format!("stream {stream:?}")),
+            RowError::Misfit(column, what) => {
+                Error::new(Kind::Misfit, format!("line {}: stream {stream:?}, column {column:?}: {what}", self.line))
+            }
+        }
+    }
+}
+
+/// Stands for members that the usual start of a line has.
+const EMPTY: super::scan::Text<'static> = super::scan::Text { raw: b"", escaped: false };
+
+fn raw(text: &[u8]) -> Option<Box<serde_json::value::RawValue>> {
+    serde_json::value::RawValue::from_string(std::str::from_utf8(text).ok()?.to_owned()).ok()
+}
+
+fn text(state: &Option<Box<serde_json::value::RawValue>>) -> Option<&str> {
+    state.as_deref().map(serde_json::value::RawValue::get)
+}
+
+/// The metadata columns of a row, in the order of [`super::schema::METADATA`].
+fn metadata(envelope: &Envelope<'_>, started_ms: i64) -> [Option<i64>; 7] {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let extracted = envelope.time_extracted.and_then(|text| time::moment(text.raw)).map(|moment| moment.micros);
+    [extracted, Some(now), Some(started_ms * 1000), None, Some(now / 1000), envelope.version, Some(started_ms)]
+}

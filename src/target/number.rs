@@ -1,0 +1,192 @@
+//! The text of a JSON number to the value of a column: exactly, or `None`. The grammar was checked by the scanner.
+
+/// A whole number that fits 64 bits. `1.0` and `1e2` are whole numbers too.
+#[must_use]
+pub fn int64(text: &[u8]) -> Option<i64> {
+    let (negative, body) = sign(text);
+    if body.len() <= 18 {
+        // 18 digits cannot overflow, and nearly every integer is that short.
+        let plain = body.iter().try_fold(0i64, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')));
+        if let Some(n) = plain {
+            return Some(if negative { -n } else { n });
+        }
+    }
+    i64::try_from(decimal(text, 38, 0)?).ok()
+}
+
+/// A number times 10^`scale`, if it has at most `precision` digits then and loses none.
+#[must_use]
+pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let (negative, body) = sign(text);
+    let (mantissa, exponent) = split_exponent(body)?;
+    let mut digits: i128 = 0;
+    // How many digits of `digits` lie behind the decimal point.
+    let mut behind = i64::from(scale);
+    let mut point = false;
+    let mut zeros = 0u32;
+    for &byte in mantissa {
+        if byte == b'.' {
+            point = true;
+            continue;
+        }
+        behind -= i64::from(point);
+        if byte == b'0' {
+            // Kept back: zeros in front and at the end may be as many as they like.
+            zeros += u32::from(digits != 0);
+        } else {
+            digits = digits.checked_mul(10i128.checked_pow(zeros + 1)?)?.checked_add(i128::from(byte - b'0'))?;
+            zeros = 0;
+        }
+    }
+    if digits == 0 {
+        return Some(0);
+    }
+    let shift = u32::try_from(behind.checked_add(exponent)?.checked_add(i64::from(zeros))?).ok()?;
+    let scaled = digits.checked_mul(10i128.checked_pow(shift)?)?;
+    let limit = 10i128.checked_pow(u32::from(precision))?;
+    (scaled < limit).then_some(if negative { -scaled } else { scaled })
+}
+
+/// The nearest double of a number. `None` where it is infinite, or where an integer is not exactly a double: an id must
+/// not change because its column is a number.
+#[must_use]
+pub fn float64(text: &[u8]) -> Option<f64> {
+    let (negative, body) = sign(text);
+    if let Some(value) = short_float(body) {
+        return Some(if negative { -value } else { value });
+    }
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    if !value.is_finite() {
+        return None;
+    }
+    let whole = body.iter().all(u8::is_ascii_digit);
+    (!whole || decimal(text, 38, 0).is_some_and(|exact| is_double(exact, value))).then_some(value)
+}
+
+fn is_double(exact: i128, value: f64) -> bool {
+    #[expect(clippy::cast_possible_truncation, reason = "saturates, and a saturated value is not equal")]
+    let back = value as i128;
+    back == exact
+}
+
+/// Up to 15 digits over a power of ten up to 22: both are exact doubles, so one division rounds correctly.
+fn short_float(body: &[u8]) -> Option<f64> {
+    const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    if body.len() > 16 {
+        return None;
+    }
+    let (mut digits, mut count, mut behind) = (0u64, 0usize, None);
+    for &byte in body {
+        match byte {
+            b'0'..=b'9' => {
+                digits = digits * 10 + u64::from(byte - b'0');
+                count += 1;
+                behind = behind.map(|n| n + 1);
+            }
+            b'.' if behind.is_none() => behind = Some(0usize),
+            _ => return None,
+        }
+    }
+    if count > 15 {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "15 digits are below 2^53")]
+    let whole = digits as f64;
+    Some(whole / POWERS.get(behind.unwrap_or(0))?)
+}
+
+fn sign(text: &[u8]) -> (bool, &[u8]) {
+    match text.split_first() {
+        Some((b'-', rest)) => (true, rest),
+        _ => (false, text),
+    }
+}
+
+fn split_exponent(body: &[u8]) -> Option<(&[u8], i64)> {
+    let Some(at) = memchr::memchr2(b'e', b'E', body) else { return Some((body, 0)) };
+    let (mantissa, exponent) = body.split_at(at);
+    let exponent = std::str::from_utf8(exponent.get(1..)?).ok()?;
+    // A longer exponent can only belong to a zero or to a number that fits nothing.
+    Some((mantissa, exponent.parse().unwrap_or(i64::from(i32::MAX))))
+}
+
+/// The scale that `multipleOf` asks for: 2 for 0.01. `None` unless it is a number with at most 18 digits behind the point.
+#[must_use]
+pub fn scale_of(multiple: &str) -> Option<i8> {
+    (0..=18).find(|scale| decimal(multiple.as_bytes(), 38, *scale).is_some_and(|n| n != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn integers_fit_or_not() {
+        assert_eq!(int64(b"9223372036854775807"), Some(i64::MAX));
+        assert_eq!(int64(b"-9223372036854775808"), Some(i64::MIN));
+        assert_eq!(int64(b"9223372036854775808"), None);
+        assert_eq!(int64(b"1.0"), Some(1));
+        assert_eq!(int64(b"1.5e1"), Some(15));
+        assert_eq!(int64(b"1.5"), None);
+        assert_eq!(int64(b"1e400"), None);
+        assert_eq!(int64(b"-0"), Some(0));
+        assert_eq!(int64(b"0e999999999999"), Some(0));
+    }
+
+    #[test]
+    fn doubles_are_exact_for_integers_and_finite() {
+        assert_eq!(float64(b"9007199254740993"), None);
+        assert_eq!(float64(b"9007199254740992"), Some(9_007_199_254_740_992.0));
+        assert_eq!(float64(b"1e400"), None);
+        assert_eq!(float64(b"-1e400"), None);
+        assert_eq!(float64(b"0.1"), Some(0.1));
+        assert_eq!(float64(b"-12.5e-3"), Some(-0.0125));
+        assert_eq!(float64(b"100000000000000000000000000000000000000000"), None);
+        assert!(float64(b"-0").is_some_and(|f| f == 0.0 && f.is_sign_negative()));
+    }
+
+    #[test]
+    fn decimals_lose_nothing() {
+        assert_eq!(decimal(b"12.34", 38, 2), Some(1234));
+        assert_eq!(decimal(b"-12.3", 38, 2), Some(-1230));
+        assert_eq!(decimal(b"12.345", 38, 2), None);
+        assert_eq!(decimal(b"12.3400000", 38, 2), Some(1234));
+        assert_eq!(decimal(b"1.234e1", 38, 2), Some(1234));
+        assert_eq!(decimal(b"100e-2", 38, 0), Some(1));
+        assert_eq!(decimal(b"1000", 3, 0), None);
+        assert_eq!(decimal(b"999", 3, 0), Some(999));
+        assert_eq!(decimal(b"99999999999999999999999999999999999999", 38, 0), Some(10i128.pow(38) - 1));
+        assert_eq!(decimal(b"100000000000000000000000000000000000000", 38, 0), None);
+        assert_eq!(decimal(b"18446744073709551616", 38, 0), Some(1 << 64));
+    }
+
+    #[test]
+    fn multiples_have_a_scale() {
+        assert_eq!(scale_of("0.01"), Some(2));
+        assert_eq!(scale_of("1e-5"), Some(5));
+        assert_eq!(scale_of("1"), Some(0));
+        assert_eq!(scale_of("1e-38"), None);
+        assert_eq!(scale_of("0"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn floats_are_what_the_standard_library_reads(value in any::<f64>()) {
+            prop_assume!(value.is_finite());
+            let text = serde_json::to_string(&value).unwrap();
+            prop_assert_eq!(float64(text.as_bytes()), Some(value));
+        }
+
+        #[test]
+        fn short_decimals_too(whole in 0u32.., part in 0u32..1_000_000) {
+            let text = format!("{whole}.{part}");
+            prop_assert_eq!(float64(text.as_bytes()), Some(text.parse().unwrap()));
+        }
+
+        #[test]
+        fn every_int64_comes_back(value in any::<i64>()) {
+            prop_assert_eq!(int64(value.to_string().as_bytes()), Some(value));
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! A SCHEMA message as the columns of a stream.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::column::{ColumnType, property};
+use super::evolve::FolderColumns;
+use super::file::LayoutColumn;
+use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
+
+/// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
+const MAX_COLUMNS: usize = 10_000;
+/// Longer names of properties are refused.
+const MAX_NAME_BYTES: usize = 1_024;
+
+/// The names of the metadata columns of the Singer SDK, with their types.
+pub const METADATA: [(&str, ColumnType); 7] = [
+    ("_sdc_extracted_at", ColumnType::Timestamp),
+    ("_sdc_received_at", ColumnType::Timestamp),
+    ("_sdc_batched_at", ColumnType::Timestamp),
+    (DELETED_AT, ColumnType::Timestamp),
+    ("_sdc_sequence", ColumnType::Int64),
+    ("_sdc_table_version", ColumnType::Int64),
+    ("_sdc_sync_started_at", ColumnType::Int64),
+];
+/// The one metadata column whose value comes from the record.
+pub const DELETED_AT: &str = "_sdc_deleted_at";
+
+/// The message.
+#[derive(Debug, Deserialize)]
+pub struct SchemaMessage {
+    /// The stream.
+    pub stream: String,
+    /// Its JSON Schema.
+    pub schema: Value,
+    /// Names of the properties that identify a row; none if the member is missing.
+    #[serde(default)]
+    pub key_properties: Option<Vec<String>>,
+    /// Names of the properties that say when a row changed.
+    #[serde(default)]
+    pub bookmark_properties: Option<Vec<String>>,
+}
+
+/// One column.
+#[derive(Debug)]
+pub struct Field {
+    /// The property that it holds.
+    pub property: String,
+    /// Its name.
+    pub column: String,
+    /// Its type.
+    pub kind: ColumnType,
+    /// Whether null is allowed.
+    pub nullable: bool,
+    /// Whether every record must have the property.
+    pub required: bool,
+    /// Its place in the row's fingerprint, if it is part of it.
+    pub slot: Option<u32>,
+}
+
+/// A stream's columns, and what else its SCHEMA says.
+#[derive(Debug)]
+pub struct StreamSchema {
+    /// The stream.
+    pub stream: String,
+    /// The columns of the record; the metadata columns follow, if there are any.
+    pub fields: Vec<Field>,
+    /// Where the metadata columns begin.
+    pub metadata_from: usize,
+    /// True if rows can be told apart.
+    pub keyed: bool,
+    /// What is written into the footer of every file.
+    pub footer: Vec<(String, String)>,
+}
+
+fn refused(stream: &str, text: impl std::fmt::Display) -> Error {
+    Error::new(Kind::NotSinger, format!("SCHEMA of stream {stream:?}: {text}"))
+}
+
+impl StreamSchema {
+    /// The columns that `message` asks for, under the names that the folder gives them.
+    ///
+    /// # Errors
+    /// [`Kind::NotSinger`] for a schema without properties, with too many or too long ones, or without its keys;
+    /// [`Kind::Misfit`] when the keys changed.
+    pub fn new(message: &SchemaMessage, folder: &mut FolderColumns, with_metadata: bool) -> Result<Self> {
+        let stream = message.stream.as_str();
+        let Some(properties) = message.schema.get("properties").and_then(Value::as_object) else {
+            return Err(refused(stream, "there is no properties object in it"));
+        };
+        if properties.len() > MAX_COLUMNS {
+            return Err(refused(
+                stream,
+                format!("{} properties; at most {MAX_COLUMNS} are possible", properties.len()),
+            ));
+        }
+        if properties.keys().any(|name| name.len() > MAX_NAME_BYTES || name.is_empty()) {
+            return Err(refused(stream, format!("a property's name is empty or longer than {MAX_NAME_BYTES} bytes")));
+        }
+        let keys = message.key_properties.clone().unwrap_or_default();
+        if let Some(key) = keys.iter().find(|key| !properties.contains_key(*key)) {
+            return Err(refused(stream, format!("the key property {key:?} is not among its properties")));
+        }
+        folder.set_keys(&keys)?;
+        let required: Vec<&str> = match message.schema.get("required") {
+            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let mut fields = Vec::new();
+        for (name, schema) in properties.iter().filter(|(name, _)| !is_metadata(name)) {
+            let declared = property(schema);
+            let key = keys.contains(name);
+            fields.push(Field {
+                property: name.clone(),
+                column: folder.column(name, declared.kind),
+                kind: declared.kind,
+                nullable: declared.nullable && !key,
+                required: key || required.contains(&name.as_str()),
+                slot: None,
+            });
+        }
+        let metadata_from = fields.len();
+        if with_metadata {
+            fields.extend(METADATA.iter().map(|(name, kind)| metadata_field(name, *kind, folder)));
+        }
+        number_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
+        let footer = vec![
+            ("singer.stream".to_owned(), message.stream.clone()),
+            ("singer.key_properties".to_owned(), Value::from(keys.clone()).to_string()),
+            ("singer.schema".to_owned(), fingerprint::of(&message.schema)),
+        ];
+        Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed: !keys.is_empty(), footer })
+    }
+
+    /// The columns as a file declares them.
+    ///
+    /// # Errors
+    /// When the Parquet library refuses one.
+    pub fn layout_columns(&self) -> Result<Vec<LayoutColumn>> {
+        let declare = |field: &Field| {
+            let parquet = field.kind.parquet(&field.column)?;
+            Ok(LayoutColumn { name: field.column.clone(), kind: field.kind, parquet: Arc::clone(&parquet) })
+        };
+        self.fields.iter().map(declare).collect()
+    }
+
+    /// True if files of the other schema and of this one can be the same file.
+    #[must_use]
+    pub fn same_columns(&self, other: &StreamSchema) -> bool {
+        self.footer == other.footer
+            && self.fields.len() == other.fields.len()
+            && self.fields.iter().zip(&other.fields).all(|(a, b)| {
+                a.property == b.property
+                    && a.column == b.column
+                    && a.nullable == b.nullable
+                    && a.required == b.required
+                    && a.slot == b.slot
+            })
+    }
+}
+
+fn is_metadata(name: &str) -> bool {
+    METADATA.iter().any(|(metadata, _)| *metadata == name)
+}
+
+fn metadata_field(name: &str, kind: ColumnType, folder: &mut FolderColumns) -> Field {
+    let column = folder.column(name, kind);
+    Field { property: name.to_owned(), column, kind, nullable: true, required: false, slot: None }
+}
+
+/// Numbers the columns of the fingerprint in the order of their names: keys and bookmarks, or everything where there
+/// is no bookmark.
+fn number_slots(fields: &mut [Field], keys: &[String], bookmarks: &[String]) {
+    let mut chosen: Vec<&mut Field> = fields
+        .iter_mut()
+        .filter(|field| !is_metadata(&field.property))
+        .filter(|f| bookmarks.is_empty() || keys.contains(&f.property) || bookmarks.contains(&f.property))
+        .collect();
+    chosen.sort_by(|a, b| a.property.cmp(&b.property));
+    for (slot, field) in (0..).zip(chosen) {
+        field.slot = Some(slot);
+    }
+}

@@ -1,0 +1,285 @@
+//! A sink: the row group that fills for one stream, version and partition. A record goes from its line straight into
+//! the cells of its columns.
+//!
+//! Members are expected in the order in which the last record had them, so most names are compared once and never
+//! looked up. A member that comes twice is refused. A member that the schema does not name is checked and left out.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::cells::{Cells, Oddities, Refusal};
+use super::file::Layout;
+use super::replay::Hasher;
+use super::scan::{Fault, Scanner, Text, unescape};
+use super::schema::{DELETED_AT, StreamSchema};
+
+/// Columns tried after the one that was expected before a name is looked up.
+const NEAR: usize = 3;
+/// The exact size is counted again after so many bytes of input.
+const RECOUNT_BYTES: usize = 1 << 20;
+
+/// Why a record was not taken, and in which column.
+#[derive(Debug)]
+pub enum RowError {
+    /// The line is not JSON.
+    Syntax(Fault),
+    /// A value does not fit its column.
+    Misfit(String, &'static str),
+}
+
+impl From<Fault> for RowError {
+    fn from(fault: Fault) -> Self {
+        RowError::Syntax(fault)
+    }
+}
+
+/// How the members of a stream's records find their columns. Shared by the stream's sinks.
+#[derive(Debug)]
+pub struct Members {
+    /// Each property's name as JSON writes it, with quotes.
+    quoted: Vec<Vec<u8>>,
+    by_name: HashMap<Vec<u8>, usize>,
+    /// The column that came after each column in the last record; the last entry is for the start of a record.
+    follower: Vec<usize>,
+    required: Vec<usize>,
+    /// Names that the schema does not have, each said once.
+    unknown: HashMap<Vec<u8>, u64>,
+}
+
+impl Members {
+    /// For records of `schema`.
+    #[must_use]
+    pub fn new(schema: &StreamSchema) -> Self {
+        let fields = &schema.fields;
+        let quoted =
+            fields.iter().map(|f| serde_json::Value::from(f.property.as_str()).to_string().into_bytes()).collect();
+        let of_record = |index: usize| index < schema.metadata_from;
+        let by_name = fields
+            .iter()
+            .enumerate()
+            .filter(|(index, field)| of_record(*index) || field.property == DELETED_AT)
+            .map(|(index, field)| (field.property.clone().into_bytes(), index))
+            .collect();
+        let required = fields.iter().enumerate().filter(|(_, field)| field.required).map(|(index, _)| index).collect();
+        let follower = (1..=fields.len()).chain([0]).collect();
+        Members { quoted, by_name, follower, required, unknown: HashMap::new() }
+    }
+
+    /// Names that records had and the schema has not, and how often.
+    pub fn unknown(&self) -> impl Iterator<Item = (String, u64)> {
+        self.unknown.iter().map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count))
+    }
+
+    /// Steps over a member's name and colon, and says which column it is. `last` is the column before it.
+    #[inline]
+    fn find(&mut self, scanner: &mut Scanner<'_>, last: usize) -> Result<Option<usize>, Fault> {
+        scanner.peek();
+        let expected = self.follower.get(last).copied().unwrap_or_default();
+        for index in expected..expected + NEAR {
+            if self.quoted.get(index).is_some_and(|quoted| scanner.eat(quoted)) {
+                scanner.expect(b':', "expected :")?;
+                if index != expected {
+                    self.set_follower(last, index);
+                }
+                return Ok(Some(index));
+            }
+        }
+        let name = scanner.key()?;
+        let index = self.look_up(name);
+        if let Some(index) = index {
+            self.set_follower(last, index);
+        }
+        Ok(index)
+    }
+
+    fn set_follower(&mut self, last: usize, index: usize) {
+        if let Some(follower) = self.follower.get_mut(last) {
+            *follower = index;
+        }
+    }
+
+    fn look_up(&mut self, name: Text<'_>) -> Option<usize> {
+        let mut plain = Vec::new();
+        unescape(name, &mut plain);
+        let index = self.by_name.get(&plain).copied();
+        // A bounded number of names is remembered; the values are left out in any case.
+        if index.is_none() && (self.unknown.len() < 1000 || self.unknown.contains_key(&plain)) {
+            *self.unknown.entry(plain).or_default() += 1;
+        }
+        index
+    }
+}
+
+/// The open row group of a stream, a version and a partition.
+#[derive(Debug)]
+pub struct Sink {
+    /// Where its rows go.
+    pub layout: Arc<Layout>,
+    schema: Arc<StreamSchema>,
+    cells: Vec<Cells>,
+    /// For each column the number of the last row (counted from 1) whose record had it.
+    seen: Vec<u32>,
+    rows: u32,
+    /// Rows of this layout, with those of row groups that are gone.
+    total_rows: u64,
+    bytes: usize,
+    uncounted: usize,
+    /// Values that the row's fingerprint covers, as places in the line.
+    marks: Vec<(u32, Range<usize>)>,
+    hasher: Hasher,
+}
+
+impl Sink {
+    /// An empty row group.
+    #[must_use]
+    pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>, version: Option<i64>) -> Self {
+        let hasher = Hasher::new(&schema.stream, version);
+        let mut sink = Sink {
+            layout,
+            schema: Arc::clone(schema),
+            cells: Vec::new(),
+            seen: Vec::new(),
+            rows: 0,
+            total_rows: 0,
+            bytes: 0,
+            uncounted: 0,
+            marks: Vec::new(),
+            hasher,
+        };
+        sink.take();
+        sink
+    }
+
+    /// Rows in the row group.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// Rows since the last file of this layout was cut.
+    #[must_use]
+    pub fn rows_in_file(&self) -> u64 {
+        self.total_rows.saturating_sub(self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// The bytes that the row group takes: exact now and then, and never too low in between.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.uncounted
+    }
+
+    /// Takes the columns of the row group, which is empty afterwards.
+    pub fn take(&mut self) -> Vec<Cells> {
+        let fresh = self.schema.fields.iter().map(|field| Cells::new(field.kind)).collect();
+        self.seen.clear();
+        self.seen.resize(self.schema.fields.len(), 0);
+        (self.rows, self.bytes, self.uncounted) = (0, 0, 0);
+        std::mem::replace(&mut self.cells, fresh)
+    }
+
+    /// Reads the record at `scanner` as the next row. The row counts only after [`Sink::keep`].
+    ///
+    /// # Errors
+    /// When it is not a JSON object, or a value does not fit; the sink is of no use then.
+    pub fn read(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        members: &mut Members,
+        odd: &mut Oddities,
+    ) -> Result<(), RowError> {
+        self.marks.clear();
+        let mut last = self.schema.fields.len();
+        scanner.expect(b'{', "expected an object as record")?;
+        if scanner.peek() != b'}' {
+            loop {
+                match members.find(scanner, last)? {
+                    Some(index) => {
+                        self.cell(index, scanner, odd)?;
+                        last = index;
+                    }
+                    None => scanner.value()?,
+                }
+                if scanner.peek() != b',' {
+                    break;
+                }
+                scanner.expect(b',', "expected ,")?;
+            }
+        }
+        scanner.expect(b'}', "expected , or }")?;
+        let missing = members.required.iter().find(|index| self.seen.get(**index) != Some(&(self.rows + 1)));
+        match missing.and_then(|index| self.schema.fields.get(*index)) {
+            Some(field) => Err(RowError::Misfit(field.property.clone(), "the record must have this property")),
+            None => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn cell(&mut self, index: usize, scanner: &mut Scanner<'_>, odd: &mut Oddities) -> Result<(), RowError> {
+        let (Some(cells), Some(seen), Some(field)) =
+            (self.cells.get_mut(index), self.seen.get_mut(index), self.schema.fields.get(index))
+        else {
+            return Err(scanner.fault("no such column").into());
+        };
+        let row = self.rows + 1;
+        if std::mem::replace(seen, row) == row {
+            return Err(RowError::Misfit(field.property.clone(), "the record has this property twice"));
+        }
+        scanner.peek();
+        let start = scanner.at();
+        let present = cells.read(scanner, self.rows as usize, odd).map_err(|refusal| match refusal {
+            Refusal::Syntax(fault) => RowError::Syntax(fault),
+            Refusal::Misfit(what) => RowError::Misfit(field.property.clone(), what),
+        })?;
+        if let (Some(slot), true) = (field.slot, present) {
+            self.marks.push((slot, start..scanner.at()));
+        }
+        if present || field.nullable {
+            return Ok(());
+        }
+        Err(RowError::Misfit(field.property.clone(), "null is not allowed in this column"))
+    }
+
+    /// The fingerprint of the row that was read last, out of its line.
+    pub fn fingerprint(&mut self, line: &[u8]) -> [u8; 16] {
+        self.marks.sort_unstable_by_key(|(slot, _)| *slot);
+        self.hasher.start();
+        for (slot, range) in &self.marks {
+            self.hasher.add(*slot, line.get(range.clone()).unwrap_or_default());
+        }
+        self.hasher.finish()
+    }
+
+    /// Counts the row that was read last, which came from `line_bytes` bytes of input.
+    pub fn keep(&mut self, line_bytes: usize) {
+        self.rows += 1;
+        self.total_rows += 1;
+        // Above all that one row can add: its text, and eight bytes for each value.
+        self.uncounted += line_bytes + 64;
+        if self.uncounted >= RECOUNT_BYTES {
+            self.bytes = self.cells.iter().map(Cells::bytes).sum();
+            self.uncounted = 0;
+        }
+    }
+
+    /// Forgets the row that was read last.
+    pub fn undo(&mut self) {
+        let row = self.rows + 1;
+        for (cells, seen) in self.cells.iter_mut().zip(&mut self.seen) {
+            if *seen == row {
+                cells.undo(self.rows as usize);
+                *seen = 0;
+            }
+        }
+    }
+
+    /// Writes the metadata columns of the row that was read last; one value for each of [`super::schema::METADATA`].
+    pub fn metadata(&mut self, values: [Option<i64>; 7]) {
+        let own = self.cells.iter_mut().skip(self.schema.metadata_from);
+        for (cells, value) in own.zip(values) {
+            if let Some(value) = value {
+                cells.push_int(self.rows as usize, value);
+            }
+        }
+    }
+}

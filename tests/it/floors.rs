@@ -1,0 +1,108 @@
+//! The floor rules of the crate's documentation, held by reading the sources: a floor imports only lower ones, and the
+//! network, Arrow, Parquet and standard output each have one place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Modules of floor 0, and what the modules of the higher floors may import besides.
+const GROUND: &[&str] = &["error", "fingerprint", "log", "metrics", "retry", "stop"];
+const ABOVE: &[(&str, &[&str])] = &[
+    ("singer", &["singer"]),
+    ("posthog", &["posthog"]),
+    ("tap", &["tap", "singer", "posthog"]),
+    ("target", &["target", "singer"]),
+    ("bin", &["tap", "target", "singer", "posthog"]),
+];
+
+/// A word and the only files, or folders, that may use it.
+const PLACES: &[(&str, &[&str])] = &[
+    ("reqwest", &["posthog/client.rs"]),
+    ("arrow_array", &["target/"]),
+    ("arrow_schema", &["target/"]),
+    ("arrow_buffer", &["target/"]),
+    ("parquet::", &["target/"]),
+    ("TcpStream", &["posthog/client.rs"]),
+    ("stdout(", &["singer/message.rs", "bin/"]),
+];
+
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
+    let sources: Vec<_> = files.iter().map(|path| (name(path), code_of(&fs::read_to_string(path).unwrap()))).collect();
+    assert!(sources.len() > 10, "the sources were not found");
+    sources
+}
+
+/// The lines of a source that are code of the programs: no comments, and nothing from its tests on.
+fn code_of(source: &str) -> String {
+    let code = source.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+/// The modules of the crate that a source names after `crate::` or `tap_posthog::`.
+fn imports(code: &str) -> Vec<String> {
+    let after = ["crate::", "tap_posthog::"].iter().flat_map(|root| code.split(root).skip(1));
+    let mut found = Vec::new();
+    for rest in after {
+        let list = match rest.strip_prefix('{') {
+            Some(inside) => inside.split('}').next().unwrap().split(',').collect(),
+            None => vec![rest],
+        };
+        for item in list {
+            let item = item.trim();
+            let end = item.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(item.len());
+            found.push(item[..end].to_owned());
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+#[test]
+fn imports_are_understood() {
+    let code = "use crate::{error::Error, log};\nlet x = crate::singer::state::read();\nuse tap_posthog::tap;";
+    assert_eq!(imports(code), ["error", "log", "singer", "tap"]);
+    assert_eq!(code_of("// crate::tap\nfn f() {}\n#[cfg(test)]\nmod tests { use crate::tap; }"), "fn f() {}");
+}
+
+#[test]
+fn a_floor_imports_only_lower_floors() {
+    for (name, code) in sources() {
+        let floor = name.split('/').next().unwrap();
+        let allowed: Vec<&str> = match ABOVE.iter().find(|(module, _)| *module == floor && name.contains('/')) {
+            Some((_, more)) => GROUND.iter().chain(*more).copied().collect(),
+            None if name == "lib.rs" => continue,
+            None => {
+                let module = name.trim_end_matches(".rs");
+                assert!(GROUND.contains(&module), "{name} stands on no floor");
+                GROUND.to_vec()
+            }
+        };
+        for import in imports(&code) {
+            assert!(allowed.contains(&import.as_str()), "{name} imports {import}");
+        }
+    }
+}
+
+#[test]
+fn the_network_the_formats_and_standard_output_have_one_place_each() {
+    for (name, code) in sources() {
+        for (word, places) in PLACES {
+            let here = places.iter().any(|place| name.starts_with(place));
+            assert!(here || !code.contains(word), "{name} uses {word}, which belongs to {places:?}");
+        }
+    }
+}

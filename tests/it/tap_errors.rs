@@ -1,0 +1,161 @@
+//! What is wrong is said in one line, with the exit code of its class, and nothing on standard output.
+
+use serde_json::json;
+
+use crate::fake::{Event, Fake, HOUR_MICROS, Options};
+use crate::util::Tap;
+
+fn fake() -> Fake {
+    let fake = Fake::start(Options::default());
+    let now = fake.world().now;
+    fake.world().insert((0..5).map(|number| Event::new(number, "e", now - HOUR_MICROS)));
+    fake
+}
+
+#[test]
+fn wrong_keys_projects_and_settings_are_refused() {
+    let fake = fake();
+    for (name, value, code, parts) in [
+        ("api_key", json!("phx_unknown_to_the_server"), 3, ["key", "401"].as_slice()),
+        ("api_key", json!("phc_a_project_token_is_no_key"), 3, &["phc_", "personal API key"]),
+        ("api_key", json!(null), 3, &["api_key"]),
+        ("api_key", json!("phx_fake_no_query"), 3, &["query:read"]),
+        ("api_key", json!("phx_fake_other_project"), 3, &["project"]),
+        ("project_id", json!(99), 3, &["project", "99"]),
+        ("project_id", json!(2), 3, &["project"]),
+        ("project_id", json!("one"), 3, &["project_id"]),
+        ("project_id", json!(null), 3, &["project_id"]),
+        ("custom_base_url", json!(null), 3, &["custom_base_url"]),
+        ("custom_base_url", json!("not a url"), 3, &["custom_base_url"]),
+        ("custom_base_url", json!("http://posthog.example.com"), 3, &["allow_insecure_http"]),
+        ("region", json!("mars"), 3, &["region"]),
+        ("initial_since", json!("yesterday"), 3, &["initial_since"]),
+        ("until", json!("2025-12-31"), 3, &["until"]),
+        ("page_size", json!(0), 3, &["page_size"]),
+        ("page_size", json!("many"), 3, &["page_size"]),
+        ("event_types", json!(["ok", " "]), 3, &["event_types"]),
+        ("lookback_window_minutes", json!(-1), 3, &["lookback_window_minutes"]),
+    ] {
+        let run = Tap::new(&fake).set(name, value.clone()).run();
+        assert_eq!(run.code, code, "{name}={value}: {}", run.stderr);
+        assert_eq!(run.stdout, "", "{name}={value}");
+        run.complains(parts);
+        assert!(!run.stderr.contains("phx_"), "a key is shown: {}", run.stderr);
+    }
+}
+
+#[test]
+fn broken_files_are_refused_and_named() {
+    let fake = fake();
+    let whole = Tap::new(&fake).config.to_string();
+    for text in ["", "{", "[]", &whole[..whole.len() / 2]] {
+        let mut tap = Tap::new(&fake);
+        tap.config = json!(text);
+        let run = tap.run().ends(3);
+        run.complains(&["config"]);
+        assert_eq!(run.stdout, "");
+    }
+    for text in ["", "{", "[]", "null", "{\"bookmarks\": 5}", "{\"bookmarks\": {\"events\": {\"what\": \"is this\"}}}"]
+    {
+        let mut tap = Tap::new(&fake);
+        tap.state = Some(text.to_owned());
+        let run = tap.run().ends(3);
+        run.complains(&["state"]);
+        assert!(run.records("events").is_empty(), "a broken state means starting over: {text}");
+    }
+    for text in ["", "{", "[]", "{\"streams\": 5}", "{\"streams\": [{\"schema\": {}}]}"] {
+        let mut tap = Tap::new(&fake);
+        tap.catalog = Some(text.to_owned());
+        let run = tap.run().ends(3);
+        run.complains(&["catalog"]);
+        assert_eq!(run.stdout, "", "{text}");
+    }
+}
+
+#[test]
+fn a_half_written_state_is_refused() {
+    let fake = fake();
+    let state = Tap::new(&fake).run().ends(0).last_state().to_string();
+    for cut in [state.len() / 3, state.len() / 2, state.len() - 1] {
+        let mut tap = Tap::new(&fake);
+        tap.state = Some(state[..cut].to_owned());
+        tap.run().ends(3).complains(&["state"]);
+    }
+}
+
+#[test]
+fn unknown_options_and_missing_files_are_usage_errors_or_named() {
+    let fake = fake();
+    let run = Tap::new(&fake).arg("--no-such-option").run().ends(2);
+    assert_eq!(run.stdout, "");
+    let mut command = Tap::new(&fake).command();
+    command.arg("--state").arg("/nonexistent/state.json");
+    let run = crate::util::Run::of(command.output().unwrap()).ends(3);
+    run.complains(&["/nonexistent/state.json"]);
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_to_be() {
+    let fake = fake();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let run = Tap::new(&fake).set("custom_base_url", address.clone()).set("max_wait_minutes", 0).run().ends(4);
+    run.complains(&[address.trim_start_matches("http://")]);
+}
+
+#[test]
+fn another_projects_state_is_refused() {
+    let (fake, other) = (fake(), fake());
+    let state = Tap::new(&fake).run().ends(0).last_state();
+    let run = Tap::new(&other).state(&state).run().ends(3);
+    run.complains(&["state"]);
+    assert!(run.records("events").is_empty());
+}
+
+#[test]
+fn discovery_prints_the_same_bytes_and_a_fingerprint() {
+    let fake = fake();
+    let catalog = || {
+        let output = Tap::new(&fake).set("data_type", json!(null)).arg("--discover").command().output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let (mut first, mut second) = (catalog(), catalog());
+    for catalog in [&mut first, &mut second] {
+        let fingerprint = catalog["fingerprint"].as_str().unwrap();
+        let digits = fingerprint.strip_prefix("sha256:").unwrap();
+        assert!(digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit()), "{fingerprint}");
+        catalog.as_object_mut().unwrap().shift_remove("discovered_at");
+    }
+    assert_eq!(first.to_string(), second.to_string());
+    assert!(first["streams"].as_array().unwrap().iter().any(|stream| stream["stream"] == "events"));
+    assert!(fake.world().log.len() <= 40, "two discoveries took {} requests", fake.world().log.len());
+}
+
+#[test]
+fn a_discovered_catalog_selects_what_it_says() {
+    let fake = fake();
+    let output = Tap::new(&fake).arg("--discover").command().output().unwrap();
+    let mut catalog: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    for stream in catalog["streams"].as_array_mut().unwrap() {
+        let wanted = stream["stream"] == "events";
+        for entry in stream["metadata"].as_array_mut().unwrap() {
+            match entry["breadcrumb"].as_array().unwrap().as_slice() {
+                [] => entry["metadata"]["selected"] = wanted.into(),
+                [_, field] if field == "properties_plan" => entry["metadata"]["selected"] = false.into(),
+                _ => {}
+            }
+        }
+    }
+    let mut tap = Tap::new(&fake).set("data_type", json!(null));
+    tap.catalog = Some(catalog.to_string());
+    let run = tap.run().ends(0);
+    assert_eq!(run.records("events").len(), 5);
+    let schema = run.messages().into_iter().find(|message| message["type"] == "SCHEMA").unwrap();
+    assert_eq!(schema["key_properties"], json!(["uuid", "event", "distinct_id"]));
+    assert!(schema["schema"]["properties"].get("properties_plan").is_none(), "a deselected field is in the SCHEMA");
+    for record in run.records("events") {
+        assert!(record.get("properties_plan").is_none(), "a deselected field is in a RECORD");
+    }
+}

@@ -1,0 +1,194 @@
+//! Answers gone wrong: a passing fault costs a retry and never a row; a lasting one ends the run with its own exit code,
+//! and the next run goes on from the last STATE.
+
+use std::time::Duration;
+
+use crate::fake::events::realistic;
+use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
+use crate::util::{Tap, same_once};
+
+/// Part of every page query and of no other.
+const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
+const PLAN: &str = "count() AS rows";
+
+fn fake() -> Fake {
+    let fake = Fake::start(Options::default());
+    let now = fake.world().now;
+    fake.world().insert(realistic(5, 400, now - HOUR_MICROS, 4));
+    fake
+}
+
+/// Faults that pass when the same, or less, is asked again.
+const PASSING: &[&str] = &[
+    "throttle_429",
+    "budget_429",
+    "concurrency_429",
+    "server_500",
+    "ch_error_500",
+    "bad_gateway_502",
+    "unavailable_503",
+    "db_unavailable_503",
+    "capacity_503",
+    "timeout_504",
+    "estimated_512",
+    "memory_513",
+    "too_many_bytes_400",
+    "cloudflare_524",
+    "cloudflare_502",
+    "html_200",
+    "empty_body",
+    "reset",
+    "hang",
+    "reset_mid",
+    "cut_body",
+    "chunked_cut",
+    "truncated_json",
+    "slow",
+    "gzip_corrupt",
+    "wrong_type",
+    "error_field",
+    "null_results",
+    "empty_results",
+    "missing_results",
+    "drop_last_row",
+    "extra_column",
+    "cached",
+];
+
+fn one(name: &str) -> Fault {
+    Fault::new(name).retry_after("1").pause(Duration::from_millis(if name == "hang" { 1_500 } else { 20 }))
+}
+
+#[test]
+fn a_passing_fault_costs_no_row_and_repeats_none() {
+    for name in PASSING {
+        for body in [PAGE, PLAN] {
+            let fake = fake();
+            fake.world().fault(one(name).next(1).skip(1).body(body));
+            let run = Tap::new(&fake).set("page_size", 90).set("request_timeout", 20).run();
+            assert_eq!(run.code, 0, "{name} in {body}: {}", run.stderr);
+            same_once(&format!("{name} in {body}"), &run.events(), fake.world().held());
+            assert_eq!(fake.world().faults.fired(), [(*name, 1)], "the fault of {body} was not met");
+        }
+    }
+}
+
+#[test]
+fn faults_at_every_fourth_page_cost_no_row() {
+    for name in ["reset_mid", "truncated_json", "drop_last_row", "bad_gateway_502", "timeout_504"] {
+        let fake = fake();
+        fake.world().fault(one(name).every(4).body(PAGE));
+        let run = Tap::new(&fake).set("page_size", 60).run();
+        assert_eq!(run.code, 0, "{name}: {}", run.stderr);
+        same_once(name, &run.events(), fake.world().held());
+    }
+}
+
+/// A mixture, seeded. Runs that give up are gone on with; nothing is lost, and nothing repeated but what followed the
+/// last STATE of a broken run.
+#[test]
+fn a_storm_of_faults_loses_nothing() {
+    for seed in 1..=3 {
+        let fake = fake();
+        for (at, name) in
+            ["reset", "cut_body", "server_500", "throttle_429", "gzip_corrupt", "null_results"].iter().enumerate()
+        {
+            fake.world().fault(one(name).one_in(25, seed * 100 + at as u64).path("/query/"));
+        }
+        let mut delivered: Vec<Held> = Vec::new();
+        let mut tap = Tap::new(&fake).set("page_size", 50);
+        for attempt in 0.. {
+            let run = tap.run();
+            let events = run.events();
+            if run.code == 0 {
+                delivered.extend(events);
+                break;
+            }
+            assert!(attempt < 20 && [4, 9, 75].contains(&run.code), "seed {seed}: exit {}: {}", run.code, run.stderr);
+            delivered.extend(up_to_last_state(&run.stdout));
+            tap.state = Some(run.last_state().to_string());
+        }
+        same_once(&format!("seed {seed}"), &delivered, fake.world().held());
+    }
+}
+
+fn up_to_last_state(stdout: &str) -> Vec<Held> {
+    let end = stdout.rfind("{\"type\":\"STATE\"").unwrap_or(0);
+    let records = stdout[..end].lines().filter(|line| line.contains("\"RECORD\""));
+    records.map(|line| crate::util::held(&serde_json::from_str::<serde_json::Value>(line).unwrap()["record"])).collect()
+}
+
+#[test]
+fn lasting_refusals_end_the_run_with_their_code() {
+    for (name, code) in [("auth_401", 3), ("type_mismatch_400", 4), ("cloudflare_403", 4), ("redirect_302", 4)] {
+        let fake = fake();
+        fake.world().fault(Fault::new(name).skip(1).body(PAGE));
+        let run = Tap::new(&fake).set("page_size", 60).run();
+        assert_eq!(run.code, code, "{name}: {}", run.stderr);
+        run.complains(&[]);
+        fake.world().faults.clear();
+        let mut all = up_to_last_state(&run.stdout);
+        all.extend(Tap::new(&fake).set("page_size", 60).state(&run.last_state()).run().ends(0).events());
+        same_once(name, &all, fake.world().held());
+    }
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let (fake, trap) = (fake(), Fake::start(Options::default()));
+    let location = format!("{}/api/projects/1/query/", trap.url());
+    fake.world().fault(Fault::new("redirect_302").location(location));
+    assert_ne!(Tap::new(&fake).run().code, 0);
+    assert_eq!(trap.world().log.len(), 0, "the key went to another host");
+}
+
+#[test]
+fn retry_after_may_be_a_date() {
+    let fake = fake();
+    let date = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
+    let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    fake.world().fault(Fault::new("throttle_429").next(1).skip(2).retry_after(date));
+    let run = Tap::new(&fake).run().ends(0);
+    same_once("date", &run.events(), fake.world().held());
+}
+
+#[test]
+fn a_budget_that_ran_out_stops_the_run_with_its_state_saved() {
+    let fake = fake();
+    fake.world().fault(Fault::new("budget_429").skip(2).body(PAGE).retry_after("3000"));
+    let run = Tap::new(&fake).set("page_size", 90).set("budget", "stop").run().ends(75);
+    fake.world().faults.clear();
+    let mut all = up_to_last_state(&run.stdout);
+    all.extend(Tap::new(&fake).set("page_size", 90).state(&run.last_state()).run().ends(0).events());
+    same_once("both runs", &all, fake.world().held());
+}
+
+/// A server that can read only so many rows at once gets smaller questions until it can, and never the same one twice.
+#[test]
+fn queries_that_run_out_of_time_are_split() {
+    let fake = Fake::start(Options { most_rows_read: 120, ..Options::default() });
+    let now = fake.world().now;
+    fake.world().insert(realistic(6, 500, now, 2));
+    let run = Tap::new(&fake).run().ends(0);
+    same_once("split", &run.events(), fake.world().held());
+    let world = fake.world();
+    let failed: Vec<&String> =
+        world.log.iter().filter(|query| query.status == 504).filter_map(|query| query.sql.as_ref()).collect();
+    let mut distinct = failed.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert!(!failed.is_empty(), "nothing had to be split");
+    assert_eq!(distinct.len(), failed.len(), "a query that failed for good was sent again");
+}
+
+#[test]
+fn old_servers_without_modifiers_and_optional_columns_are_read() {
+    let absent =
+        ["$session_id", "$window_id", "$group_0", "$group_1", "$group_2", "$group_3", "$group_4", "person_mode"];
+    let mut options = Options { refuses_modifiers: true, budget_bytes: None, gzip: false, ..Options::default() };
+    options.absent.extend(absent.map(|name| -> &'static str { format!("events.{name}").leak() }));
+    let fake = Fake::start(options);
+    fake.world().insert((0..50).map(|n| Event::new(n, "e", micros("2026-08-14T10:00:00Z"))));
+    let run = Tap::new(&fake).run().ends(0);
+    same_once("old server", &run.events(), fake.world().held());
+}

@@ -1,0 +1,153 @@
+//! SIGKILL at any instant: the run from the last STATE that left the process goes on, nothing is lost, and what is repeated
+//! came after that STATE. SIGTERM: the line is finished, the last safe STATE goes out.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::Value as Json;
+
+use crate::fake::events::{Dice, realistic};
+use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
+use crate::util::{Run, Tap, held, same_once};
+
+fn fake() -> Fake {
+    let fake = Fake::start(Options::default());
+    let now = fake.world().now;
+    fake.world().insert(realistic(8, 1_500, now, 5));
+    fake
+}
+
+/// Reads `lines` lines, kills the tap, and gives everything that left it.
+fn kill_after(mut child: Child, lines: usize) -> String {
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut stderr = child.stderr.take().unwrap();
+    let drain = std::thread::spawn(move || {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).map(|_| text)
+    });
+    let mut text = String::new();
+    for _ in 0..lines {
+        if output.read_line(&mut text).unwrap() == 0 {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    output.read_to_string(&mut text).unwrap();
+    child.wait().unwrap();
+    drop(drain.join().unwrap());
+    text
+}
+
+#[test]
+fn killed_anywhere_the_next_run_goes_on() {
+    for seed in 0..12 {
+        let fake = fake();
+        // Slow answers, so that a kill finds the tap at work and not merely writing.
+        fake.world().fault(Fault::new("slow").every(3).pause(Duration::from_millis(3)));
+        let mut dice = Dice::new(seed);
+        let page_size = [30, 100, 1_000][dice.roll(3) as usize];
+        let mut tap = Tap::new(&fake).set("page_size", page_size);
+        let mut safe: Vec<Held> = Vec::new();
+        for _ in 0..3 {
+            let text = kill_after(tap.spawn(), dice.roll(1_200) as usize);
+            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+            if let Some(at) = whole.rfind("{\"type\":\"STATE\"") {
+                let state: Json = serde_json::from_str(whole[at..].lines().next().unwrap()).unwrap();
+                tap.state = Some(state["value"].to_string());
+                safe.extend(records(&whole[..at]));
+            }
+        }
+        let run = tap.run().ends(0);
+        safe.extend(run.events());
+        same_once(&format!("seed {seed}"), &safe, fake.world().held());
+    }
+}
+
+fn records(text: &str) -> Vec<Held> {
+    let lines = text.lines().filter(|line| line.starts_with("{\"type\":\"RECORD\""));
+    lines.map(|line| held(&serde_json::from_str::<Json>(line).unwrap()["record"])).collect()
+}
+
+/// The set stays closed over kills: what arrives meanwhile comes in the same run's second pass or in the next run, once.
+#[test]
+fn a_killed_run_keeps_its_horizon() {
+    let fake = fake();
+    let mut tap = Tap::new(&fake).set("page_size", 50);
+    let text = kill_after(tap.spawn(), 700);
+    let at = text.rfind("{\"type\":\"STATE\"").unwrap();
+    let line = text[at..].lines().next().unwrap();
+    let state: Json = serde_json::from_str(line).unwrap();
+    tap.state = Some(state["value"].to_string());
+    let mut all = records(&text[..at]);
+    fake.world().advance(2 * HOUR_MICROS);
+    let now = fake.world().now;
+    let arrived =
+        (0..80).map(|n| Event::new(50_000 + n, "new", now - n as i64 * DAY_MICROS / 20).created(now - HOUR_MICROS));
+    fake.world().insert(arrived.collect::<Vec<_>>());
+    let second = tap.run().ends(0);
+    all.extend(second.events());
+    fake.world().advance(HOUR_MICROS);
+    let third = Tap::new(&fake).state(&second.last_state()).run().ends(0);
+    all.extend(third.events());
+    same_once("three runs", &all, fake.world().held());
+}
+
+#[test]
+fn a_terminated_run_ends_on_a_whole_line_with_143() {
+    let fake = fake();
+    fake.world().fault(Fault::new("slow").skip(3).pause(Duration::from_millis(40)));
+    let mut tap = Tap::new(&fake).set("page_size", 50);
+    let mut child = tap.spawn();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    while !text.contains("RECORD") {
+        assert_ne!(output.read_line(&mut text).unwrap(), 0, "the run ended early");
+    }
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    output.read_to_string(&mut text).unwrap();
+    let run = Run { stdout: text, ..Run::of(child.wait_with_output().unwrap()) };
+    assert_eq!(run.code, 143, "{}", run.stderr);
+    assert!(run.stdout.ends_with('\n'), "cut inside a line");
+    tap.check(&run);
+    let at = run.stdout.rfind("{\"type\":\"STATE\"").unwrap();
+    let mut all = records(&run.stdout[..at]);
+    tap.state = Some(run.last_state().to_string());
+    fake.world().faults.clear();
+    all.extend(tap.run().ends(0).events());
+    same_once("both runs", &all, fake.world().held());
+}
+
+#[test]
+fn a_closed_pipe_ends_the_run_with_its_own_code() {
+    let fake = fake();
+    let mut child = Tap::new(&fake).set("page_size", 50).spawn();
+    drop(child.stdout.take());
+    let run = Run::of(child.wait_with_output().unwrap()).ends(8);
+    assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+}
+
+/// Rows that the server shows only hours after their arrival time: beyond the lookback the ledger finds them.
+#[test]
+fn rows_that_show_hours_after_their_arrival_are_found() {
+    let fake = Fake::start(Options::default());
+    let horizon = micros("2026-08-15T12:00:00Z");
+    let event = |n: u64, minutes: i64| {
+        Event::new(n, "e", horizon - minutes * 60_000_000).created(horizon - minutes * 60_000_000)
+    };
+    fake.world().insert((0..200).map(|n| event(n, n as i64)));
+    fake.world().insert_visible_from((1_000..1_020).map(|n| event(n, 20)), horizon + HOUR_MICROS / 2);
+    fake.world().insert_visible_from((2_000..2_020).map(|n| event(n, 180)), horizon + 3 * HOUR_MICROS);
+    let first = Tap::new(&fake).run().ends(0);
+    let (mut all, mut state) = (first.events(), first.last_state());
+    for _ in 0..4 {
+        fake.world().advance(HOUR_MICROS);
+        let run = Tap::new(&fake).state(&state).run().ends(0);
+        all.extend(run.events());
+        state = run.last_state();
+    }
+    // Repeated is allowed here, lost is not.
+    let wanted = fake.world().held();
+    let missing: Vec<&Held> = wanted.iter().filter(|held| !all.contains(held)).collect();
+    assert!(missing.is_empty(), "{} lost, first {:?}", missing.len(), missing[0]);
+}
