@@ -191,7 +191,9 @@ pub fn probe(columns: &[Column], day: Day) -> String {
     )
 }
 
-fn column_list(columns: &[Column]) -> String {
+/// Columns as they stand between SELECT and FROM.
+#[must_use]
+pub fn column_list(columns: &[Column]) -> String {
     let mut out = String::new();
     for column in columns {
         if !out.is_empty() {

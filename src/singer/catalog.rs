@@ -1,1 +1,373 @@
-//! Catalogs.
+//! The catalog: which streams there are, what their records look like, and what a user selected of them.
+//!
+//! A catalog passes through many hands: this tap writes it, people and runners (Meltano) edit it, and old tools leave their
+//! own marks in it. So it is read tolerantly and resolved once, by [`Catalog::selected`], into [`SelectedStream`]s; nothing
+//! later looks at metadata. Only top-level fields can be deselected: no schema of ours declares fields inside a field.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
+use crate::log;
+
+/// How a stream is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// From the bookmark on.
+    Incremental,
+    /// From its beginning in every run.
+    FullTable,
+}
+
+impl Method {
+    /// The name in catalogs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Incremental => "INCREMENTAL",
+            Method::FullTable => "FULL_TABLE",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Method> {
+        [Method::Incremental, Method::FullTable].into_iter().find(|method| method.name().eq_ignore_ascii_case(text))
+    }
+}
+
+/// A stream as discovery describes it.
+#[derive(Clone, Debug)]
+pub struct StreamEntry {
+    /// Its name: `tap_stream_id` and `stream`.
+    pub name: String,
+    /// The JSON Schema of its records.
+    pub schema: Value,
+    /// The fields that identify a record.
+    pub key_properties: Vec<String>,
+    /// How it is read unless the user says otherwise.
+    pub method: Method,
+    /// The field that a bookmark of it holds.
+    pub replication_key: Option<String>,
+    /// The fields that a user may choose as replication key.
+    pub valid_replication_keys: Vec<String>,
+    /// False where the method is not the user's choice.
+    pub method_is_choice: bool,
+    /// Read without a catalog, and where a catalog says nothing.
+    pub selected_by_default: bool,
+    /// Fields that are not selected unless the user says so.
+    pub fields_off: Vec<String>,
+}
+
+impl StreamEntry {
+    fn to_value(&self) -> Value {
+        let mut stream = json!({
+            "inclusion": "available", "selected-by-default": self.selected_by_default,
+            "table-key-properties": self.key_properties, "valid-replication-keys": self.valid_replication_keys,
+        });
+        if !self.method_is_choice {
+            stream["forced-replication-method"] = json!(self.method.name());
+        }
+        let mut metadata = vec![json!({"breadcrumb": [], "metadata": stream})];
+        let is_key = |name: &str| {
+            self.key_properties.iter().any(|key| key == name) || self.replication_key.as_deref() == Some(name)
+        };
+        for name in properties(&self.schema).into_iter().flat_map(Map::keys) {
+            let field = if is_key(name) {
+                json!({"inclusion": "automatic"})
+            } else {
+                json!({"inclusion": "available", "selected-by-default": !self.fields_off.contains(name)})
+            };
+            metadata.push(json!({"breadcrumb": ["properties", name], "metadata": field}));
+        }
+        let mut value = json!({
+            "tap_stream_id": self.name, "stream": self.name, "key_properties": self.key_properties,
+            "replication_method": self.method.name(),
+        });
+        if let Some(key) = &self.replication_key {
+            value["replication_key"] = json!(key);
+        }
+        value["schema"] = self.schema.clone();
+        value["metadata"] = Value::Array(metadata);
+        value
+    }
+}
+
+/// A stream that is to be read, with everything that the user chose applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SelectedStream {
+    /// `tap_stream_id`: which stream it is, and its name in the state.
+    pub id: String,
+    /// Its name in messages.
+    pub name: String,
+    /// The JSON Schema without the deselected fields, in the catalog's order.
+    pub schema: Value,
+    /// The fields that identify a record.
+    pub key_properties: Vec<String>,
+    /// The field that a bookmark holds.
+    pub replication_key: Option<String>,
+    /// How it is read, where the catalog says so.
+    pub replication_method: Option<Method>,
+}
+
+/// A catalog as it was discovered or given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalog(Map<String, Value>);
+
+impl Catalog {
+    /// The catalog of these streams. `discovered_at` is the only part that differs between two discoveries of a project
+    /// that did not change.
+    #[must_use]
+    pub fn discovered(streams: &[StreamEntry], discovered_at: Option<&str>) -> Catalog {
+        let streams: Value = streams.iter().map(StreamEntry::to_value).collect();
+        let mut root = Map::new();
+        if let Some(at) = discovered_at {
+            root.insert("discovered_at".to_owned(), json!(at));
+            root.insert("fingerprint".to_owned(), json!(fingerprint::of(&streams)));
+        }
+        root.insert("streams".to_owned(), streams);
+        Catalog(root)
+    }
+
+    /// Reads a catalog file.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it cannot be read, is half-written, or is not a catalog.
+    pub fn read(path: &Path) -> Result<Catalog> {
+        let refuse = |what: &str| {
+            let advice = "make one with --discover";
+            Error::new(Kind::Config, format!("catalog file {}: {what}; {advice}", path.display()))
+        };
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(&format!("cannot be read: {e}")))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| {
+            let whole = if text.trim().is_empty() { "it is empty" } else { "it is not one whole JSON object" };
+            refuse(&format!("{whole} (line {}, column {})", e.line(), e.column()))
+        })?;
+        let Value::Object(root) = value else { return Err(refuse("it is not a JSON object")) };
+        let Some(streams) = root.get("streams").and_then(Value::as_array) else {
+            return Err(refuse("it has no list `streams`"));
+        };
+        for (at, stream) in streams.iter().enumerate() {
+            if name(stream).is_none() {
+                return Err(refuse(&format!("stream number {} has no tap_stream_id", at + 1)));
+            }
+            if properties(stream.get("schema").unwrap_or(&Value::Null)).is_none() {
+                let name = name(stream).unwrap_or_default();
+                return Err(refuse(&format!("stream {name} has no schema with properties")));
+            }
+        }
+        Ok(Catalog(root))
+    }
+
+    /// The catalog as a JSON value.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// The fingerprint that was written when it was discovered.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<&str> {
+        self.0.get("fingerprint")?.as_str()
+    }
+
+    fn streams(&self) -> &[Value] {
+        self.0.get("streams").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    /// The names of all streams, selected or not.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.streams().iter().filter_map(name)
+    }
+
+    /// The same catalog with this stream selected and no other; `None` when there is no such stream.
+    #[must_use]
+    pub fn only(&self, stream: &str) -> Option<Catalog> {
+        let mut root = self.0.clone();
+        let mut kept = self.streams().iter().find(|value| name(value) == Some(stream))?.clone();
+        kept["selected"] = Value::Bool(true);
+        root.insert("streams".to_owned(), Value::Array(vec![kept]));
+        Some(Catalog(root))
+    }
+
+    /// The selected streams in the catalog's order.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a selected stream whose keys or replication method cannot be.
+    pub fn selected(&self) -> Result<Vec<SelectedStream>> {
+        let mut selected = Vec::new();
+        for stream in self.streams() {
+            let Some(id) = name(stream) else { continue };
+            if stream_is_selected(stream) {
+                let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
+                selected.push(resolve(id, stream).map_err(wrong)?);
+            }
+        }
+        Ok(selected)
+    }
+
+    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
+    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count.
+    #[must_use]
+    pub fn changes(&self, fresh: &Catalog) -> Vec<String> {
+        let mut changes = Vec::new();
+        for stream in self.streams().iter().filter(|stream| stream_is_selected(stream)) {
+            let Some(name) = name(stream) else { continue };
+            match fresh.streams().iter().find(|other| self::name(other) == Some(name)) {
+                None => changes.push(format!("{name} cannot be read any more")),
+                Some(other) => changes.extend(changed_fields(stream, other).map(|what| format!("{name}: {what}"))),
+            }
+        }
+        let known: Vec<&str> = self.names().collect();
+        changes.extend(fresh.names().filter(|name| !known.contains(name)).map(|name| format!("{name} is new")));
+        changes
+    }
+}
+
+fn name(stream: &Value) -> Option<&str> {
+    member(stream, "tap_stream_id").or_else(|| member(stream, "stream"))?.as_str().filter(|name| !name.is_empty())
+}
+
+fn properties(schema: &Value) -> Option<&Map<String, Value>> {
+    schema.get("properties")?.as_object()
+}
+
+/// A member by its name with underscores or with dashes.
+fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.get(name).or_else(|| object.get(name.replace('_', "-"))).filter(|value| !value.is_null())
+}
+
+/// A flag, also as the text that some hand-made catalogs hold.
+fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// The metadata of a breadcrumb; `None` where there is no entry for it.
+fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
+    let entries = stream.get("metadata")?.as_array()?;
+    let entry = entries.iter().find(|entry| {
+        let path = entry.get("breadcrumb").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        path.iter().map(|part| part.as_str().unwrap_or_default()).eq(breadcrumb.iter().copied())
+    })?;
+    entry.get("metadata")
+}
+
+/// What an entry decides by itself; `None` leaves it to the parent.
+fn decision(entry: &Value) -> Option<bool> {
+    let chosen = member(entry, "selected").and_then(flag);
+    match member(entry, "inclusion").and_then(Value::as_str) {
+        Some("unsupported") => Some(false),
+        Some("automatic") => Some(true),
+        _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
+    }
+}
+
+fn stream_is_selected(stream: &Value) -> bool {
+    // Old taps and Meltano write it on the stream itself; what stands in the metadata wins.
+    let on_stream = member(stream, "selected").and_then(flag);
+    let Some(entry) = metadata(stream, &[]) else {
+        let any = stream.get("metadata").and_then(Value::as_array).is_some_and(|entries| !entries.is_empty());
+        return on_stream.unwrap_or(!any);
+    };
+    let in_metadata = member(entry, "selected").and_then(flag);
+    let unsupported = member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported");
+    if let Some(selected) = on_stream.filter(|_| in_metadata.is_none() && !unsupported) {
+        return selected;
+    }
+    decision(entry).unwrap_or(false)
+}
+
+fn field_is_selected(stream: &Value, field: &str) -> bool {
+    metadata(stream, &["properties", field]).and_then(decision).unwrap_or(true)
+}
+
+fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
+    let nothing = Value::Null;
+    let entry = metadata(stream, &[]).unwrap_or(&nothing);
+    let key_properties = key_properties(id, stream, entry)?;
+    let chosen = |name: &str| member(entry, name).or_else(|| member(stream, name)).and_then(Value::as_str);
+    let replication_key = chosen("replication_key").map(str::to_owned);
+    let schema = pruned(stream, &key_properties, replication_key.as_deref())?;
+    let method = member(entry, "forced_replication_method").and_then(Value::as_str);
+    let replication_method = match method.or_else(|| chosen("replication_method")) {
+        None => None,
+        Some(text) => Some(Method::parse(text).ok_or_else(|| {
+            Error::new(Kind::Config, format!("replication-method {text} is not INCREMENTAL or FULL_TABLE"))
+        })?),
+    };
+    let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
+    Ok(SelectedStream { id: id.to_owned(), name, schema, key_properties, replication_key, replication_method })
+}
+
+/// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.
+fn key_properties(id: &str, stream: &Value, entry: &Value) -> Result<Vec<String>> {
+    let list = |value: &Value| -> Option<Vec<String>> {
+        value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+    };
+    let read = |value: Option<&Value>| match value {
+        None => Ok(None),
+        Some(value) => list(value)
+            .map(Some)
+            .ok_or_else(|| Error::new(Kind::Config, "its key properties are not a list of field names")),
+    };
+    let on_stream = read(member(stream, "key_properties"))?;
+    let in_metadata = read(member(entry, "table_key_properties"))?;
+    if let (Some(stream), Some(metadata)) = (&on_stream, &in_metadata)
+        && stream != metadata
+    {
+        log::warn(format!("catalog, stream {id}: table-key-properties {metadata:?} are used, key_properties are not"));
+    }
+    Ok(in_metadata.or(on_stream).unwrap_or_default())
+}
+
+/// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
+fn pruned(stream: &Value, keys: &[String], replication_key: Option<&str>) -> Result<Value> {
+    let mut schema = stream.get("schema").cloned().unwrap_or_default();
+    let needed: Vec<&str> = keys.iter().map(String::as_str).chain(replication_key).collect();
+    let known = properties(&schema).cloned().unwrap_or_default();
+    if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
+        return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
+    }
+    let selected = |name: &str| needed.contains(&name) || field_is_selected(stream, name);
+    let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
+    }
+    schema["properties"] = Value::Object(kept);
+    Ok(schema)
+}
+
+/// How many names a warning lists.
+const NAMES_SHOWN: usize = 5;
+
+fn changed_fields(given: &Value, fresh: &Value) -> Option<String> {
+    let empty = Map::new();
+    let fields = |stream| -> Map<String, Value> {
+        properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty).clone()
+    };
+    let (given, fresh) = (fields(given), fields(fresh));
+    let missing = |from: &Map<String, Value>, other: &Map<String, Value>| -> Vec<String> {
+        other.keys().filter(|name| !from.contains_key(*name)).cloned().collect()
+    };
+    let retyped = given.iter().filter(|(name, schema)| fresh.get(*name).is_some_and(|other| other != *schema));
+    let parts = [
+        ("new", missing(&given, &fresh)),
+        ("gone", missing(&fresh, &given)),
+        ("of another type", retyped.map(|(name, _)| name.clone()).collect()),
+    ];
+    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| {
+        let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
+        format!("{} {what} ({shown}{more})", names.len())
+    });
+    let parts: Vec<String> = parts.collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use super::*;
+
+fn catalog(streams: Value) -> Catalog {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.json");
+    std::fs::write(&path, json!({"streams": streams}).to_string()).unwrap();
+    Catalog::read(&path).unwrap()
+}
+
+fn stream(metadata: Value) -> Value {
+    json!({"tap_stream_id": "s", "stream": "s", "key_properties": ["id"], "metadata": metadata,
+        "schema": {"type": "object", "required": ["id", "b"], "properties": {"id": {}, "a": {}, "b": {}, "c": {}}}})
+}
+
+fn fields(metadata: Value) -> Vec<String> {
+    let selected = catalog(json!([stream(metadata)])).selected().unwrap();
+    selected[0].schema["properties"].as_object().unwrap().keys().cloned().collect()
+}
+
+fn is_selected(metadata: Value) -> bool {
+    !catalog(json!([stream(metadata)])).selected().unwrap().is_empty()
+}
+
+#[test]
+fn a_stream_is_selected_by_the_rules_in_their_order() {
+    let root = |entry: Value| json!([{"breadcrumb": [], "metadata": entry}]);
+    assert!(is_selected(json!([])), "no metadata at all");
+    assert!(!is_selected(root(json!({}))), "metadata that says nothing");
+    assert!(is_selected(root(json!({"selected-by-default": true}))));
+    assert!(!is_selected(root(json!({"selected": false, "selected-by-default": true}))));
+    assert!(is_selected(root(json!({"selected": "true", "selected_by_default": false}))));
+    assert!(!is_selected(root(json!({"inclusion": "unsupported", "selected": true}))));
+    assert!(is_selected(root(json!({"inclusion": "automatic", "selected": false}))));
+    let mut on_stream = stream(root(json!({"selected-by-default": false})));
+    on_stream["selected"] = json!(true);
+    assert_eq!(catalog(json!([on_stream])).selected().unwrap().len(), 1);
+}
+
+#[test]
+fn deselected_fields_vanish_and_keys_stay() {
+    let with = |fields: &[(&str, Value)]| {
+        let mut entries = vec![json!({"breadcrumb": [], "metadata": {"selected": true}})];
+        entries.extend(fields.iter().map(|(f, m)| json!({"breadcrumb": ["properties", f], "metadata": m})));
+        Value::Array(entries)
+    };
+    assert_eq!(fields(with(&[])), ["id", "a", "b", "c"]);
+    assert_eq!(
+        fields(with(&[("a", json!({"selected": false})), ("id", json!({"selected": "false"}))])),
+        ["id", "b", "c"]
+    );
+    assert_eq!(fields(with(&[("b", json!({"selected-by-default": false}))])), ["id", "a", "c"]);
+    assert_eq!(fields(with(&[("b", json!({"selected-by-default": false, "selected": true}))])), ["id", "a", "b", "c"]);
+    assert_eq!(fields(with(&[("c", json!({"inclusion": "unsupported", "selected": true}))])), ["id", "a", "b"]);
+    assert_eq!(fields(with(&[("c", json!({"inclusion": "automatic", "selected": false}))])), ["id", "a", "b", "c"]);
+    let selected = catalog(json!([stream(with(&[("b", json!({"selected": false}))]))])).selected().unwrap();
+    assert_eq!(selected[0].schema["required"], json!(["id"]));
+}
+
+#[test]
+fn what_the_user_chose_in_the_metadata_wins_over_the_stream() {
+    let mut given =
+        stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "replication-method": "full_table",
+        "replication-key": "b", "table-key-properties": ["a"]}}]));
+    given["replication_method"] = json!("INCREMENTAL");
+    let selected = catalog(json!([given])).selected().unwrap().remove(0);
+    assert_eq!(selected.replication_method, Some(Method::FullTable));
+    assert_eq!((selected.replication_key.as_deref(), selected.key_properties), (Some("b"), vec!["a".to_owned()]));
+    let wrong = stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "replication-method": "LOG_BASED"}}]));
+    assert_eq!(catalog(json!([wrong])).selected().unwrap_err().kind(), Kind::Config);
+    let wrong =
+        stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "table-key-properties": ["nothing"]}}]));
+    assert!(catalog(json!([wrong])).selected().unwrap_err().to_string().contains("nothing"));
+}
+
+#[test]
+fn broken_files_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.json");
+    for text in ["", "{\"streams\": [", "[]", "{}", "{\"streams\": [{}]}", "{\"streams\": [{\"stream\": \"a\"}]}"] {
+        std::fs::write(&path, text).unwrap();
+        let error = Catalog::read(&path).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("catalog.json"), "{error}");
+    }
+    assert!(Catalog::read(Path::new("/nonexistent/catalog")).is_err());
+}
+
+fn entry(name: &str, fields: &[&str]) -> StreamEntry {
+    let properties: Map<String, Value> = fields.iter().map(|f| ((*f).to_owned(), json!({"type": "string"}))).collect();
+    StreamEntry {
+        name: name.to_owned(),
+        schema: json!({"type": "object", "properties": properties}),
+        key_properties: vec!["id".to_owned()],
+        method: Method::FullTable,
+        replication_key: None,
+        valid_replication_keys: Vec::new(),
+        method_is_choice: false,
+        selected_by_default: true,
+        fields_off: vec!["heavy".to_owned()],
+    }
+}
+
+#[test]
+fn a_discovered_catalog_selects_its_defaults_and_differs_only_in_its_time() {
+    let streams = [entry("a", &["id", "heavy", "x"])];
+    let [one, two] = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"].map(|at| Catalog::discovered(&streams, Some(at)));
+    assert_eq!(one.fingerprint(), two.fingerprint());
+    assert!(one.fingerprint().unwrap().starts_with("sha256:"));
+    let selected = one.selected().unwrap();
+    let names: Vec<&String> = selected[0].schema["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["id", "x"]);
+    assert_eq!(selected[0].replication_method, Some(Method::FullTable));
+    assert_eq!(one.only("a").unwrap().selected().unwrap().len(), 1);
+    assert!(one.only("b").is_none());
+}
+
+#[test]
+fn changes_name_streams_and_fields() {
+    let given = Catalog::discovered(&[entry("a", &["id", "x"]), entry("gone", &["id"])], None);
+    let mut other = entry("a", &["id", "x", "y"]);
+    other.schema["properties"]["x"] = json!({"type": "number"});
+    let fresh = Catalog::discovered(&[other, entry("b", &["id"])], None);
+    let expected = ["a: 1 new (y), 1 of another type (x)", "gone cannot be read any more", "b is new"];
+    assert_eq!(given.changes(&fresh), expected);
+    assert!(given.changes(&given).is_empty());
+}

@@ -1,0 +1,347 @@
+//! Every stream of the tap as a row of one table: where it is read from, what identifies a record, how it is read, which
+//! scope it takes, and whether it is read when nobody chose.
+//!
+//! On by default are the four streams that the component which we re-create had. The others cost requests or ClickHouse
+//! bytes in every run that nobody may want to pay for, and are one word in a catalog away.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::posthog::client::RateClass;
+use crate::singer::catalog::{Method, SelectedStream, StreamEntry};
+
+/// Where a stream is read from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// The events engine.
+    Events,
+    /// A table that HogQL can read.
+    Table(&'static Table),
+    /// A REST list.
+    List(&'static List),
+}
+
+/// A HogQL table that is read whole or from a time on.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its name in HogQL.
+    pub name: &'static str,
+    /// Fields whose column has another name.
+    pub renamed: &'static [(&'static str, &'static str)],
+}
+
+/// A REST list.
+#[derive(Clone, Copy, Debug)]
+pub struct List {
+    /// The part of the path behind `api/projects/<id>/`; empty for the project itself.
+    pub path: &'static str,
+    /// What it is asked with, besides paging.
+    pub query: &'static [(&'static str, &'static str)],
+    /// Which of PostHog's limits counts it.
+    pub class: RateClass,
+    /// What one reading of it consists of.
+    pub shape: Shape,
+    /// Members of an item that are not passed on.
+    pub left_out: &'static [&'static str],
+}
+
+/// What one reading of a list consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One list.
+    Pages,
+    /// One object, of which only the fields of the schema are passed on: it also holds secrets.
+    AllowedFieldsOfObject,
+    /// A list for each type of property; the type is not in the item, so it is added (posthog-api.md 7.4).
+    PerPropertyType,
+    /// A list from a day on, for objects that change for a while after they began.
+    Since,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Stream {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it is read from.
+    pub source: Source,
+    /// The scope that the key needs.
+    pub scope: &'static str,
+    /// What identifies a record.
+    pub keys: &'static [&'static str],
+    /// How it is read unless the user says otherwise.
+    pub method: Method,
+    /// Fields that a bookmark can hold, the usual one first; empty for streams that are always read whole.
+    pub replication_keys: &'static [&'static str],
+    /// True where the user may choose between both methods.
+    pub method_is_choice: bool,
+    /// Read when nobody chose.
+    pub selected_by_default: bool,
+    /// Fields that are not selected unless the user says so.
+    pub fields_off: &'static [&'static str],
+    /// The JSON Schema of its records, as far as it does not depend on the project.
+    pub schema: &'static str,
+}
+
+macro_rules! schema {
+    ($name:literal) => {
+        include_str!(concat!("../../schemas/", $name, ".json"))
+    };
+}
+
+const fn full(name: &'static str, source: Source, scope: &'static str, schema: &'static str) -> Stream {
+    Stream {
+        name,
+        source,
+        scope,
+        keys: &["id"],
+        method: Method::FullTable,
+        replication_keys: &[],
+        method_is_choice: false,
+        selected_by_default: false,
+        fields_off: &[],
+        schema,
+    }
+}
+
+impl Stream {
+    const fn keys(self, keys: &'static [&'static str]) -> Stream {
+        Stream { keys, ..self }
+    }
+
+    /// Read from the bookmark on, always.
+    const fn incremental(self, replication_keys: &'static [&'static str]) -> Stream {
+        Stream { method: Method::Incremental, replication_keys, ..self }
+    }
+
+    /// Read from the bookmark on unless the user chooses the other method.
+    const fn usually_incremental(self, replication_keys: &'static [&'static str]) -> Stream {
+        Stream { method_is_choice: true, ..self.incremental(replication_keys) }
+    }
+
+    /// Read whole unless the user chooses the other method.
+    const fn usually_full(self, replication_keys: &'static [&'static str]) -> Stream {
+        Stream { method_is_choice: true, replication_keys, ..self }
+    }
+
+    const fn on(self) -> Stream {
+        Stream { selected_by_default: true, ..self }
+    }
+
+    const fn without(self, fields_off: &'static [&'static str]) -> Stream {
+        Stream { fields_off, ..self }
+    }
+}
+
+const fn list(path: &'static str) -> List {
+    List { path, query: &[], class: RateClass::Lists, shape: Shape::Pages, left_out: &[] }
+}
+
+const QUERY: &str = "query:read";
+
+/// Every stream, by name.
+pub const STREAMS: &[Stream] = &[
+    full("actions", Source::List(&list("actions/")), "action:read", schema!("actions")),
+    full("annotations", Source::List(&list("annotations/")), "annotation:read", schema!("annotations"))
+        .usually_incremental(&["updated_at"]),
+    full("cohort_people", Source::Table(&COHORT_PEOPLE), QUERY, schema!("cohort_people"))
+        .keys(&["cohort_id", "person_id"]),
+    full("cohorts", Source::List(&list("cohorts/")), "cohort:read", schema!("cohorts")).on(),
+    full("dashboards", Source::List(&list("dashboards/")), "dashboard:read", schema!("dashboards")),
+    full(
+        "event_definitions",
+        Source::List(&list("event_definitions/")),
+        "event_definition:read",
+        schema!("event_definitions"),
+    ),
+    full("events", Source::Events, QUERY, schema!("events"))
+        .keys(&["uuid", "event", "distinct_id"])
+        .incremental(&["created_at", "timestamp"])
+        .without(&["elements_chain"])
+        .on(),
+    full("experiments", Source::List(&list("experiments/")), "experiment:read", schema!("experiments"))
+        .usually_incremental(&["updated_at"]),
+    full("feature_flags", Source::List(&list("feature_flags/")), "feature_flag:read", schema!("feature_flags"))
+        .usually_incremental(&["updated_at"])
+        .on(),
+    full("group_types", Source::List(&list("groups_types/")), "group:read", schema!("group_types"))
+        .keys(&["group_type_index"]),
+    full("groups", Source::Table(&GROUPS), QUERY, schema!("groups")).keys(&["group_type_index", "group_key"]),
+    full("insights", Source::List(&INSIGHTS), "insight:read", schema!("insights")).usually_incremental(&["updated_at"]),
+    full("person_distinct_ids", Source::Table(&PERSON_DISTINCT_IDS), QUERY, schema!("person_distinct_ids"))
+        .keys(&["distinct_id"]),
+    full("persons", Source::Table(&PERSONS), QUERY, schema!("persons")).usually_full(&["last_seen_at"]).on(),
+    full("projects", Source::List(&PROJECT), "project:read", schema!("projects")),
+    full(
+        "property_definitions",
+        Source::List(&PROPERTY_DEFINITIONS),
+        "property_definition:read",
+        schema!("property_definitions"),
+    ),
+    full(
+        "session_recordings",
+        Source::List(&SESSION_RECORDINGS),
+        "session_recording:read",
+        schema!("session_recordings"),
+    )
+    .incremental(&["start_time"]),
+    full("sessions", Source::Table(&SESSIONS), QUERY, schema!("sessions"))
+        .keys(&["session_id"])
+        .incremental(&["$start_timestamp"]),
+    full("surveys", Source::List(&list("surveys/")), "survey:read", schema!("surveys")),
+];
+
+/// `persons`, or `raw_persons` where the key may read it.
+pub const PERSONS: Table = Table { name: "persons", renamed: &[] };
+/// Which person each distinct id belongs to.
+pub const PERSON_DISTINCT_IDS: Table = Table { name: "person_distinct_ids", renamed: &[] };
+/// Members of dynamic cohorts.
+pub const COHORT_PEOPLE: Table = Table { name: "cohort_people", renamed: &[] };
+/// Groups of all types.
+pub const GROUPS: Table = Table {
+    name: "groups",
+    renamed: &[("group_type_index", "index"), ("group_key", "key"), ("group_properties", "properties")],
+};
+/// Sessions; every generation of the table has other columns.
+pub const SESSIONS: Table = Table { name: "sessions", renamed: &[] };
+
+/// Results of insights can be megabytes, and belong to the people who look at them.
+const INSIGHTS: List = List {
+    query: &[("basic", "true")],
+    left_out: &[
+        "result",
+        "hasMore",
+        "columns",
+        "cache_target_age",
+        "next_allowed_client_refresh",
+        "timezone",
+        "is_cached",
+        "query_status",
+        "hogql",
+        "types",
+        "resolved_date_range",
+    ],
+    ..list("insights/")
+};
+
+const PROJECT: List = List { shape: Shape::AllowedFieldsOfObject, ..list("") };
+const PROPERTY_DEFINITIONS: List = List { shape: Shape::PerPropertyType, ..list("property_definitions/") };
+/// The person of a recording is a copy of what the stream persons has.
+const SESSION_RECORDINGS: List =
+    List { class: RateClass::ClickHouse, shape: Shape::Since, left_out: &["person"], ..list("session_recordings/") };
+
+/// The stream of this name.
+///
+/// # Errors
+/// [`Kind::Config`] with the names that there are.
+pub fn find(name: &str) -> Result<&'static Stream> {
+    STREAMS.iter().find(|stream| stream.name == name).ok_or_else(|| {
+        let names: Vec<&str> = STREAMS.iter().map(|stream| stream.name).collect();
+        Error::new(Kind::Config, format!("there is no stream {name}; there are {}", names.join(", ")))
+    })
+}
+
+impl Stream {
+    /// Its entry in a catalog with the compiled schema.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the compiled schema is not one; a test holds that it is.
+    pub fn entry(&self) -> Result<StreamEntry> {
+        let schema: Value = serde_json::from_str(self.schema)
+            .map_err(|e| Error::new(Kind::Internal, format!("the schema of {} is not JSON: {e}", self.name)))?;
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Ok(StreamEntry {
+            name: self.name.to_owned(),
+            schema,
+            key_properties: owned(self.keys),
+            method: self.method,
+            replication_key: match self.method {
+                Method::Incremental => self.replication_keys.first().map(|key| (*key).to_owned()),
+                Method::FullTable => None,
+            },
+            valid_replication_keys: owned(self.replication_keys),
+            method_is_choice: self.method_is_choice,
+            selected_by_default: self.selected_by_default,
+            fields_off: owned(self.fields_off),
+        })
+    }
+}
+
+impl Stream {
+    /// Refuses a choice that this stream cannot follow.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for another replication key or method than it has.
+    pub fn check(&self, chosen: &SelectedStream) -> Result<()> {
+        let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
+        if let Some(method) = chosen.replication_method
+            && method != self.method
+            && !self.method_is_choice
+        {
+            return refuse(format!("it is always read with replication-method {}", self.method.name()));
+        }
+        let incremental = chosen.replication_method.unwrap_or(self.method) == Method::Incremental;
+        match &chosen.replication_key {
+            Some(key) if incremental && !self.replication_keys.contains(&key.as_str()) => {
+                refuse(format!("{key} cannot be its replication-key; give one of {}", self.replication_keys.join(", ")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Table {
+    /// The column of a field.
+    #[must_use]
+    pub fn column<'a>(&self, field: &'a str) -> &'a str {
+        self.renamed.iter().find(|(name, _)| *name == field).map_or(field, |(_, column)| column)
+    }
+}
+
+impl List {
+    /// Its path below the base address.
+    #[must_use]
+    pub fn full_path(&self, project_id: u64) -> String {
+        format!("api/projects/{project_id}/{}", self.path)
+    }
+}
+
+/// The fields of a schema.
+pub fn fields(schema: &mut Value) -> Option<&mut Map<String, Value>> {
+    schema.get_mut("properties")?.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_and_their_keys_are_fields() {
+        assert!(STREAMS.is_sorted_by_key(|stream| stream.name));
+        for stream in STREAMS {
+            let mut entry = stream.entry().unwrap();
+            let fields = fields(&mut entry.schema).unwrap().clone();
+            let named = [stream.keys, stream.replication_keys, stream.fields_off].concat();
+            for field in named {
+                assert!(fields.contains_key(field), "{}.{field}", stream.name);
+            }
+            for key in stream.keys {
+                assert!(fields[*key]["type"].is_string(), "{}.{key} may not be null", stream.name);
+            }
+            assert!(!stream.schema.contains("enum"), "values of services grow");
+        }
+    }
+
+    #[test]
+    fn the_streams_of_the_seed_are_on() {
+        let on: Vec<&str> = STREAMS.iter().filter(|s| s.selected_by_default).map(|s| s.name).collect();
+        assert_eq!(on, ["cohorts", "events", "feature_flags", "persons"]);
+        assert!(find("nothing").unwrap_err().to_string().contains("cohort_people, cohorts"));
+    }
+
+    #[test]
+    fn a_projects_schema_has_no_secret() {
+        let project = find("projects").unwrap();
+        assert!(!["token", "secret", "webhook"].iter().any(|word| project.schema.contains(word)));
+    }
+}
