@@ -28,6 +28,8 @@
 //! | 2 | [`tap`], [`target`] |
 //! | 3 | `src/bin/`: parse, run, exit code |
 
+#![forbid(unsafe_code)]
+
 pub mod error;
 pub mod fingerprint;
 pub mod log;

@@ -1,5 +1,7 @@
 //! `tap-posthog`: parse, run, exit code.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser as _;

@@ -67,10 +67,12 @@ impl<B: AsRef<[u8]>> Scanner<B> {
         self.bytes.as_ref().get(start..end).unwrap_or(&[])
     }
 
+    #[inline]
     fn byte(&self, at: usize) -> Option<u8> {
         self.bytes.as_ref().get(at).copied()
     }
 
+    #[inline]
     fn rest(&self) -> &[u8] {
         self.bytes.as_ref().get(self.at..).unwrap_or(&[])
     }
@@ -79,11 +81,13 @@ impl<B: AsRef<[u8]>> Scanner<B> {
     ///
     /// # Errors
     /// When something else stands there.
+    #[inline]
     pub fn expect(&mut self, byte: u8) -> Scan<()> {
         if self.take(byte) { Ok(()) } else { Err(self.wrong(&format!("`{}` expected", char::from(byte)))) }
     }
 
     /// Takes `byte` after white space if it stands there.
+    #[inline]
     pub fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         self.at += usize::from(found);
@@ -94,6 +98,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
     ///
     /// # Errors
     /// When neither stands there.
+    #[inline]
     pub fn next_or_end(&mut self, end: u8) -> Scan<bool> {
         if self.take(b',') { Ok(true) } else { self.expect(end).map(|()| false) }
     }
@@ -110,6 +115,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
     ///
     /// # Errors
     /// When no well-formed value stands there.
+    #[inline]
     pub fn raw_value(&mut self) -> Scan<(Token, Escapes, usize, usize)> {
         let Some(first) = self.peek() else { return Err(self.wrong("the document ends early")) };
         let start = self.at;
@@ -124,6 +130,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
     }
 
     /// A value that is not a string.
+    #[inline]
     fn other_value(&mut self, first: u8) -> Scan<Token> {
         match first {
             b'{' | b'[' => self.nested().map(|()| Token::Nested),
@@ -134,6 +141,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
         }
     }
 
+    #[inline]
     fn peek(&mut self) -> Option<u8> {
         loop {
             match self.byte(self.at) {
@@ -155,12 +163,14 @@ impl<B: AsRef<[u8]>> Scanner<B> {
         Ok(token)
     }
 
+    #[inline]
     fn digits(&mut self) -> usize {
         let count = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
         self.at += count;
         count
     }
 
+    #[inline]
     fn number(&mut self) -> Scan<Token> {
         let byte = |s: &Self| s.byte(s.at);
         self.at += usize::from(byte(self) == Some(b'-'));
@@ -233,6 +243,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
         }
     }
 
+    #[inline]
     fn skip_key(&mut self) -> Scan<()> {
         if self.peek() != Some(b'"') {
             return Err(self.wrong("a key expected"));
@@ -241,6 +252,7 @@ impl<B: AsRef<[u8]>> Scanner<B> {
         self.expect(b':')
     }
 
+    #[inline]
     fn skip_string(&mut self) -> Scan<Escapes> {
         self.at += 1;
         let mut escapes = Escapes::None;
@@ -295,17 +307,19 @@ impl<B: AsRef<[u8]>> Scanner<B> {
     }
 
     /// How many bytes from here on are ordinary: no quote, backslash or control character.
+    #[inline]
     fn plain_run(&self) -> usize {
-        let rest = self.rest();
+        let mut rest = self.rest();
         let mut run = 0;
-        for chunk in rest.chunks_exact(8) {
-            let hit = special(chunk);
+        while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
+            let hit = special(*chunk);
+            run += hit;
             if hit < 8 {
-                return run + hit;
+                return run;
             }
-            run += 8;
+            rest = after;
         }
-        run + rest.get(run..).unwrap_or(&[]).iter().take_while(|b| !is_special(**b)).count()
+        run + rest.iter().take_while(|b| !is_special(**b)).count()
     }
 }
 
@@ -339,60 +353,71 @@ impl Scanner<Vec<u8>> {
     }
 
     /// Decodes the string that starts here (behind its quote), over itself. Gives the end of the decoded text.
+    #[inline]
     fn decode_string(&mut self) -> Scan<(Token, usize)> {
         self.at += self.plain_run();
         let mut end = self.at;
         let mut token = Token::PlainText;
         loop {
-            match self.bytes.get(self.at) {
+            match self.byte(self.at) {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok((token, end));
                 }
                 Some(b'\\') => {
-                    let (written, plain) = self.decode_escape(end)?;
-                    end += written;
+                    let (written, mut plain) = self.decode_escape(end)?;
+                    end = self.move_run(end + written, &mut plain);
                     if !plain {
                         token = Token::Text;
                     }
-                    end = self.move_run(end);
                 }
                 _ => return Err(self.wrong("a string does not end")),
             }
         }
     }
 
-    /// Copies the ordinary bytes from here to `to`; gives the end of the copy.
-    fn move_run(&mut self, mut to: usize) -> usize {
-        while let Some(chunk) = self.bytes.get(self.at..self.at + 8) {
-            let Ok(chunk) = <[u8; 8]>::try_from(chunk) else { break };
-            let hit = special(&chunk);
-            if let Some(target) = self.bytes.get_mut(to..to + 8) {
-                // `to` is behind what was read, and a whole chunk was: what is copied too much is overwritten later
-                // or lies before the place that is read next only when it was read already.
-                let keep = hit.min(8);
-                if self.at >= to + 8 {
-                    target.copy_from_slice(&chunk);
-                } else if let (Some(target), Some(source)) = (target.get_mut(..keep), chunk.get(..keep)) {
-                    target.copy_from_slice(source);
+    /// Copies what follows down to `to`: ordinary bytes, and the escapes `\"` and `\\` that JSON inside a string is full of.
+    /// Stops at anything else; gives the end of the copy, and takes `plain` away where it copied an escape.
+    fn move_run(&mut self, mut to: usize, plain: &mut bool) -> usize {
+        let (bytes, mut at) = (self.bytes.as_mut_slice(), self.at);
+        // Whole chunks may be written only where they end before the next byte to be read.
+        while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).copied() {
+            let run = special(chunk);
+            if at >= to + 8 {
+                if let Some(target) = bytes.get_mut(to..).and_then(|rest| rest.first_chunk_mut::<8>()) {
+                    *target = chunk;
+                }
+            } else {
+                bytes.copy_within(at..at + run, to);
+            }
+            to += run;
+            at += run;
+            if run < 8 {
+                match bytes.get(at..).and_then(|rest| rest.first_chunk::<2>()).copied() {
+                    Some([b'\\', byte @ (b'"' | b'\\')]) => {
+                        if let Some(target) = bytes.get_mut(to) {
+                            *target = byte;
+                        }
+                        *plain = false;
+                        to += 1;
+                        at += 2;
+                    }
+                    _ => {
+                        self.at = at;
+                        return to;
+                    }
                 }
             }
-            to += hit;
-            self.at += hit;
-            if hit < 8 {
-                return to;
-            }
         }
-        while let Some(&byte) = self.bytes.get(self.at) {
-            if is_special(byte) {
-                break;
-            }
-            if let Some(target) = self.bytes.get_mut(to) {
+        // The last seven bytes of the body: byte by byte.
+        while let Some(&byte) = bytes.get(at).filter(|byte| !is_special(**byte)) {
+            if let Some(target) = bytes.get_mut(to) {
                 *target = byte;
             }
             to += 1;
-            self.at += 1;
+            at += 1;
         }
+        self.at = at;
         to
     }
 
@@ -436,8 +461,7 @@ fn is_special(byte: u8) -> bool {
 
 /// Where in eight bytes the first special one lies; 8 when there is none.
 #[inline]
-fn special(chunk: &[u8]) -> usize {
-    let Ok(chunk) = <[u8; 8]>::try_from(chunk) else { return 0 };
+fn special(chunk: [u8; 8]) -> usize {
     let x = u64::from_le_bytes(chunk);
     // Classic zero-byte test: the lowest bit that is set is right, higher ones may not be.
     let zero = |v: u64| v.wrapping_sub(ONES) & !v;

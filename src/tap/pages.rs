@@ -257,7 +257,10 @@ fn row_key(row: &Row<'_>) -> Option<RowKey> {
 }
 
 /// Every row must lie in the interval, in the order of the key. Gives the version and the arrival of each.
-fn check_rows(page: &Page, interval: &Interval) -> Result<Vec<(u64, Micros)>, String> {
+///
+/// # Errors
+/// Which row does not, and how: the page is not to be believed.
+pub fn check_rows(page: &Page, interval: &Interval) -> Result<Vec<(u64, Micros)>, String> {
     let from = interval.from.key();
     let mut last = (from.day, from.event.as_bytes(), from.hash);
     let mut notes = Vec::with_capacity(page.len());

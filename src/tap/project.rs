@@ -238,7 +238,7 @@ pub(crate) fn write_invalid(text: &[u8], out: &mut Vec<u8>) {
 fn is_object(text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text);
     text.first() == Some(&b'{')
-        && !text.iter().any(|b| *b == b'\n' || *b == b'\r')
+        && memchr::memchr2(b'\n', b'\r', text).is_none()
         && scanner.raw_value().is_ok()
         && scanner.finish().is_ok()
 }

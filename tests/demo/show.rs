@@ -97,6 +97,7 @@ fn text(row: &Row, name: &str) -> String {
     match row.get_column_iter().find(|(known, _)| *known == name).map(|(_, field)| field) {
         Some(Field::Str(text)) => text.clone(),
         Some(Field::Null) => "-".to_owned(),
+        Some(time @ Field::TimestampMicros(_)) => time.to_string().trim_end_matches(" +00:00").to_owned(),
         Some(field) => field.to_string(),
         None => "(no such column)".to_owned(),
     }
@@ -112,7 +113,7 @@ fn time(row: &Row, name: &str) -> i64 {
 /// A few rows, in a few columns.
 pub(crate) fn some_rows(files: &[PathBuf]) {
     const COLUMNS: &[(&str, usize)] = &[
-        ("timestamp", 27),
+        ("timestamp", 26),
         ("event", 20),
         ("distinct_id", 12),
         ("properties_$browser", 20),

@@ -161,7 +161,7 @@ fn evaluate(world: &mut World, sql: &str, zone: Zone, with_data: bool) -> Result
         }
         Some(table)
     };
-    let around = Surroundings { tables: &tables, now: world.now, zone, most_rows_read: world.options.most_rows_read };
+    let around = Surroundings { tables: &tables, now: world.now, zone, most_bytes_read: world.options.most_bytes_read };
     select::run(sql, &around)
 }
 

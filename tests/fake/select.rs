@@ -32,8 +32,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) now: i64,
     /// The zone of times; the project's, unless the query asked for none.
     pub(crate) zone: Zone,
-    /// A query that reads more rows than this runs out of time.
-    pub(crate) most_rows_read: usize,
+    /// A query that reads more bytes than this runs out of time.
+    pub(crate) most_bytes_read: u64,
 }
 
 /// An answer.
@@ -228,11 +228,28 @@ impl Plan {
         Ok(())
     }
 
-    /// The columns of the table that the query reads.
-    fn columns(&self) -> BTreeSet<usize> {
+    /// The columns of which ClickHouse reads every matching row: all of them where rows are grouped; else those that
+    /// choose and sort the rows, as reading in key order stops at the LIMIT.
+    fn columns_read(&self) -> BTreeSet<usize> {
         let mut columns = BTreeSet::new();
-        self.outputs().chain(&self.filter).chain(&self.keys).for_each(|expr| expr.columns(&mut columns));
+        let shown = self.shown.iter().map(|typed| &typed.expr).filter(|_| self.grouped());
+        let chosen =
+            self.filter.iter().chain(&self.keys).chain(&self.having).chain(self.order.iter().map(|(key, _)| key));
+        shown.chain(chosen).for_each(|expr| expr.columns(&mut columns));
         columns
+    }
+
+    /// The bytes of a simple model of what ClickHouse reads: the columns above of all matching rows, and of the rows that
+    /// are returned the columns that are shown besides.
+    fn bytes_read(&self, matching: &[&[Value]], returned: &[Vec<Value>]) -> u64 {
+        let read = self.columns_read();
+        let besides = |typed: &Typed| matches!(&typed.expr, Expr::Column(at) if !read.contains(at));
+        let wide: Vec<usize> =
+            (0..self.shown.len()).filter(|&at| !self.grouped() && besides(&self.shown[at])).collect();
+        let bytes =
+            |cells: &[Value], at: &mut dyn Iterator<Item = usize>| at.map(|at| cells[at].stored_bytes()).sum::<u64>();
+        let narrow: u64 = matching.iter().map(|cells| bytes(cells, &mut read.iter().copied())).sum();
+        narrow + returned.iter().map(|row| bytes(row, &mut wide.iter().copied())).sum::<u64>()
     }
 
     fn faux_pas(&self, table: Option<&Table>, limit: Option<usize>) -> Vec<String> {
@@ -270,16 +287,15 @@ impl Plan {
                 rows.push(&row.cells);
             }
         }
-        let read = self.columns();
-        answer.bytes_read = rows.iter().flat_map(|cells| read.iter().map(|&at| cells[at].stored_bytes())).sum();
-        if rows.len() > around.most_rows_read {
-            return Err(Refusal::timeout());
-        }
         answer.rows = if self.grouped() {
             self.over_groups(&rows, most)?
         } else {
             self.sorted(rows.iter().map(|cells| Scope::Row(cells)), most)?
         };
+        answer.bytes_read = self.bytes_read(&rows, &answer.rows);
+        if answer.bytes_read > around.most_bytes_read {
+            return Err(Refusal::timeout());
+        }
         Ok(answer)
     }
 

@@ -23,8 +23,8 @@ pub(crate) struct Options {
     pub(crate) absent: Vec<&'static str>,
     /// An old server: a query with modifiers is refused.
     pub(crate) refuses_modifiers: bool,
-    /// A query whose filter lets more rows through than this runs out of time.
-    pub(crate) most_rows_read: usize,
+    /// A query that reads more bytes than this runs out of time.
+    pub(crate) most_bytes_read: u64,
     /// Bytes left in the read budget; `None` where there is none, as on self-hosted servers.
     pub(crate) budget_bytes: Option<i64>,
     /// Queries per minute and per hour before a 429; `None` for no limit.
@@ -39,7 +39,7 @@ impl Default for Options {
             now: micros("2026-08-15T12:00:00Z"),
             absent: vec!["raw_persons.last_seen_at"],
             refuses_modifiers: false,
-            most_rows_read: usize::MAX,
+            most_bytes_read: u64::MAX,
             budget_bytes: Some(4_800_000_000_000),
             query_rates: None,
             gzip: true,

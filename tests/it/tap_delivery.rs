@@ -1,8 +1,6 @@
 //! Every stored version comes out once: no page edge, equal timestamp, late arrival, duplicate, name or time zone changes
 //! that.
 
-use std::collections::BTreeSet;
-
 use serde_json::json;
 
 use crate::fake::events::{Dice, realistic};
@@ -21,34 +19,50 @@ fn now(fake: &Fake) -> i64 {
     fake.world().now
 }
 
-/// What is stored now and visible, each version once.
-fn stored(fake: &Fake) -> BTreeSet<(i64, String)> {
-    fake.world().held().iter().map(|held| (held.created_at, format!("{:?}", held.identity))).collect()
-}
-
 /// The next run from the last state of `before`, an hour later.
 fn next(fake: &Fake, before: &Run) -> Run {
     fake.world().advance(HOUR_MICROS);
     Tap::new(fake).state(&before.last_state()).run().ends(0)
 }
 
+/// The run after the first one looks back over everything; later ones look `late_arrival_days` back.
 #[test]
-fn a_realistic_project_comes_out_whole_in_three_runs() {
-    let until = micros("2026-08-15T12:00:00Z");
-    let fake = fake(realistic(7, 3_000, until, 9));
-    let first = Tap::new(&fake).run().ends(0);
-    same_once("first run", &first.events(), fake.world().held());
-    let old = fake.world().held();
+fn a_realistic_project_comes_out_whole_over_four_runs() {
+    let fake = fake(realistic(7, 3_000, micros("2026-08-15T12:00:00Z"), 9));
+    let mut delivered = Tap::new(&fake).run().ends(0);
+    same_once("first run", &delivered.events(), fake.world().held());
+    for (run, oldest_days) in [(2, 60), (3, 6), (4, 6)] {
+        let old = fake.world().held();
+        fake.world().advance(HOUR_MICROS);
+        let now = now(&fake);
+        let arrivals = (0..100).map(|n| {
+            let age = n as i64 * oldest_days * DAY_MICROS / 100 + 20 * MINUTE;
+            Event::new(run * 1_000_000 + n, "later", now - age).created(now - 20 * MINUTE)
+        });
+        fake.world().insert(arrivals.collect::<Vec<_>>());
+        delivered = Tap::new(&fake).state(&delivered.last_state()).run().ends(0);
+        let arrived = fake.world().held().into_iter().filter(|held| !old.contains(held));
+        same_once(&format!("run {run}"), &delivered.events(), arrived);
+    }
+    same_once("a run without news", &next(&fake, &delivered).events(), []);
+}
+
+#[test]
+fn events_later_than_late_arrival_days_are_found_without_that_limit() {
+    let fake = fake(realistic(4, 100, micros("2026-08-15T12:00:00Z"), 2));
+    let second = next(&fake, &Tap::new(&fake).run().ends(0));
+    let now = now(&fake);
+    fake.world().insert([
+        Event::new(1, "from 1970", 1_000_003).created(now),
+        Event::new(2, "month", now - 30 * DAY_MICROS).created(now),
+    ]);
     fake.world().advance(HOUR_MICROS);
-    let since = now(&fake) - 20 * MINUTE;
-    fake.world()
-        .insert((0..200).map(|n| Event::new(9_000_000 + n, "later", since - n as i64 * HOUR_MICROS).created(since)));
-    let second = Tap::new(&fake).state(&first.last_state()).run().ends(0);
-    let arrived = fake.world().held().into_iter().filter(|held| !old.contains(held));
-    same_once("second run", &second.events(), arrived.filter(|held| held.timestamp > since - 7 * DAY_MICROS));
-    let third = next(&fake, &second);
-    same_once("third run", &third.events(), []);
-    assert_eq!(stored(&fake).len(), 3_200);
+    let later = |days: u64| {
+        let tap = Tap::new(&fake).set("initial_since", "1970-01-01T00:00:00Z").set("late_arrival_days", days);
+        tap.state(&second.last_state()).run().ends(0).events()
+    };
+    assert_eq!(later(7), [], "the documented limit");
+    same_once("no limit", &later(0), fake.world().held().into_iter().filter(|held| held.created_at == now));
 }
 
 #[test]

@@ -18,8 +18,8 @@ fn fake() -> Fake {
     fake
 }
 
-/// Reads `lines` lines, kills the tap, and gives everything that left it.
-fn kill_after(mut child: Child, lines: usize) -> String {
+/// Reads lines until `enough` is true of the text so far, kills the tap, and gives everything that left it.
+fn kill_when(mut child: Child, mut enough: impl FnMut(&str) -> bool) -> String {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut stderr = child.stderr.take().unwrap();
     let drain = std::thread::spawn(move || {
@@ -27,16 +27,20 @@ fn kill_after(mut child: Child, lines: usize) -> String {
         stderr.read_to_string(&mut text).map(|_| text)
     });
     let mut text = String::new();
-    for _ in 0..lines {
-        if output.read_line(&mut text).unwrap() == 0 {
-            break;
-        }
-    }
+    while !enough(&text) && output.read_line(&mut text).unwrap() > 0 {}
     child.kill().unwrap();
     output.read_to_string(&mut text).unwrap();
     child.wait().unwrap();
     drop(drain.join().unwrap());
     text
+}
+
+/// The records before the last STATE of what left a killed tap, and that STATE.
+fn safe_part(text: &str) -> Option<(Vec<Held>, String)> {
+    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+    let at = whole.rfind("{\"type\":\"STATE\"")?;
+    let state: Json = serde_json::from_str(whole[at..].lines().next().unwrap()).unwrap();
+    Some((records(&whole[..at]), state["value"].to_string()))
 }
 
 #[test]
@@ -50,12 +54,11 @@ fn killed_anywhere_the_next_run_goes_on() {
         let mut tap = Tap::new(&fake).set("page_size", page_size);
         let mut safe: Vec<Held> = Vec::new();
         for _ in 0..3 {
-            let text = kill_after(tap.spawn(), dice.roll(1_200) as usize);
-            let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-            if let Some(at) = whole.rfind("{\"type\":\"STATE\"") {
-                let state: Json = serde_json::from_str(whole[at..].lines().next().unwrap()).unwrap();
-                tap.state = Some(state["value"].to_string());
-                safe.extend(records(&whole[..at]));
+            let lines = dice.roll(1_200) as usize;
+            let text = kill_when(tap.spawn(), |text| text.lines().count() >= lines);
+            if let Some((records, state)) = safe_part(&text) {
+                safe.extend(records);
+                tap.state = Some(state);
             }
         }
         let run = tap.run().ends(0);
@@ -69,17 +72,24 @@ fn records(text: &str) -> Vec<Held> {
     lines.map(|line| held(&serde_json::from_str::<Json>(line).unwrap()["record"])).collect()
 }
 
-/// The set stays closed over kills: what arrives meanwhile comes in the same run's second pass or in the next run, once.
+/// Killed in the middle of a long run, after a STATE with a cursor: the set stays closed, what arrives meanwhile comes later
+/// and once.
 #[test]
-fn a_killed_run_keeps_its_horizon() {
+fn a_killed_run_keeps_its_horizon_and_its_place() {
     let fake = fake();
+    // Answers so slow that the run outlasts the time between two STATEs.
+    fake.world()
+        .fault(Fault::new("slow").body("cityHash64(distinct_id), timestamp, uuid").pause(Duration::from_millis(90)));
     let mut tap = Tap::new(&fake).set("page_size", 50);
-    let text = kill_after(tap.spawn(), 700);
-    let at = text.rfind("{\"type\":\"STATE\"").unwrap();
-    let line = text[at..].lines().next().unwrap();
-    let state: Json = serde_json::from_str(line).unwrap();
-    tap.state = Some(state["value"].to_string());
-    let mut all = records(&text[..at]);
+    let mut since_state = 0;
+    let text = kill_when(tap.spawn(), |text| {
+        since_state += usize::from(text.contains("\"cursor\""));
+        since_state > 60
+    });
+    let (mut all, state) = safe_part(&text).unwrap();
+    assert!(!all.is_empty() && all.len() < fake.world().held().len(), "not killed in the middle: {}", all.len());
+    tap.state = Some(state);
+    fake.world().faults.clear();
     fake.world().advance(2 * HOUR_MICROS);
     let now = fake.world().now;
     let arrived =
@@ -121,7 +131,8 @@ fn a_terminated_run_ends_on_a_whole_line_with_143() {
 #[test]
 fn a_closed_pipe_ends_the_run_with_its_own_code() {
     let fake = fake();
-    let mut child = Tap::new(&fake).set("page_size", 50).spawn();
+    let tap = Tap::new(&fake).set("page_size", 50);
+    let mut child = tap.spawn();
     drop(child.stdout.take());
     let run = Run::of(child.wait_with_output().unwrap()).ends(8);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);

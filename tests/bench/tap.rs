@@ -1,0 +1,254 @@
+//! The tap's own work per record, without a network: gunzip, scan, check, project, write. `cargo bench --bench tap` makes
+//! its data and prints, for nested and flattened output, microseconds of CPU and allocations per record.
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Map, Value, json};
+use tap_posthog::posthog::hogql::{Cursor, Interval, Key};
+use tap_posthog::posthog::page::Page;
+use tap_posthog::posthog::time::Day;
+use tap_posthog::tap::pages::check_rows;
+use tap_posthog::tap::project::Projection;
+
+const ROWS: usize = 10_000;
+const RUNS: usize = 15;
+
+fn main() {
+    let properties = property_names();
+    println!("{:34} {:>9} {:>9} {:>8} {:>10}", "", "us/record", "krec/s", "MB/s", "allocs/rec");
+    for flatten in [false, true] {
+        let fields = fields(flatten, &properties);
+        let mut projection = Projection::new(&fields, false);
+        let body = body(&projection, &properties);
+        let packed = pack(&body);
+        let label = if flatten { "flattened" } else { "nested" };
+        let parse = |projection: &Projection, body: Vec<u8>| {
+            let names: Vec<&str> = projection.columns().iter().map(|column| column.name.as_str()).collect();
+            Page::parse(body, &names).unwrap()
+        };
+        report(
+            &format!("{label}: scan"),
+            body.len(),
+            || body.clone(),
+            |body| {
+                assert_eq!(parse(&projection, body).len(), ROWS);
+            },
+        );
+        let page = parse(&projection, body.clone());
+        let interval = Interval { from: Cursor::At(Key::day_start(Day::FIRST)), to: None };
+        report(
+            &format!("{label}: check"),
+            body.len(),
+            || (),
+            |()| assert_eq!(check_rows(&page, &interval).unwrap().len(), ROWS),
+        );
+        let mut out: Vec<u8> = Vec::with_capacity(64 << 20);
+        report(
+            &format!("{label}: project and write"),
+            body.len(),
+            || (),
+            |()| {
+                out.clear();
+                page.rows().for_each(|row| projection.write(&row, &mut out));
+            },
+        );
+        report(
+            &format!("{label}: all, plain body"),
+            body.len(),
+            || body.clone(),
+            |body| {
+                let page = parse(&projection, body);
+                check_rows(&page, &interval).unwrap();
+                out.clear();
+                page.rows().for_each(|row| projection.write(&row, &mut out));
+            },
+        );
+        report(
+            &format!("{label}: all, gzip body"),
+            body.len(),
+            || Vec::with_capacity(body.len() + 1),
+            |mut buffer| {
+                flate2::bufread::GzDecoder::new(&packed[..]).read_to_end(&mut buffer).unwrap();
+                let page = parse(&projection, buffer);
+                check_rows(&page, &interval).unwrap();
+                out.clear();
+                page.rows().for_each(|row| projection.write(&row, &mut out));
+            },
+        );
+    }
+}
+
+/// The median of several runs; `prepare` is not counted.
+fn report<T>(label: &str, bytes: usize, prepare: impl Fn() -> T, mut run: impl FnMut(T)) {
+    let mut seconds = Vec::new();
+    let mut allocations = 0;
+    for _ in 0..RUNS {
+        let input = prepare();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let started = cpu();
+        run(input);
+        seconds.push((cpu() - started).as_secs_f64());
+        allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[RUNS / 2];
+    let rows = ROWS as f64;
+    println!(
+        "{label:34} {:9.2} {:9.0} {:8.0} {:10.3}",
+        median / rows * 1e6,
+        rows / median / 1e3,
+        bytes as f64 / median / 1e6,
+        allocations as f64 / rows
+    );
+}
+
+/// CPU time of this thread: other programs on the machine do not count.
+fn cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap())
+}
+
+/// Names of properties and a value of each, as a web project has them.
+fn property_names() -> Vec<(String, Value)> {
+    let texts = [
+        "$os",
+        "$browser",
+        "$device_type",
+        "$current_url",
+        "$host",
+        "$pathname",
+        "title",
+        "$lib",
+        "$lib_version",
+        "$insert_id",
+        "$device_id",
+        "$session_id",
+        "$window_id",
+        "$raw_user_agent",
+        "$referrer",
+        "$referring_domain",
+        "$timezone",
+        "$geoip_city_name",
+        "$geoip_country_code",
+        "$geoip_continent_name",
+        "utm_source",
+        "utm_campaign",
+    ];
+    let numbers = [
+        "$browser_version",
+        "$screen_height",
+        "$screen_width",
+        "$viewport_height",
+        "$viewport_width",
+        "$time",
+        "$timezone_offset",
+        "$geoip_latitude",
+        "$geoip_longitude",
+    ];
+    let mut all: Vec<(String, Value)> = Vec::new();
+    for (i, name) in texts.iter().enumerate() {
+        let value = match i % 4 {
+            0 => json!("Mac OS X"),
+            1 => json!(format!("https://app.example.com/projects/{i}/insights?date_from=-7d&interval=day")),
+            2 => json!(format!("0190b0c5-0000-7000-8000-{i:012}")),
+            _ => json!("Pricing \"Plans\" | Acmé\n"),
+        };
+        all.push(((*name).to_owned(), value));
+    }
+    all.extend(numbers.iter().enumerate().map(|(i, name)| ((*name).to_owned(), json!(i as f64 * 117.25))));
+    all.extend(["$is_identified", "$process_person_profile"].map(|name| (name.to_owned(), json!(true))));
+    all.push(("$active_feature_flags".to_owned(), json!(["new-checkout", "beta-ui"])));
+    all
+}
+
+fn fields(flatten: bool, properties: &[(String, Value)]) -> Map<String, Value> {
+    let mut fields = Map::new();
+    for name in ["uuid", "event", "distinct_id", "timestamp", "created_at", "person_id"] {
+        fields.insert(name.to_owned(), json!({"type": ["null", "string"]}));
+    }
+    if !flatten {
+        fields.insert("properties".to_owned(), json!({"type": ["null", "object"]}));
+        fields.insert("person_properties".to_owned(), json!({"type": ["null", "object"]}));
+        return fields;
+    }
+    for (name, value) in properties {
+        let kind = if value.is_number() {
+            "number"
+        } else if value.is_boolean() {
+            "boolean"
+        } else {
+            "string"
+        };
+        fields.insert(format!("properties_{name}"), json!({"type": ["null", kind]}));
+    }
+    for name in ["email", "name", "plan", "age"] {
+        let kind = if name == "age" { "number" } else { "string" };
+        fields.insert(format!("person_properties_{name}"), json!({"type": ["null", kind]}));
+    }
+    for name in ["unmapped_properties", "unmapped_person_properties"] {
+        fields.insert(name.to_owned(), json!({"type": ["null", "object"]}));
+    }
+    fields
+}
+
+/// A body as PostHog sends it: rows of arrays, properties as JSON inside a string.
+fn body(projection: &Projection, properties: &[(String, Value)]) -> Vec<u8> {
+    let names: Vec<&str> = projection.columns().iter().map(|column| column.name.as_str()).collect();
+    let person = json!({"email": "someone@example.com", "name": "Zoë O'Neil", "plan": "pro", "age": 42}).to_string();
+    let rows: Vec<Value> = (0..ROWS)
+        .map(|i| {
+            let mut document = Map::new();
+            for (at, (name, value)) in properties.iter().enumerate() {
+                if (i * 7 + at * 3) % 11 != 0 {
+                    document.insert(name.clone(), value.clone());
+                }
+            }
+            let document = Value::Object(document).to_string();
+            let cell = |name: &&str| -> Value {
+                match *name {
+                    "uuid" | "person_id" => format!("0190b0c5-{:04x}-7000-8000-{i:012x}", i % 65_536).into(),
+                    "event" => "$pageview".into(),
+                    "distinct_id" => format!("user_{i}@example.com").into(),
+                    "timestamp" | "created_at" => {
+                        format!("2026-08-01T{:02}:{:02}:{:02}.{:06}Z", i / 3600 % 24, i / 60 % 60, i % 60, i).into()
+                    }
+                    "key_hash" => (i as u64 * 1_000_000_007).into(),
+                    "properties" => document.as_str().into(),
+                    "person_properties" => person.as_str().into(),
+                    _ => Value::Null,
+                }
+            };
+            names.iter().map(cell).collect()
+        })
+        .collect();
+    json!({"columns": names, "error": null, "is_cached": false, "results": rows, "types": []}).to_string().into_bytes()
+}
+
+fn pack(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(4));
+    encoder.write_all(body).unwrap();
+    encoder.finish().unwrap()
+}
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[allow(unsafe_code, reason = "counting allocations needs an allocator; the programs themselves forbid unsafe code")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
