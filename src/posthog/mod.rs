@@ -7,6 +7,7 @@ pub mod body;
 pub mod client;
 pub mod fault;
 pub mod hogql;
+pub mod keyset;
 pub mod limits;
 pub mod page;
 pub mod request;

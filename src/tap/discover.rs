@@ -42,12 +42,12 @@ pub fn streams_of_run(
     catalog: Option<&Catalog>,
     now: Micros,
 ) -> Result<Vec<SelectedStream>> {
-    let selected = match catalog {
+    let mut selected = match catalog {
         Some(catalog) => given(client, config, catalog, now)?,
         None => by_default(client, config, now)?,
     };
-    for stream in &selected {
-        find(&stream.id)?.check(stream)?;
+    for stream in &mut selected {
+        find(&stream.id)?.settle(stream)?;
     }
     Ok(selected)
 }

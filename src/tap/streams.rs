@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::client::RateClass;
+use crate::posthog::keyset::KeyKind;
 use crate::singer::catalog::{Method, SelectedStream, StreamEntry};
 
 /// Where a stream is read from.
@@ -28,6 +29,23 @@ pub struct Table {
     pub name: &'static str,
     /// Fields whose column has another name.
     pub renamed: &'static [(&'static str, &'static str)],
+    /// The fields in whose order it is read.
+    pub key: &'static [(&'static str, KeyKind)],
+    /// Where its stored versions are, if they can be read in that order.
+    pub raw: Option<Raw>,
+}
+
+/// The stored versions behind a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Raw {
+    /// The table that holds them.
+    pub table: &'static str,
+    /// The order that puts the one that counts first.
+    pub newest_first: &'static str,
+    /// The column that says that the key is gone.
+    pub deleted: Option<&'static str>,
+    /// A field that the order needs; without it the raw table is of no use.
+    pub needs: Option<&'static str>,
 }
 
 /// A REST list.
@@ -191,19 +209,38 @@ pub const STREAMS: &[Stream] = &[
     full("surveys", Source::List(&list("surveys/")), "survey:read", schema!("surveys")),
 ];
 
-/// `persons`, or `raw_persons` where the key may read it.
-pub const PERSONS: Table = Table { name: "persons", renamed: &[] };
+/// Persons. The newest version counts; of two that are equally new, the one that says the person is gone.
+pub const PERSONS: Table = Table {
+    name: "persons",
+    renamed: &[],
+    key: &[("id", KeyKind::Uuid)],
+    raw: Some(Raw { table: "raw_persons", ..NEWEST_VERSION }),
+};
 /// Which person each distinct id belongs to.
-pub const PERSON_DISTINCT_IDS: Table = Table { name: "person_distinct_ids", renamed: &[] };
-/// Members of dynamic cohorts.
-pub const COHORT_PEOPLE: Table = Table { name: "cohort_people", renamed: &[] };
+pub const PERSON_DISTINCT_IDS: Table = Table {
+    name: "person_distinct_ids",
+    renamed: &[],
+    key: &[("distinct_id", KeyKind::Text)],
+    raw: Some(Raw { table: "raw_person_distinct_ids", ..NEWEST_VERSION }),
+};
+const NEWEST_VERSION: Raw =
+    Raw { table: "", newest_first: "version DESC, is_deleted DESC", deleted: Some("is_deleted"), needs: None };
+/// Members of dynamic cohorts. Which version of a cohort is the current one, only the lazy table knows.
+pub const COHORT_PEOPLE: Table = Table {
+    name: "cohort_people",
+    renamed: &[],
+    key: &[("cohort_id", KeyKind::Whole), ("person_id", KeyKind::Uuid)],
+    raw: None,
+};
 /// Groups of all types.
 pub const GROUPS: Table = Table {
     name: "groups",
     renamed: &[("group_type_index", "index"), ("group_key", "key"), ("group_properties", "properties")],
+    key: &[("group_type_index", KeyKind::Whole), ("group_key", KeyKind::Text)],
+    raw: Some(Raw { table: "raw_groups", newest_first: "updated_at DESC", deleted: None, needs: Some("updated_at") }),
 };
-/// Sessions; every generation of the table has other columns.
-pub const SESSIONS: Table = Table { name: "sessions", renamed: &[] };
+/// Sessions; every generation of the table has other columns. They are made of events, so there is nothing raw to read.
+pub const SESSIONS: Table = Table { name: "sessions", renamed: &[], key: &[("session_id", KeyKind::Text)], raw: None };
 
 /// Results of insights can be megabytes, and belong to the people who look at them.
 const INSIGHTS: List = List {
@@ -268,25 +305,32 @@ impl Stream {
 }
 
 impl Stream {
-    /// Refuses a choice that this stream cannot follow.
+    /// Fills in what the catalog left open (method, replication key), and refuses a choice that this stream cannot follow.
     ///
     /// # Errors
     /// [`Kind::Config`] for another replication key or method than it has.
-    pub fn check(&self, chosen: &SelectedStream) -> Result<()> {
+    pub fn settle(&self, chosen: &mut SelectedStream) -> Result<()> {
         let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
-        if let Some(method) = chosen.replication_method
-            && method != self.method
-            && !self.method_is_choice
-        {
+        let method = chosen.replication_method.unwrap_or(self.method);
+        if method != self.method && !self.method_is_choice {
             return refuse(format!("it is always read with replication-method {}", self.method.name()));
         }
-        let incremental = chosen.replication_method.unwrap_or(self.method) == Method::Incremental;
-        match &chosen.replication_key {
-            Some(key) if incremental && !self.replication_keys.contains(&key.as_str()) => {
-                refuse(format!("{key} cannot be its replication-key; give one of {}", self.replication_keys.join(", ")))
-            }
-            _ => Ok(()),
+        chosen.replication_method = Some(method);
+        if method == Method::FullTable {
+            chosen.replication_key = None;
+            return Ok(());
         }
+        let usual = || self.replication_keys.first().map(|key| (*key).to_owned());
+        let key = chosen.replication_key.clone().or_else(usual).unwrap_or_default();
+        if !self.replication_keys.contains(&key.as_str()) {
+            let keys = self.replication_keys.join(", ");
+            return refuse(format!("{key} cannot be its replication-key; give one of {keys}"));
+        }
+        if chosen.schema["properties"].get(&key).is_none() {
+            return refuse(format!("its replication-key {key} has to be selected"));
+        }
+        chosen.replication_key = Some(key);
+        Ok(())
     }
 }
 
@@ -337,6 +381,30 @@ mod tests {
         let on: Vec<&str> = STREAMS.iter().filter(|s| s.selected_by_default).map(|s| s.name).collect();
         assert_eq!(on, ["cohorts", "events", "feature_flags", "persons"]);
         assert!(find("nothing").unwrap_err().to_string().contains("cohort_people, cohorts"));
+    }
+
+    #[test]
+    fn choices_are_settled_or_refused() {
+        let chosen = |name: &str, method, key: Option<&str>| {
+            let row = find(name).unwrap();
+            let mut stream = SelectedStream {
+                id: name.to_owned(),
+                name: name.to_owned(),
+                schema: row.entry().unwrap().schema,
+                key_properties: Vec::new(),
+                replication_key: key.map(str::to_owned),
+                replication_method: method,
+            };
+            row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
+        };
+        let key = |key: &str| Some(key.to_owned());
+        assert_eq!(chosen("events", None, None).unwrap(), (Method::Incremental, key("created_at")));
+        assert_eq!(chosen("events", None, Some("timestamp")).unwrap().1, key("timestamp"));
+        assert!(chosen("events", Some(Method::FullTable), None).is_err());
+        assert!(chosen("events", None, Some("event")).is_err());
+        assert_eq!(chosen("annotations", Some(Method::FullTable), Some("x")).unwrap(), (Method::FullTable, None));
+        assert_eq!(chosen("persons", Some(Method::Incremental), None).unwrap().1, key("last_seen_at"));
+        assert!(chosen("cohorts", Some(Method::Incremental), None).is_err());
     }
 
     #[test]

@@ -18,7 +18,9 @@ use crate::stop::Stop;
 
 use super::config::Config;
 use super::events::{Events, Summary};
+use super::lists;
 use super::streams::{Source, find};
+use super::tables;
 
 /// What every stream of a run works with.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,14 @@ fn sync_one<W: Write>(
             };
             events.sync(state, output)
         }
-        Source::Table(_) | Source::List(_) => Ok(Summary::default()),
+        Source::Table(_) => {
+            let rows = tables::sync_stream(context, stream, state, output)?;
+            Ok(Summary { rows, ..Summary::default() })
+        }
+        Source::List(_) => {
+            let rows = lists::sync_stream(context, stream, state, output)?;
+            Ok(Summary { rows, ..Summary::default() })
+        }
     }
 }
 

@@ -1,0 +1,201 @@
+//! RECORD lines of the streams that are not events: the envelope around a record, and rows of HogQL tables as records.
+//! As for events, no row becomes a tree of values: cells are copied as text.
+
+use serde_json::{Map, Value};
+
+use crate::posthog::hogql::Column;
+use crate::posthog::page::{Cell, Row};
+use crate::posthog::time::{Micros, to_rfc3339};
+
+use super::flatten::{Family, Flattener};
+use super::project::{document, write_cell, write_document, write_text, write_time};
+
+/// What stands around each record of a stream.
+#[derive(Debug)]
+pub struct Envelope {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+}
+
+impl Envelope {
+    /// The envelope of a stream's records; `version` for a table that is replaced as a whole.
+    #[must_use]
+    pub fn new(stream: &str, version: Option<i64>, extracted: Micros) -> Envelope {
+        let name = Value::from(stream);
+        let version = version.map_or_else(String::new, |version| format!(",\"version\":{version}"));
+        let extracted = to_rfc3339(extracted);
+        Envelope {
+            head: format!("{{\"type\":\"RECORD\",\"stream\":{name},\"record\":").into_bytes(),
+            tail: format!("{version},\"time_extracted\":\"{extracted}\"}}").into_bytes(),
+        }
+    }
+
+    /// Writes a line around the record that `write` writes.
+    pub fn write(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        out.extend_from_slice(&self.head);
+        write(out);
+        out.extend_from_slice(&self.tail);
+    }
+}
+
+/// How a field is written.
+#[derive(Debug)]
+enum Field {
+    Scalar(usize),
+    Time(usize),
+    /// true or false, which ClickHouse may print as 1 or 0.
+    Boolean(usize),
+    Document(usize),
+    Property(usize),
+    Unmapped,
+}
+
+/// The fields of a table's record and where they come from.
+#[derive(Debug)]
+pub struct TableRecord {
+    columns: Vec<Column>,
+    fields: Vec<(Vec<u8>, Field)>,
+    /// The column of the properties, and their slots.
+    properties: (Option<usize>, Flattener),
+}
+
+impl TableRecord {
+    /// The record with the fields of `schema` (its `properties`, in order). `column` gives the column of a field.
+    #[must_use]
+    pub fn new(schema: &Map<String, Value>, column: impl Fn(&str) -> String) -> TableRecord {
+        let mut record =
+            TableRecord { columns: Vec::new(), fields: Vec::new(), properties: (None, Flattener::default()) };
+        for (name, field_schema) in schema {
+            let is = |kind: &str| field_schema["type"] == kind || field_schema["type"][1] == kind;
+            let field = match (name.as_str(), Family::of_column(name)) {
+                (_, Some((Family::Event, property))) => {
+                    record.ask_properties();
+                    Field::Property(record.properties.1.add(property, field_schema))
+                }
+                ("unmapped_properties", _) => {
+                    record.ask_properties();
+                    Field::Unmapped
+                }
+                _ => {
+                    let at = record.ask(column(name), name);
+                    match () {
+                        () if is("object") => Field::Document(at),
+                        () if is("boolean") => Field::Boolean(at),
+                        () if field_schema["format"] == "date-time" => Field::Time(at),
+                        () => Field::Scalar(at),
+                    }
+                }
+            };
+            let mut label = Value::from(name.as_str()).to_string().into_bytes();
+            label.push(b':');
+            record.fields.push((label, field));
+        }
+        record
+    }
+
+    /// The place of a column in the page; asked for if it was not yet.
+    pub fn ask(&mut self, expression: String, name: &str) -> usize {
+        if let Some(at) = self.columns.iter().position(|column| column.name == name) {
+            return at;
+        }
+        self.columns.push(Column { expression, name: name.to_owned() });
+        self.columns.len() - 1
+    }
+
+    /// Asks for the first `count` columns only, again.
+    pub fn forget_columns(&mut self, count: usize) {
+        self.columns.truncate(count);
+    }
+
+    fn ask_properties(&mut self) {
+        let at = self.ask("properties".to_owned(), "properties");
+        self.properties.0 = Some(at);
+    }
+
+    /// The columns to ask for.
+    #[must_use]
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Writes the record object of a row.
+    pub fn write(&mut self, row: &Row<'_>, out: &mut Vec<u8>) {
+        let (source, flattener) = &mut self.properties;
+        let properties = source.map_or(&b""[..], |column| document(row.cell(column)));
+        if source.is_some() {
+            flattener.read(properties);
+        }
+        out.push(b'{');
+        let start = out.len();
+        for (label, field) in &self.fields {
+            let before = out.len();
+            if before > start {
+                out.push(b',');
+            }
+            out.extend_from_slice(label);
+            let written = match field {
+                Field::Scalar(column) => write_cell(row.cell(*column), out),
+                Field::Time(column) => write_time(row.cell(*column), out),
+                Field::Boolean(column) => write_boolean(row.cell(*column), out),
+                Field::Document(column) => write_document(row.cell(*column), out),
+                Field::Property(slot) => flattener.write_slot(*slot, properties, out),
+                Field::Unmapped => flattener.write_unmapped(properties, out),
+            };
+            if !written {
+                out.truncate(before);
+            }
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_boolean(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match cell {
+        Cell::Number(b"0") => write_cell(Cell::Bool(false), out),
+        Cell::Number(_) => write_cell(Cell::Bool(true), out),
+        other => write_cell(other, out),
+    }
+}
+
+/// A label of a member: its name and a colon.
+pub(crate) fn write_label(name: &str, out: &mut Vec<u8>) {
+    write_text(name.as_bytes(), false, out);
+    out.push(b':');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posthog::page::Page;
+    use serde_json::json;
+
+    #[test]
+    fn rows_become_records_of_their_schema() {
+        let text = json!({"type": ["null", "string"]});
+        let schema = json!({"id": {"type": "string"}, "at": {"type": ["null", "string"], "format": "date-time"},
+            "is": {"type": ["null", "boolean"]}, "properties_a": text, "properties_n": {"type": ["null", "number"]},
+            "unmapped_properties": {"type": ["null", "object"]}});
+        let mut record = TableRecord::new(schema.as_object().unwrap(), |field| format!("{field}_column"));
+        let names: Vec<&str> = record.columns().iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["id", "at", "is", "properties"]);
+        let rows = json!([["x", "2026-01-01T00:00:00Z", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
+        let body = json!({"columns": names, "results": rows}).to_string();
+        let page = Page::parse(body.into_bytes(), &names).unwrap();
+        let envelope = Envelope::new("a \"b\"", Some(7), 0);
+        let lines: Vec<String> = page
+            .rows()
+            .map(|row| {
+                let mut out = Vec::new();
+                envelope.write(&mut out, |out| record.write(&row, out));
+                String::from_utf8(out).unwrap()
+            })
+            .collect();
+        let around = |record: &str| {
+            format!(
+                r#"{{"type":"RECORD","stream":"a \"b\"","record":{record},"version":7,"time_extracted":"1970-01-01T00:00:00.000000Z"}}"#
+            )
+        };
+        let first = r#"{"id":"x","at":"2026-01-01T00:00:00.000000Z","is":true,"properties_a":"é","unmapped_properties":{"n":"no","z":1.50}}"#;
+        assert_eq!(lines, [around(first), around(r#"{"id":"y","at":null,"is":false}"#)]);
+    }
+}

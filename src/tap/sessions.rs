@@ -1,0 +1,63 @@
+//! Sessions: read in stretches of days by their start, from three days before the bookmark on.
+//!
+//! A session changes until it has been idle for half an hour, a day at most, and PostHog itself holds its sessions to be
+//! settled after three days; so the last three are read again in every run. ClickHouse makes the table of events, pruned
+//! by the session's start: a bound on both sides of it is what keeps the bytes down.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::error::Result;
+use crate::metrics;
+use crate::posthog::hogql;
+use crate::posthog::time::{DAY_US, Day, Micros, to_rfc3339};
+use crate::singer::catalog::SelectedStream;
+use crate::singer::message::Output;
+use crate::singer::state::State;
+
+use super::run::server_time;
+use super::streams::SESSIONS;
+use super::sync::Context;
+use super::tables::{Reading, Sink, bookmark};
+
+/// How long a session is held to change, PostHog's own figure.
+const UNSETTLED_US: Micros = 3 * DAY_US;
+/// A stretch with fewer records than this makes the next one longer.
+const FEW_ROWS: u64 = 10_000;
+const LONGEST_STRETCH_DAYS: i64 = 16;
+
+/// Reads the sessions that are new or may have changed; gives the number of records.
+///
+/// # Errors
+/// Whatever ended the reading early; the state says which stretch was the last whole one.
+pub fn sync_stream<W: Write>(
+    context: &Context<'_>,
+    stream: &SelectedStream,
+    state: &mut State,
+    output: &mut Output<W>,
+) -> Result<u64> {
+    let horizon = server_time(context.client)?;
+    let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
+    let since = context.config.events.since;
+    let mut from = bookmark(state, stream).map_or(since, |last| since.max(Day::of(last - UNSETTLED_US).start()));
+    let mut reading = Reading::new(context, &SESSIONS, stream, None);
+    let mut stretch_days = 1;
+    while from < end {
+        let to = Day::of(from + stretch_days * DAY_US).start().min(end);
+        let before = reading.rows;
+        let key = hogql::identifier("$start_timestamp");
+        let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
+        reading.read(SESSIONS.name, &condition, &mut Sink { state, output })?;
+        stretch_days = match reading.rows - before {
+            0..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
+            _ => 1,
+        };
+        from = to;
+        let value = json!({"replication_key": "$start_timestamp", "replication_key_value": to_rfc3339(to)});
+        state.set_bookmark(&stream.id, value);
+        output.state(&state.to_value())?;
+    }
+    metrics::counter("record_count", reading.rows, Some(&stream.name));
+    Ok(reading.rows)
+}

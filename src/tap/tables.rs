@@ -1,0 +1,289 @@
+//! HogQL tables that are read whole, in the order of their key: persons, distinct ids, groups, members of cohorts.
+//!
+//! The raw tables are read where the key may: they are stored in the order of the walk, so every page costs its own rows,
+//! while a page of the lazy tables makes ClickHouse aggregate all of them. In exchange the newest version of each key is
+//! chosen here, and what was deleted or merged away is dropped here. A reading has a version of its own, which is made the
+//! current one behind its last record: an interrupted reading replaces nothing.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::metrics;
+use crate::posthog::body::BodyLimit;
+use crate::posthog::client::Query;
+use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::hogql::{self, MAX_LIMIT};
+use crate::posthog::keyset::{KeyPart, Walk};
+use crate::posthog::page::{Cell, Page, Row};
+use crate::posthog::time::{HOUR_US, parse_rfc3339, to_rfc3339};
+use crate::singer::catalog::{Method, SelectedStream};
+use crate::singer::message::Output;
+use crate::singer::state::State;
+
+use super::record::{Envelope, TableRecord};
+use super::run::server_time;
+use super::sessions;
+use super::size::SizeModel;
+use super::streams::{Raw, Source, Table, find};
+use super::sync::Context;
+
+/// A state that says nothing new still lets a target commit what it has.
+const STATE_EVERY: Duration = Duration::from_secs(5);
+/// How many rows are printed between two looks at whether the run should end.
+const STOP_LOOK_ROWS: usize = 1_000;
+
+/// Reads a table and writes it to `output`; gives the number of records.
+///
+/// # Errors
+/// Whatever ended the reading early.
+pub fn sync_stream<W: Write>(
+    context: &Context<'_>,
+    stream: &SelectedStream,
+    state: &mut State,
+    output: &mut Output<W>,
+) -> Result<u64> {
+    let row = find(&stream.id)?;
+    let Source::Table(table) = row.source else {
+        return Err(Error::new(Kind::Internal, format!("{} is not a table", stream.id)));
+    };
+    if table.name == "sessions" {
+        return sessions::sync_stream(context, stream, state, output);
+    }
+    let incremental = stream.replication_method.unwrap_or(row.method) == Method::Incremental;
+    let version = (!incremental).then_some(context.now / 1000);
+    let since = if incremental { bookmark(state, stream) } else { None };
+    let started = if incremental { server_time(context.client)? } else { 0 };
+    // `last_seen_at` is rounded to the hour.
+    let condition = since.map_or_else(String::new, |since| {
+        let key = stream.replication_key.as_deref().unwrap_or_default();
+        format!("{} >= {}", hogql::identifier(key), hogql::datetime(since - HOUR_US))
+    });
+    let mut reading = Reading::new(context, table, stream, version);
+    let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
+    let refused = match raw {
+        Some(raw) => reading.read_raw(&raw, state, output)?,
+        None => true,
+    };
+    if refused {
+        reading.read(table.name, &condition, &mut Sink { state, output })?;
+    }
+    match version {
+        Some(version) => output.activate_version(&stream.name, version)?,
+        None => {
+            let key = stream.replication_key.as_deref().unwrap_or_default();
+            let value = json!({"replication_key": key, "replication_key_value": to_rfc3339(started)});
+            state.set_bookmark(&stream.id, value);
+        }
+    }
+    metrics::counter("record_count", reading.rows, Some(&stream.name));
+    output.state(&state.to_value())?;
+    Ok(reading.rows)
+}
+
+/// The bookmark of a stream, if it is of the replication key of this run.
+#[must_use]
+pub fn bookmark(state: &State, stream: &SelectedStream) -> Option<i64> {
+    let bookmark = state.bookmark(&stream.id)?;
+    let same = bookmark.get("replication_key").and_then(Value::as_str) == stream.replication_key.as_deref();
+    parse_rfc3339(bookmark.get("replication_key_value")?.as_str()?).filter(|_| same)
+}
+
+/// Where rows and states go.
+pub struct Sink<'a, W: Write> {
+    /// What a state holds.
+    pub state: &'a mut State,
+    /// Standard output.
+    pub output: &'a mut Output<W>,
+}
+
+/// One reading of a table.
+pub struct Reading<'a> {
+    context: &'a Context<'a>,
+    key: Vec<KeyPart>,
+    record: TableRecord,
+    envelope: Envelope,
+    size: SizeModel,
+    deleted: Option<usize>,
+    newest_first: &'static str,
+    last_state: Instant,
+    /// Records written.
+    pub rows: u64,
+}
+
+impl<'a> Reading<'a> {
+    /// A reading of `table` with the fields of `stream`.
+    #[must_use]
+    pub fn new(context: &'a Context<'a>, table: &Table, stream: &SelectedStream, version: Option<i64>) -> Self {
+        let none = Map::new();
+        let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+        Reading {
+            context,
+            key: table
+                .key
+                .iter()
+                .map(|(field, kind)| KeyPart { field, column: table.column(field), kind: *kind })
+                .collect(),
+            record: TableRecord::new(fields, |field| hogql::identifier(table.column(field))),
+            envelope: Envelope::new(&stream.name, version, context.now),
+            size: SizeModel::new(context.config.events.page_size),
+            deleted: None,
+            newest_first: "",
+            last_state: Instant::now(),
+            rows: 0,
+        }
+    }
+
+    fn has(&self, raw: &Raw) -> bool {
+        raw.needs.is_none_or(|field| self.record.columns().iter().any(|column| column.name == field))
+    }
+
+    /// Reads the raw table; true if the server refuses it.
+    fn read_raw<W: Write>(&mut self, raw: &Raw, state: &mut State, output: &mut Output<W>) -> Result<bool> {
+        let plain = self.record.columns().len();
+        self.deleted = raw.deleted.map(|column| self.record.ask(column.to_owned(), column));
+        self.newest_first = raw.newest_first;
+        match self.read(raw.table, "", &mut Sink { state, output }) {
+            Ok(()) => Ok(false),
+            Err(Refused::Table(why)) if self.rows == 0 => {
+                log::info(format!(
+                    "{} cannot be read ({why}); reading the aggregated table, which costs more",
+                    raw.table
+                ));
+                self.record.forget_columns(plain);
+                self.deleted = None;
+                self.newest_first = "";
+                Ok(true)
+            }
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Reads the rows of `table` that meet `condition`, in the order of the key.
+    ///
+    /// # Errors
+    /// [`Refused::Table`] when the first page is refused as it stands.
+    pub fn read<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<(), Refused> {
+        let mut after: Vec<String> = Vec::new();
+        let (columns, key) = (self.record.columns().to_vec(), self.key.clone());
+        loop {
+            let walk = Walk { table, columns: &columns, key: &key, newest_first: self.newest_first, condition };
+            let (page, limit) = self.page(&walk, &after)?;
+            self.write_rows(&page, &after, sink)?;
+            if page.len() < limit as usize {
+                return Ok(());
+            }
+            let next = self.literals(&page.row(page.len() - 1))?;
+            if next == after {
+                return Err(
+                    Error::new(Kind::Service, format!("{table} does not go on behind {next:?}; try again")).into()
+                );
+            }
+            after = next;
+            if self.last_state.elapsed() >= STATE_EVERY {
+                self.last_state = Instant::now();
+                sink.output.state(&sink.state.to_value())?;
+            }
+        }
+    }
+
+    /// The page behind `after`, as large as the server gives, and how many rows were asked for.
+    fn page(&mut self, walk: &Walk<'_>, after: &[String]) -> Result<(Page, u32), Refused> {
+        let names: Vec<&str> = walk.columns.iter().map(|column| column.name.as_str()).collect();
+        loop {
+            let limit = u32::try_from(self.size.rows_for("")).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT);
+            let sql = walk.page(after, limit);
+            let mut on_growth = |_| Ok(());
+            let max_bytes = self.context.config.events.max_response_bytes;
+            let body = BodyLimit { max_bytes, buffer: Vec::new(), on_growth: &mut on_growth };
+            let label = format!("{} page", walk.table);
+            let mut seconds = 0.0;
+            let answer = self.context.client.query(&Query { sql: &sql, name: &label }, body, |answer| {
+                seconds = answer.seconds;
+                let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
+                if page.len() > limit as usize {
+                    return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
+                }
+                Ok(page)
+            });
+            match answer {
+                Ok(page) => {
+                    self.size.learn(None, page.len() as u64, page.body_bytes() as u64);
+                    self.size.took(page.len() as u64, seconds);
+                    return Ok((page, limit));
+                }
+                Err(Fault::Split(why)) if limit > 1 => {
+                    log::debug(format!("asking for less than {limit} rows of {}: {why}", walk.table));
+                    self.size.refused(u64::from(limit));
+                }
+                Err(Fault::Fatal(failure)) if failure.cause == Cause::Request && after.is_empty() => {
+                    return Err(Refused::Table(failure.error.to_string()));
+                }
+                Err(fault) => return Err(Error::from(fault).context(format!("reading {}", walk.table)).into()),
+            }
+        }
+    }
+
+    fn write_rows<W: Write>(&mut self, page: &Page, after: &[String], sink: &mut Sink<'_, W>) -> Result<()> {
+        let mut last = after.to_vec();
+        for (at, row) in page.rows().enumerate() {
+            if at % STOP_LOOK_ROWS == 0 {
+                self.context.stop.check()?;
+            }
+            let key = self.literals(&row)?;
+            if key == last {
+                continue; // an older version of the same key
+            }
+            last = key;
+            let gone = self.deleted.is_some_and(|at| !matches!(row.cell(at), Cell::Bool(false) | Cell::Number(b"0")));
+            if gone {
+                continue;
+            }
+            let (record, envelope) = (&mut self.record, &self.envelope);
+            sink.output.line(|out| {
+                envelope.write(out, |out| record.write(&row, out));
+                Ok(())
+            })?;
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    fn literals(&self, row: &Row<'_>) -> Result<Vec<String>> {
+        let columns = self.record.columns();
+        let literal = |part: &KeyPart| {
+            let at = columns.iter().position(|column| column.name == part.field)?;
+            part.kind.literal(row.cell(at))
+        };
+        self.key.iter().map(literal).collect::<Option<_>>().ok_or_else(|| {
+            let fields: Vec<&str> = self.key.iter().map(|part| part.field).collect();
+            Error::new(Kind::Service, format!("a row came without its key {}", fields.join(", ")))
+        })
+    }
+}
+
+/// Why a table was not read to its end.
+pub enum Refused {
+    /// The server does not take the query: it has no such table, or the key may not read it.
+    Table(String),
+    /// Anything else.
+    Failed(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Refused {
+        Refused::Failed(error)
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Error {
+        match refused {
+            Refused::Table(why) => Error::new(Kind::Service, why),
+            Refused::Failed(error) => error,
+        }
+    }
+}
