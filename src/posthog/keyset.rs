@@ -1,8 +1,9 @@
-//! The text of queries that walk a table in the order of its key, page by page, each page starting behind the last key of
-//! the one before. Never OFFSET: it is refused for personal API keys, and would skip rows when the table changes meanwhile.
+//! The text of queries that walk a table in the order of its key, page by page, each page starting where the one before
+//! ended. Never OFFSET: it is refused for personal API keys, and would skip rows when the table changes meanwhile.
 //!
-//! In the raw tables a key has several versions until ClickHouse merges them. They come newest first, so the first row of a
-//! key is what it is now, and a page that ends inside a key has shown the one that counts.
+//! Two things keep a page as cheap as its own rows, both measured: the order is the key of the table and nothing more (a
+//! further `version DESC` makes ClickHouse sort all that follows), and UUIDs are compared with plain texts (`toUUID` may
+//! give null in HogQL, and a comparison that may be null does not prune).
 
 use super::hogql::{Column, column_list, identifier, string};
 use super::page::Cell;
@@ -27,7 +28,7 @@ impl KeyKind {
             KeyKind::Uuid => {
                 let text = cell.text()?;
                 let is_uuid = text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
-                is_uuid.then(|| format!("toUUID({})", string(text)))
+                is_uuid.then(|| string(text))
             }
             KeyKind::Whole => cell.u64().map(|number| number.to_string()),
         }
@@ -54,38 +55,57 @@ pub struct Walk<'a> {
     pub columns: &'a [Column],
     /// The order.
     pub key: &'a [KeyPart],
-    /// The order among the versions of one key, like `version DESC`; empty where there is one only.
-    pub newest_first: &'a str,
     /// Which rows; empty for all.
     pub condition: &'a str,
 }
 
+/// A place in the order of a walk; keys as their literals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before everything.
+    Start,
+    /// Before the first row of a key.
+    At(Vec<String>),
+    /// Behind the last row of a key.
+    Behind(Vec<String>),
+}
+
 impl Walk<'_> {
-    /// The query for the page behind the key `after` (its literals; empty for the first page).
+    /// The query for the page at `place`.
     #[must_use]
-    pub fn page(&self, after: &[String], limit: u32) -> String {
-        let conditions: Vec<String> =
-            [self.condition.to_owned(), self.behind(after)].into_iter().filter(|text| !text.is_empty()).collect();
-        let whole = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let mut order: Vec<String> = self.key.iter().map(|part| identifier(part.column)).collect();
-        order.extend((!self.newest_first.is_empty()).then(|| self.newest_first.to_owned()));
-        format!(
-            "SELECT {} FROM {}{whole} ORDER BY {} LIMIT {limit}",
-            column_list(self.columns),
-            self.table,
-            order.join(", ")
-        )
+    pub fn page(&self, place: &Place, limit: u32) -> String {
+        let bound = match place {
+            Place::Start => String::new(),
+            Place::At(key) => self.bound(key, ">="),
+            Place::Behind(key) => self.bound(key, ">"),
+        };
+        let order: Vec<String> = self.key.iter().map(|part| identifier(part.column)).collect();
+        self.query(&bound, &order.join(", "), limit)
     }
 
-    /// `a >= x AND (a > x OR (a = x AND b > y))`: the plain bound in front is what prunes.
-    fn behind(&self, after: &[String]) -> String {
+    /// The query for the row of one key that comes first by `order`.
+    #[must_use]
+    pub fn first_of(&self, key: &[String], order: &str) -> String {
+        let equal = self.key.iter().zip(key).map(|(part, value)| format!("{} = {value}", identifier(part.column)));
+        self.query(&equal.collect::<Vec<_>>().join(" AND "), order, 1)
+    }
+
+    fn query(&self, bound: &str, order: &str, limit: u32) -> String {
+        let conditions: Vec<&str> = [self.condition, bound].into_iter().filter(|text| !text.is_empty()).collect();
+        let whole = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let columns = column_list(self.columns);
+        format!("SELECT {columns} FROM {}{whole} ORDER BY {order} LIMIT {limit}", self.table)
+    }
+
+    /// `a >= x AND (a > x OR b > y)`: the plain bound in front is what prunes.
+    fn bound(&self, key: &[String], last: &str) -> String {
         let mut text = String::new();
-        for (part, value) in self.key.iter().zip(after).rev() {
+        for (part, value) in self.key.iter().zip(key).rev() {
             let column = identifier(part.column);
             text = if text.is_empty() {
-                format!("{column} > {value}")
+                format!("{column} {last} {value}")
             } else {
-                format!("{column} >= {value} AND ({column} > {value} OR ({text}))")
+                format!("{column} >= {value} AND ({column} > {value} OR {text})")
             };
         }
         text
@@ -101,20 +121,24 @@ mod tests {
         let part = |column, kind| KeyPart { field: column, column, kind };
         let columns = [Column { expression: "id".to_owned(), name: "id".to_owned() }];
         let key = [part("index", KeyKind::Whole), part("key", KeyKind::Text)];
-        let walk = Walk { table: "raw", columns: &columns, key: &key, newest_first: "v DESC", condition: "x = 1" };
-        let order = "ORDER BY `index`, `key`, v DESC LIMIT 5".replace('`', "");
+        let walk = Walk { table: "raw", columns: &columns, key: &key, condition: "x = 1" };
         let plain = |sql: String| sql.replace('`', "");
-        assert_eq!(plain(walk.page(&[], 5)), format!("SELECT id FROM raw WHERE x = 1 {order}"));
-        let after = ["3".to_owned(), r"'it\'s'".to_owned()];
-        let behind = r"index >= 3 AND (index > 3 OR (key > 'it\'s'))";
-        assert_eq!(plain(walk.page(&after, 5)), format!("SELECT id FROM raw WHERE x = 1 AND {behind} {order}"));
+        let page = |place| plain(walk.page(&place, 5));
+        assert_eq!(page(Place::Start), "SELECT id FROM raw WHERE x = 1 ORDER BY index, key LIMIT 5");
+        let key = vec!["3".to_owned(), r"'it\'s'".to_owned()];
+        let bound = r"index >= 3 AND (index > 3 OR key > 'it\'s')";
+        let sql = format!("SELECT id FROM raw WHERE x = 1 AND {bound} ORDER BY index, key LIMIT 5");
+        assert_eq!(page(Place::Behind(key.clone())), sql);
+        assert_eq!(page(Place::At(key.clone())), sql.replace("key > 'it", "key >= 'it"));
+        let sql = r"SELECT id FROM raw WHERE x = 1 AND index = 3 AND key = 'it\'s' ORDER BY v DESC LIMIT 1";
+        assert_eq!(plain(walk.first_of(&key, "v DESC")), sql);
     }
 
     #[test]
     fn literals_are_of_their_kind() {
         let text = |text: &'static str| Cell::Text { text: text.as_bytes(), plain: true };
         let uuid = "0190b0c5-0000-7000-8000-000000000001";
-        assert_eq!(KeyKind::Uuid.literal(text(uuid)).unwrap(), format!("toUUID('{uuid}')"));
+        assert_eq!(KeyKind::Uuid.literal(text(uuid)).unwrap(), format!("'{uuid}'"));
         assert_eq!(KeyKind::Uuid.literal(text("') OR 1=1 --")), None);
         assert_eq!(KeyKind::Whole.literal(Cell::Number(b"7")).unwrap(), "7");
         assert_eq!(KeyKind::Whole.literal(text("7")), None);

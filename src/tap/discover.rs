@@ -230,7 +230,13 @@ impl<'a> Discovery<'a> {
             Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
             None => String::new(),
         };
-        let present = probe::all(self.client, &format!("SELECT * FROM {}{bounds} LIMIT 0", table.name))?;
+        let ask = |name: &str| probe::all(self.client, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
+        // The raw table has the same columns, and nothing is aggregated to answer.
+        let present = match table.raw.map(|raw| ask(raw.table)) {
+            None => ask(table.name)?,
+            Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => ask(table.name)?,
+            Some(answer) => answer?,
+        };
         keep_fields(stream, entry, |field| present.iter().any(|column| column == table.column(field)));
         entry.valid_replication_keys.retain(|key| has_field(&entry.schema, key));
         entry.method_is_choice &= !entry.valid_replication_keys.is_empty();

@@ -5,10 +5,10 @@ use serde_json::{Map, Value};
 
 use crate::posthog::hogql::Column;
 use crate::posthog::page::{Cell, Row};
-use crate::posthog::time::{Micros, to_rfc3339};
+use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Flattener};
-use super::project::{document, write_cell, write_document, write_text, write_time};
+use super::project::{document, write_cell, write_document, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl TableRecord {
             out.extend_from_slice(label);
             let written = match field {
                 Field::Scalar(column) => write_cell(row.cell(*column), out),
-                Field::Time(column) => write_time(row.cell(*column), out),
+                Field::Time(column) => write_utc(row.cell(*column), out),
                 Field::Boolean(column) => write_boolean(row.cell(*column), out),
                 Field::Document(column) => write_document(row.cell(*column), out),
                 Field::Property(slot) => flattener.write_slot(*slot, properties, out),
@@ -147,6 +147,21 @@ impl TableRecord {
         }
         out.push(b'}');
     }
+}
+
+/// The time in a cell. Columns without a zone come without an offset; they are UTC because the conversion to the project's
+/// zone is switched off.
+pub(crate) fn time_of(cell: Cell<'_>) -> Option<Micros> {
+    let text = cell.text()?;
+    parse_rfc3339(text).or_else(|| parse_rfc3339(&format!("{}Z", text.replacen(' ', "T", 1))))
+}
+
+fn write_utc(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match time_of(cell) {
+        Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
+        None => out.extend_from_slice(b"null"),
+    }
+    true
 }
 
 fn write_boolean(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
@@ -178,7 +193,7 @@ mod tests {
         let mut record = TableRecord::new(schema.as_object().unwrap(), |field| format!("{field}_column"));
         let names: Vec<&str> = record.columns().iter().map(|column| column.name.as_str()).collect();
         assert_eq!(names, ["id", "at", "is", "properties"]);
-        let rows = json!([["x", "2026-01-01T00:00:00Z", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
+        let rows = json!([["x", "2026-01-01T00:00:00", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
         let body = json!({"columns": names, "results": rows}).to_string();
         let page = Page::parse(body.into_bytes(), &names).unwrap();
         let envelope = Envelope::new("a \"b\"", Some(7), 0);

@@ -40,8 +40,10 @@ pub struct Table {
 pub struct Raw {
     /// The table that holds them.
     pub table: &'static str,
-    /// The order that puts the one that counts first.
-    pub newest_first: &'static str,
+    /// The column that is greatest in the version that counts; it may be a field of the stream, and has to be asked for.
+    pub version: &'static str,
+    /// The order that puts that version first.
+    pub order: &'static str,
     /// The column that says that the key is gone.
     pub deleted: Option<&'static str>,
     /// A field that the order needs; without it the raw table is of no use.
@@ -223,8 +225,13 @@ pub const PERSON_DISTINCT_IDS: Table = Table {
     key: &[("distinct_id", KeyKind::Text)],
     raw: Some(Raw { table: "raw_person_distinct_ids", ..NEWEST_VERSION }),
 };
-const NEWEST_VERSION: Raw =
-    Raw { table: "", newest_first: "version DESC, is_deleted DESC", deleted: Some("is_deleted"), needs: None };
+const NEWEST_VERSION: Raw = Raw {
+    table: "",
+    version: "version",
+    order: "version DESC, is_deleted DESC",
+    deleted: Some("is_deleted"),
+    needs: None,
+};
 /// Members of dynamic cohorts. Which version of a cohort is the current one, only the lazy table knows.
 pub const COHORT_PEOPLE: Table = Table {
     name: "cohort_people",
@@ -237,7 +244,13 @@ pub const GROUPS: Table = Table {
     name: "groups",
     renamed: &[("group_type_index", "index"), ("group_key", "key"), ("group_properties", "properties")],
     key: &[("group_type_index", KeyKind::Whole), ("group_key", KeyKind::Text)],
-    raw: Some(Raw { table: "raw_groups", newest_first: "updated_at DESC", deleted: None, needs: Some("updated_at") }),
+    raw: Some(Raw {
+        table: "raw_groups",
+        version: "updated_at",
+        order: "updated_at DESC",
+        deleted: None,
+        needs: Some("updated_at"),
+    }),
 };
 /// Sessions; every generation of the table has other columns. They are made of events, so there is nothing raw to read.
 pub const SESSIONS: Table = Table { name: "sessions", renamed: &[], key: &[("session_id", KeyKind::Text)], raw: None };

@@ -6,6 +6,7 @@
 //! current one behind its last record: an interrupted reading replaces nothing.
 
 use std::io::Write;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -17,14 +18,14 @@ use crate::posthog::body::BodyLimit;
 use crate::posthog::client::Query;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, MAX_LIMIT};
-use crate::posthog::keyset::{KeyPart, Walk};
+use crate::posthog::keyset::{KeyPart, Place, Walk};
 use crate::posthog::page::{Cell, Page, Row};
 use crate::posthog::time::{HOUR_US, parse_rfc3339, to_rfc3339};
 use crate::singer::catalog::{Method, SelectedStream};
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
-use super::record::{Envelope, TableRecord};
+use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
 use super::sessions;
 use super::size::SizeModel;
@@ -34,7 +35,7 @@ use super::sync::Context;
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
 /// How many rows are printed between two looks at whether the run should end.
-const STOP_LOOK_ROWS: usize = 1_000;
+const STOP_LOOK_ROWS: u64 = 1_000;
 
 /// Reads a table and writes it to `output`; gives the number of records.
 ///
@@ -65,7 +66,7 @@ pub fn sync_stream<W: Write>(
     let mut reading = Reading::new(context, table, stream, version);
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     let refused = match raw {
-        Some(raw) => reading.read_raw(&raw, state, output)?,
+        Some(raw) => reading.read_raw(&raw, &mut Sink { state, output })?,
         None => true,
     };
     if refused {
@@ -100,6 +101,15 @@ pub struct Sink<'a, W: Write> {
     pub output: &'a mut Output<W>,
 }
 
+/// Where the columns that tell versions of one key apart are.
+#[derive(Clone, Copy, Debug)]
+struct Versions {
+    version: usize,
+    deleted: Option<usize>,
+    /// The order that puts the one that counts first.
+    order: &'static str,
+}
+
 /// One reading of a table.
 pub struct Reading<'a> {
     context: &'a Context<'a>,
@@ -107,8 +117,7 @@ pub struct Reading<'a> {
     record: TableRecord,
     envelope: Envelope,
     size: SizeModel,
-    deleted: Option<usize>,
-    newest_first: &'static str,
+    versions: Option<Versions>,
     last_state: Instant,
     /// Records written.
     pub rows: u64,
@@ -120,18 +129,14 @@ impl<'a> Reading<'a> {
     pub fn new(context: &'a Context<'a>, table: &Table, stream: &SelectedStream, version: Option<i64>) -> Self {
         let none = Map::new();
         let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+        let part = |(field, kind): &(&'static str, _)| KeyPart { field, column: table.column(field), kind: *kind };
         Reading {
             context,
-            key: table
-                .key
-                .iter()
-                .map(|(field, kind)| KeyPart { field, column: table.column(field), kind: *kind })
-                .collect(),
+            key: table.key.iter().map(part).collect(),
             record: TableRecord::new(fields, |field| hogql::identifier(table.column(field))),
             envelope: Envelope::new(&stream.name, version, context.now),
             size: SizeModel::new(context.config.events.page_size),
-            deleted: None,
-            newest_first: "",
+            versions: None,
             last_state: Instant::now(),
             rows: 0,
         }
@@ -142,20 +147,19 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads the raw table; true if the server refuses it.
-    fn read_raw<W: Write>(&mut self, raw: &Raw, state: &mut State, output: &mut Output<W>) -> Result<bool> {
+    fn read_raw<W: Write>(&mut self, raw: &Raw, sink: &mut Sink<'_, W>) -> Result<bool> {
         let plain = self.record.columns().len();
-        self.deleted = raw.deleted.map(|column| self.record.ask(column.to_owned(), column));
-        self.newest_first = raw.newest_first;
-        match self.read(raw.table, "", &mut Sink { state, output }) {
+        self.versions = Some(Versions {
+            version: self.record.ask(raw.version.to_owned(), raw.version),
+            deleted: raw.deleted.map(|column| self.record.ask(column.to_owned(), column)),
+            order: raw.order,
+        });
+        match self.read(raw.table, "", sink) {
             Ok(()) => Ok(false),
             Err(Refused::Table(why)) if self.rows == 0 => {
-                log::info(format!(
-                    "{} cannot be read ({why}); reading the aggregated table, which costs more",
-                    raw.table
-                ));
+                log::info(format!("{} cannot be read, its aggregated table costs more: {why}", raw.table));
                 self.record.forget_columns(plain);
-                self.deleted = None;
-                self.newest_first = "";
+                self.versions = None;
                 Ok(true)
             }
             Err(refused) => Err(refused.into()),
@@ -167,22 +171,19 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// [`Refused::Table`] when the first page is refused as it stands.
     pub fn read<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<(), Refused> {
-        let mut after: Vec<String> = Vec::new();
         let (columns, key) = (self.record.columns().to_vec(), self.key.clone());
+        let walk = Walk { table, columns: &columns, key: &key, condition };
+        let mut place = Place::Start;
         loop {
-            let walk = Walk { table, columns: &columns, key: &key, newest_first: self.newest_first, condition };
-            let (page, limit) = self.page(&walk, &after)?;
-            self.write_rows(&page, &after, sink)?;
-            if page.len() < limit as usize {
-                return Ok(());
+            let (page, limit) = self.page(&walk, &place)?;
+            let full = page.len() >= limit as usize;
+            let next = self.write_page(&walk, &page, full, sink)?;
+            let Some(next) = next.filter(|_| full) else { return Ok(()) };
+            if next == place {
+                let text = format!("{table} does not go on behind a page of {limit} rows; try again");
+                return Err(Error::new(Kind::Service, text).into());
             }
-            let next = self.literals(&page.row(page.len() - 1))?;
-            if next == after {
-                return Err(
-                    Error::new(Kind::Service, format!("{table} does not go on behind {next:?}; try again")).into()
-                );
-            }
-            after = next;
+            place = next;
             if self.last_state.elapsed() >= STATE_EVERY {
                 self.last_state = Instant::now();
                 sink.output.state(&sink.state.to_value())?;
@@ -190,36 +191,17 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The page behind `after`, as large as the server gives, and how many rows were asked for.
-    fn page(&mut self, walk: &Walk<'_>, after: &[String]) -> Result<(Page, u32), Refused> {
-        let names: Vec<&str> = walk.columns.iter().map(|column| column.name.as_str()).collect();
+    /// The page at `place`, as large as the server gives, and how many rows were asked for.
+    fn page(&mut self, walk: &Walk<'_>, place: &Place) -> Result<(Page, u32), Refused> {
         loop {
             let limit = u32::try_from(self.size.rows_for("")).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT);
-            let sql = walk.page(after, limit);
-            let mut on_growth = |_| Ok(());
-            let max_bytes = self.context.config.events.max_response_bytes;
-            let body = BodyLimit { max_bytes, buffer: Vec::new(), on_growth: &mut on_growth };
-            let label = format!("{} page", walk.table);
-            let mut seconds = 0.0;
-            let answer = self.context.client.query(&Query { sql: &sql, name: &label }, body, |answer| {
-                seconds = answer.seconds;
-                let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
-                if page.len() > limit as usize {
-                    return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
-                }
-                Ok(page)
-            });
-            match answer {
-                Ok(page) => {
-                    self.size.learn(None, page.len() as u64, page.body_bytes() as u64);
-                    self.size.took(page.len() as u64, seconds);
-                    return Ok((page, limit));
-                }
+            match self.ask(walk, &walk.page(place, limit), limit) {
+                Ok(page) => return Ok((page, limit)),
                 Err(Fault::Split(why)) if limit > 1 => {
                     log::debug(format!("asking for less than {limit} rows of {}: {why}", walk.table));
                     self.size.refused(u64::from(limit));
                 }
-                Err(Fault::Fatal(failure)) if failure.cause == Cause::Request && after.is_empty() => {
+                Err(Fault::Fatal(failure)) if failure.cause == Cause::Request && *place == Place::Start => {
                     return Err(Refused::Table(failure.error.to_string()));
                 }
                 Err(fault) => return Err(Error::from(fault).context(format!("reading {}", walk.table)).into()),
@@ -227,41 +209,112 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn write_rows<W: Write>(&mut self, page: &Page, after: &[String], sink: &mut Sink<'_, W>) -> Result<()> {
-        let mut last = after.to_vec();
-        for (at, row) in page.rows().enumerate() {
-            if at % STOP_LOOK_ROWS == 0 {
-                self.context.stop.check()?;
+    fn ask(&mut self, walk: &Walk<'_>, sql: &str, limit: u32) -> Result<Page, Fault> {
+        let names: Vec<&str> = walk.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut on_growth = |_| Ok(());
+        let max_bytes = self.context.config.events.max_response_bytes;
+        let body = BodyLimit { max_bytes, buffer: Vec::new(), on_growth: &mut on_growth };
+        let label = format!("{} page", walk.table);
+        let mut seconds = 0.0;
+        let page = self.context.client.query(&Query { sql, name: &label }, body, |answer| {
+            seconds = answer.seconds;
+            let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
+            if page.len() > limit as usize {
+                return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
             }
-            let key = self.literals(&row)?;
-            if key == last {
-                continue; // an older version of the same key
+            Ok(page)
+        })?;
+        self.size.learn(None, page.len() as u64, page.body_bytes() as u64);
+        self.size.took(page.len() as u64, seconds);
+        Ok(page)
+    }
+
+    /// Writes what counts of each key of a page, and gives the place where the next one starts. Where a key has versions,
+    /// the last key of a full page may have more of them behind it: it is left to the next page.
+    fn write_page<W: Write>(
+        &mut self,
+        walk: &Walk<'_>,
+        page: &Page,
+        full: bool,
+        sink: &mut Sink<'_, W>,
+    ) -> Result<Option<Place>> {
+        let key_columns = self.key_columns();
+        let mut start = 0;
+        while start < page.len() {
+            let first = page.row(start);
+            let same = |at: &usize| key_columns.iter().all(|column| page.row(*at).cell(*column) == first.cell(*column));
+            let end = (start + 1..page.len()).find(|at| !same(at)).unwrap_or(page.len());
+            if end == page.len() && full {
+                let key = self.literals(&first)?;
+                let Some(versions) = self.versions else {
+                    self.write(&first, sink)?;
+                    return Ok(Some(Place::Behind(key)));
+                };
+                if start > 0 {
+                    return Ok(Some(Place::At(key)));
+                }
+                // A whole page of one key: the server says which version counts.
+                let sql = walk.first_of(&key, versions.order);
+                let newest = self.ask(walk, &sql, 1)?;
+                self.write_newest(&newest, 0..newest.len(), sink)?;
+                return Ok(Some(Place::Behind(key)));
             }
-            last = key;
-            let gone = self.deleted.is_some_and(|at| !matches!(row.cell(at), Cell::Bool(false) | Cell::Number(b"0")));
-            if gone {
-                continue;
-            }
-            let (record, envelope) = (&mut self.record, &self.envelope);
-            sink.output.line(|out| {
-                envelope.write(out, |out| record.write(&row, out));
-                Ok(())
-            })?;
-            self.rows += 1;
+            self.write_newest(page, start..end, sink)?;
+            start = end;
         }
+        Ok(None)
+    }
+
+    /// Writes the newest of the rows of one key, unless it says that the key is gone.
+    fn write_newest<W: Write>(&mut self, page: &Page, rows: Range<usize>, sink: &mut Sink<'_, W>) -> Result<()> {
+        let Some(versions) = self.versions else {
+            return rows.take(1).try_for_each(|at| self.write(&page.row(at), sink));
+        };
+        let gone = |row: &Row<'_>| {
+            versions.deleted.is_some_and(|at| !matches!(row.cell(at), Cell::Bool(false) | Cell::Number(b"0")))
+        };
+        // Of two that are equally new, the one that says it is gone.
+        let newest = rows.map(|at| page.row(at)).max_by_key(|row| (rank(row.cell(versions.version)), gone(row)));
+        match newest {
+            Some(row) if !gone(&row) => self.write(&row, sink),
+            _ => Ok(()),
+        }
+    }
+
+    fn write<W: Write>(&mut self, row: &Row<'_>, sink: &mut Sink<'_, W>) -> Result<()> {
+        if self.rows.is_multiple_of(STOP_LOOK_ROWS) {
+            self.context.stop.check()?;
+        }
+        let (record, envelope) = (&mut self.record, &self.envelope);
+        sink.output.line(|out| {
+            envelope.write(out, |out| record.write(row, out));
+            Ok(())
+        })?;
+        self.rows += 1;
         Ok(())
     }
 
-    fn literals(&self, row: &Row<'_>) -> Result<Vec<String>> {
+    fn key_columns(&self) -> Vec<usize> {
         let columns = self.record.columns();
-        let literal = |part: &KeyPart| {
-            let at = columns.iter().position(|column| column.name == part.field)?;
-            part.kind.literal(row.cell(at))
-        };
-        self.key.iter().map(literal).collect::<Option<_>>().ok_or_else(|| {
+        let place = |part: &KeyPart| columns.iter().position(|column| column.name == part.field);
+        self.key.iter().filter_map(place).collect()
+    }
+
+    fn literals(&self, row: &Row<'_>) -> Result<Vec<String>> {
+        let parts = self.key.iter().zip(self.key_columns());
+        let literals: Option<Vec<String>> = parts.map(|(part, at)| part.kind.literal(row.cell(at))).collect();
+        literals.filter(|literals| literals.len() == self.key.len()).ok_or_else(|| {
             let fields: Vec<&str> = self.key.iter().map(|part| part.field).collect();
             Error::new(Kind::Service, format!("a row came without its key {}", fields.join(", ")))
         })
+    }
+}
+
+/// What versions are compared by: a number, or a time.
+fn rank(version: Cell<'_>) -> i128 {
+    match version {
+        Cell::Number(digits) => std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(0),
+        cell => time_of(cell).map_or(i128::MIN, i128::from),
     }
 }
 
