@@ -432,4 +432,4 @@ fn query_id() -> String {
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

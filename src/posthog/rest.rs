@@ -135,3 +135,85 @@ fn query_of(address: &str) -> Pairs {
     pairs.sort();
     pairs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+    use serde_json::json;
+
+    /// Reads a list from a server that plays these answers; gives the items' texts and the request lines.
+    fn read(script: Vec<Play>) -> (Result<Vec<String>, Fault>, Vec<String>) {
+        let server = serve(script);
+        let client = Client::new(options(&server.base)).unwrap();
+        let query = [("type".to_owned(), "event".to_owned())];
+        let mut list = List::new(&client, "api/projects/7/things/".to_owned(), &query, RateClass::Lists, 2);
+        let mut items = Vec::new();
+        let result = loop {
+            match list.next_page() {
+                Ok(Some(page)) => items.extend(page.iter().map(|item| item.get().to_owned())),
+                Ok(None) => break Ok(items),
+                Err(fault) => break Err(fault),
+            }
+        };
+        let seen = server.seen.lock().unwrap();
+        let lines = seen.iter().map(|(head, _)| head.split(' ').nth(1).unwrap().to_owned()).collect();
+        (result, lines)
+    }
+
+    fn page(items: serde_json::Value, next: Option<&str>) -> Play {
+        json_answer(200, "", &json!({"count": 9, "next": next, "previous": null, "results": items}).to_string())
+    }
+
+    #[test]
+    fn next_is_asked_of_our_own_host_and_a_short_page_is_not_the_end() {
+        let next = "http://internal.example:8000/other/?offset=2&limit=2&type=event&token=phc_x&personal_api_key=k";
+        let (items, lines) = read(vec![
+            page(json!([{"id": 1.50}]), Some(next)),
+            page(json!([]), Some("?cursor=a%20b")),
+            page(json!([2]), None),
+        ]);
+        assert_eq!(items.unwrap(), [r#"{"id":1.5}"#, "2"]);
+        let path = "/api/projects/7/things/";
+        let expected = [
+            format!("{path}?limit=2&type=event"),
+            format!("{path}?limit=2&offset=2&type=event"),
+            format!("{path}?cursor=a+b"),
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn every_envelope_is_read() {
+        assert_eq!(read(vec![json_answer(200, "", " [1, 2]")]).0.unwrap(), ["1", "2"]);
+        let more = |more: bool| json_answer(200, "", &json!({"results": [1], "has_next": more}).to_string());
+        let (items, lines) = read(vec![more(true), more(true), more(false)]);
+        assert_eq!(items.unwrap().len(), 3);
+        assert!(lines[1].contains("offset=2") && lines[2].contains("offset=4"), "{lines:?}");
+        assert_eq!(read(vec![page(json!([]), Some(""))]).0.unwrap().len(), 0);
+    }
+
+    #[test]
+    fn circles_and_endless_lists_are_refused() {
+        let circle = || page(json!([1]), Some("/x?type=event&limit=2"));
+        let (result, lines) = read(vec![circle(), circle()]);
+        assert!(Error::from(result.unwrap_err()).to_string().contains("circle"));
+        assert_eq!(lines.len(), 1);
+        let endless = (0..60).map(|at| page(json!([]), Some(&format!("?offset={at}")))).collect();
+        assert!(Error::from(read(endless).0.unwrap_err()).to_string().contains("without items"));
+    }
+
+    #[test]
+    fn what_is_no_list_is_asked_for_again_and_then_refused() {
+        let nonsense = || json_answer(200, "", r#"{"detail": "x"}"#);
+        let (items, lines) = read(vec![nonsense(), page(json!([3]), None)]);
+        assert_eq!((items.unwrap().len(), lines.len()), (1, 2));
+        let result = read((0..9).map(|_| nonsense()).collect()).0;
+        assert!(matches!(result.unwrap_err(), Fault::Fatal(failure) if failure.cause == Cause::Untrusted));
+        let denied = error_answer(403, "", "permission_denied", "API key missing required scope 'thing:read'");
+        let result = read(vec![denied]).0;
+        assert!(
+            matches!(result.unwrap_err(), Fault::Fatal(failure) if failure.cause == Cause::Scope("thing:read".into()))
+        );
+    }
+}

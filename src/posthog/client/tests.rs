@@ -17,7 +17,7 @@ const GOOD: &str = r#"{"results":[[1]],"columns":["x"]}"#;
 
 /// What the server does with one request.
 #[derive(Clone)]
-enum Play {
+pub(crate) enum Play {
     /// Writes these bytes and keeps the connection.
     Raw(Vec<u8>),
     /// Writes these bytes and closes.
@@ -28,10 +28,10 @@ enum Play {
     Hang,
 }
 
-struct Server {
-    base: String,
+pub(crate) struct Server {
+    pub(crate) base: String,
     /// The requests as received: head, body.
-    seen: Arc<Mutex<Vec<(String, String)>>>,
+    pub(crate) seen: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
@@ -39,11 +39,11 @@ fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn json_answer(status: u16, headers: &str, body: &str) -> Play {
+pub(crate) fn json_answer(status: u16, headers: &str, body: &str) -> Play {
     Play::Raw(answer(status, &format!("Content-Type: application/json\r\n{headers}"), body.as_bytes()))
 }
 
-fn error_answer(status: u16, headers: &str, code: &str, detail: &str) -> Play {
+pub(crate) fn error_answer(status: u16, headers: &str, code: &str, detail: &str) -> Play {
     json_answer(status, headers, &json!({"type": "x", "code": code, "detail": detail, "attr": null}).to_string())
 }
 
@@ -51,7 +51,7 @@ fn good() -> Play {
     json_answer(200, "", GOOD)
 }
 
-fn serve(script: Vec<Play>) -> Server {
+pub(crate) fn serve(script: Vec<Play>) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -96,7 +96,7 @@ fn play(stream: &TcpStream, script: &Mutex<std::vec::IntoIter<Play>>, log: &Mute
     }
 }
 
-fn options(base: &str) -> Options {
+pub(crate) fn options(base: &str) -> Options {
     let per = |n| NonZeroU32::new(n).unwrap();
     let quick = Backoff { base: MS, limit: MS * 2 };
     Options {
