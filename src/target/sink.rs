@@ -123,6 +123,8 @@ pub struct Sink {
     rows: u32,
     /// Rows of this layout, with those of row groups that are gone.
     total_rows: u64,
+    /// Of these, the rows up to the last file that was cut from here; the encoder cuts files, too, by their size.
+    cut_rows: u64,
     bytes: usize,
     uncounted: usize,
     /// Values that the row's fingerprint covers, as places in the line.
@@ -142,6 +144,7 @@ impl Sink {
             seen: Vec::new(),
             rows: 0,
             total_rows: 0,
+            cut_rows: 0,
             bytes: 0,
             uncounted: 0,
             marks: Vec::new(),
@@ -160,7 +163,13 @@ impl Sink {
     /// Rows since the last file of this layout was cut.
     #[must_use]
     pub fn rows_in_file(&self) -> u64 {
-        self.total_rows.saturating_sub(self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed))
+        let cut = self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed).max(self.cut_rows);
+        self.total_rows.saturating_sub(cut)
+    }
+
+    /// Notes that the file ends with the rows so far.
+    pub fn cut(&mut self) {
+        self.cut_rows = self.total_rows;
     }
 
     /// The bytes that the row group takes: exact now and then, and never too low in between.
