@@ -3,6 +3,8 @@
 //!
 //! A cell is read from the line straight into here. What the column's type cannot hold exactly is refused.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::column::ColumnType;
 use super::scan::{Fault, Scanner, Text, unescape};
 use super::{number, time};
@@ -58,7 +60,27 @@ pub struct Piece {
 const PIECE_BYTES: usize = PIECE_CAPACITY - (64 << 10);
 const PIECE_CAPACITY: usize = 1 << 20;
 
+/// Written pieces, to be filled again: memory that goes back to the system comes back page by page, at a price.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// More than these are let go.
+const MAX_SPARE: usize = 24;
+
+/// Gives the bytes of a written piece back.
+pub fn give_back(mut data: Vec<u8>) {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    if data.capacity() == PIECE_CAPACITY && spare.len() < MAX_SPARE {
+        data.clear();
+        spare.push(data);
+    }
+}
+
 impl Piece {
+    fn after(piece: &Piece) -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let data = spare.unwrap_or_else(|| Vec::with_capacity(PIECE_CAPACITY));
+        Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
+    }
+
     fn bytes(&self) -> usize {
         self.data.len() + self.ends.len() * 4
     }
@@ -234,8 +256,7 @@ impl Cells {
         match &mut self.values {
             Values::Bytes { full, open } => {
                 if open.data.len() >= PIECE_BYTES {
-                    let fresh =
-                        Piece { data: Vec::with_capacity(PIECE_CAPACITY), ends: Vec::with_capacity(open.ends.len()) };
+                    let fresh = Piece::after(open);
                     full.push(std::mem::replace(open, fresh));
                 }
                 let Piece { data, ends } = open;

@@ -16,7 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::cells::{Cells, Piece, Validity, Values};
+use super::cells::{Cells, Piece, Validity, Values, give_back};
 use super::column::ColumnType;
 use super::file::Layout;
 use crate::error::{Error, Kind, Result};
@@ -228,9 +228,12 @@ fn arrays(
         Values::Bytes { full, open } => {
             let mut row = 0;
             for piece in full {
-                let (array, end) = bytes(piece, spare, row..rows, false);
+                let (array, data, end) = bytes(piece, spare, row..rows, false);
                 write(array)?;
                 row = end;
+                if let Ok(data) = data.into_vec() {
+                    give_back(data);
+                }
             }
             bytes(open, spare, row..rows, true).0
         }
@@ -238,8 +241,8 @@ fn arrays(
     write(array)
 }
 
-/// The array of one piece, and the row behind it. `last`: the rows without a value at the end belong to it, too.
-fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, usize) {
+/// The array of one piece, its bytes, and the row behind it. `last`: the rows without a value at the end belong to it, too.
+fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, Buffer, usize) {
     let Piece { data, ends } = piece;
     let mut offsets = Vec::with_capacity(ends.len() + 1);
     // A piece has at most one line's bytes more than its capacity: far below 2 GB.
@@ -265,7 +268,8 @@ fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: boo
     };
     let nulls = nulls.map(|nulls| nulls.slice(rows.start, end - rows.start));
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    (Arc::new(BinaryArray::new(offsets, Buffer::from_vec(data), nulls)), end)
+    let data = Buffer::from_vec(data);
+    (Arc::new(BinaryArray::new(offsets, data.clone(), nulls)), data, end)
 }
 
 fn nulls(validity: &Validity, count: usize, rows: usize) -> NullBuffer {
