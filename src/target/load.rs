@@ -261,6 +261,7 @@ impl<W: Write> Load<W> {
     fn on_state(&mut self, envelope: &Envelope<'_>) -> Result<()> {
         let value = envelope.value.ok_or_else(|| self.not_singer("its STATE has no value"))?;
         self.state = Some(value.into());
+        self.replay.on_state();
         let bytes = self.encoder.bytes_written();
         self.interval = Interval {
             rows: std::mem::take(&mut self.rows_behind_state),

@@ -82,9 +82,9 @@ pub struct Replay {
     /// Sorted: rows of earlier runs, and which of them came again (one bit each).
     window: Vec<Fingerprint>,
     came: Vec<u64>,
-    /// How many of them did not come again yet, and the commit behind which the window begins.
+    /// How many of them did not come again yet, and the commit behind which the window begins while no STATE covers it.
     missing: usize,
-    after: u64,
+    uncovered: Option<u64>,
     /// `always`: rows of this run, the newest half window and the half before it.
     newest: HashSet<Fingerprint>,
     newer: HashSet<Fingerprint>,
@@ -111,7 +111,7 @@ impl Replay {
             window: Vec::new(),
             came: Vec::new(),
             missing: 0,
-            after: 0,
+            uncovered: None,
             newest: HashSet::new(),
             newer: HashSet::new(),
             pending: None,
@@ -183,7 +183,7 @@ impl Replay {
         self.window.sort_unstable();
         self.window.dedup();
         self.came = vec![0; self.window.len() / 64 + 1];
-        (self.missing, self.after) = (self.window.len(), after);
+        (self.missing, self.uncovered) = (self.window.len(), Some(after).filter(|_| !self.window.is_empty()));
         if !self.window.is_empty() {
             log::info(format!("replay window: {} rows of earlier commits", self.window.len()));
         }
@@ -226,11 +226,17 @@ impl Replay {
         true
     }
 
-    /// The commit behind which rows lie that the states of this run do not cover yet: its window, until every row of it
-    /// came again. A later start from one of these states needs the same window.
+    /// A STATE came: it covers the window if every row of it came again before.
+    pub fn on_state(&mut self) {
+        if self.missing == 0 {
+            self.uncovered = None;
+        }
+    }
+
+    /// The commit behind which rows lie that the newest STATE does not cover. A later start from it needs the same window.
     #[must_use]
     pub fn uncovered(&self) -> Option<u64> {
-        (self.missing > 0 && self.dedup == Dedup::Replay).then_some(self.after)
+        self.uncovered.filter(|_| self.dedup == Dedup::Replay)
     }
 
     fn remember(&mut self, fingerprint: Fingerprint) -> bool {
