@@ -108,8 +108,8 @@ pub struct Column {
 
 /// The server's clock, in whole Unix seconds.
 #[must_use]
-pub fn server_time() -> String {
-    "SELECT toUnixTimestamp(now()) AS now LIMIT 1".to_owned()
+pub fn server_time(limit: u32) -> String {
+    format!("SELECT toUnixTimestamp(now()) AS now LIMIT {limit}")
 }
 
 /// The first level of the plan: rows per UTC day.
@@ -148,10 +148,10 @@ pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) 
 
 /// The fresh count of a count proof: rows, and distinct stored versions of events.
 #[must_use]
-pub fn recount(range: &Range, interval: &Interval) -> String {
+pub fn recount(range: &Range, interval: &Interval, limit: u32) -> String {
     format!(
         "SELECT count() AS rows, uniqExact(tuple(timestamp, event, distinct_id, uuid, created_at)) AS versions FROM events \
-         WHERE {} LIMIT 1",
+         WHERE {} LIMIT {limit}",
         conditions(range, Some(interval))
     )
 }
@@ -323,7 +323,8 @@ fn date(day: Day) -> String {
     format!("toDate('{day}')")
 }
 
-/// A string literal. PostHog's own rule: backslash before backslash and quote, named escapes for control characters.
+/// A string literal. PostHog's own rule: backslash before backslash and quote, named escapes for control characters; but
+/// its grammar drops `\0`, so NUL stands as it is.
 #[must_use]
 pub fn string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
@@ -359,7 +360,6 @@ fn push_escaped(out: &mut String, value: &str, quote: char) {
             '\r' => out.push_str("\\r"),
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
-            '\0' => out.push_str("\\0"),
             '\u{7}' => out.push_str("\\a"),
             '\u{b}' => out.push_str("\\v"),
             c => out.push(c),

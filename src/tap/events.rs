@@ -71,8 +71,7 @@ impl Events<'_> {
     /// # Errors
     /// Whatever ended the run early; the last STATE was written before.
     pub fn sync<W: Write>(&self, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
-        let options = self.client.options();
-        let source = format!("{}/{}", options.base.host(), options.project_id);
+        let source = run::source(self.client.options());
         let read = Bookmark::read(state, self.stream, &source)?;
         let mut bookmark = read.unwrap_or_else(|| Bookmark::new(source, "created_at"));
         let filters = run::filters(self.config);

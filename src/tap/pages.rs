@@ -188,11 +188,11 @@ impl Source<'_> {
         if received == slice.rows {
             return Ok(Proof::Proved);
         }
-        let sql = hogql::recount(&self.range, &slice.interval);
-        let fresh = ask(self.client, "count of a slice", &sql, &["rows", "versions"], |row| {
+        let sql = |limit| hogql::recount(&self.range, &slice.interval, limit);
+        let fresh = ask_one(self.client, "count of a slice", sql, &["rows", "versions"], |row| {
             Some((row.cell(0).u64()?, row.cell(1).u64()?))
         })?;
-        let (rows, counted) = fresh.first().copied().unwrap_or_default();
+        let (rows, counted) = fresh;
         let distinct = versions.iter().collect::<HashSet<_>>().len() as u64;
         // Merged or deleted meanwhile: fewer rows are stored now than were received.
         let proved = rows == received || distinct >= counted;
@@ -239,6 +239,31 @@ pub fn ask<T>(
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
     })
+}
+
+/// Runs a query that has one row and cannot be made smaller. Where the server refuses it as too much, it is asked again
+/// with another text (a failing text may be answered without being run): `sql` takes a LIMIT, which changes nothing else.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_one<T>(
+    client: &Client,
+    name: &str,
+    sql: impl Fn(u32) -> String,
+    columns: &[&str],
+    read: impl Fn(&Row<'_>) -> Option<T>,
+) -> Result<T> {
+    let mut limit = 1;
+    loop {
+        match ask(client, name, &sql(limit), columns, &read) {
+            Ok(rows) => {
+                let missing = || Error::new(Kind::Service, format!("the answer to the {name} query has no row"));
+                return rows.into_iter().next().ok_or_else(missing);
+            }
+            Err(Fault::Split(_)) if limit < 4 => limit += 1,
+            Err(fault) => return Err(fault.into()),
+        }
+    }
 }
 
 /// The key of a row, as the server returned its parts.
@@ -334,7 +359,13 @@ impl<'a> Parts<'a> {
     fn done(&mut self, page: &ReadPage<'_>) {
         self.limit = self.limit.saturating_mul(2).min(self.max_limit);
         match (&page.full_until, self.slice.units.get(self.end)) {
-            (Some(cursor), _) => self.cursor = cursor.clone(),
+            (Some(cursor), _) => {
+                self.cursor = cursor.clone();
+                // Units before the cursor are done: a later split must not go back behind it.
+                let rest = self.slice.units.get(..self.end).unwrap_or(&[]);
+                let current = rest.partition_point(|unit| unit.from <= *cursor.key()).saturating_sub(1);
+                self.first = self.first.max(current);
+            }
             (None, Some(unit)) => {
                 self.cursor = Cursor::At(unit.from.clone());
                 let width = self.end - self.first;

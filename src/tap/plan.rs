@@ -308,8 +308,8 @@ mod tests {
         size.learn(Some("a"), 100, 180_000);
         let slices = slices(&rows, Cursor::At(Key::day_start(day(0))), &size);
         let target = size.rows_for("a");
-        assert_eq!(target, 10_000);
-        assert!((20..24).contains(&slices.len()), "{}", slices.len());
+        assert!((5_000..20_000).contains(&target), "{target}");
+        assert!((200_000 / target..200_000 / target + 4).contains(&(slices.len() as u64)), "{}", slices.len());
         assert!(slices.iter().all(|slice| slice.rows <= target));
     }
 

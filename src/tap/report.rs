@@ -25,7 +25,7 @@ const BAR_WIDTH: u64 = 50;
 /// # Errors
 /// Those of a run's start, and of the counting queries.
 pub fn plan(client: &Client, config: &Config, state: &State) -> Result<String> {
-    let source = format!("{}/{}", config.connection.base.host(), config.connection.project_id);
+    let source = run::source(client.options());
     let mut bookmark = Bookmark::read(state, "events", &source)?.unwrap_or_else(|| Bookmark::new(source, "created_at"));
     run::check_filters(&bookmark, &run::filters(&config.events))?;
     if bookmark.run.is_none() {

@@ -9,20 +9,33 @@ use serde_json::json;
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
-use crate::posthog::client::Client;
+use crate::posthog::client::{Client, Options};
 use crate::posthog::fault::{Cause, Fault};
-use crate::posthog::hogql::{self, Range};
+use crate::posthog::hogql::{self, MAX_LIMIT, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, HOUR_US, Micros, SECOND_US, to_rfc3339};
 
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
 use super::ledger::{Ledger, WATCHED_US};
-use super::pages::ask;
+use super::pages::{ask, ask_one};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;
 /// Above this share of rows without a usable arrival time, arrival cannot be relied on.
 const UNUSABLE_SHARE: u64 = 100;
+
+/// How often the count of days is cut in two before the server is held to be broken.
+const MAX_SPLITS: u32 = 4_000;
+
+/// What a state belongs to: the installation and the project.
+#[must_use]
+pub fn source(options: &Options) -> String {
+    let base = options.base.to_string();
+    let place = base.split_once("://").map_or(base.as_str(), |(_, place)| place);
+    // The old name of the US cloud.
+    let place = if place == "app.posthog.com" { "us.posthog.com" } else { place };
+    format!("{place}/{}", options.project_id)
+}
 
 /// The filters of the settings, in the form that the state keeps.
 #[must_use]
@@ -66,8 +79,8 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
 /// # Errors
 /// Those of a query.
 pub fn server_time(client: &Client) -> Result<Micros> {
-    let seconds = ask(client, "server time", &hogql::server_time(), &["now"], |row| row.cell(0).u64())?;
-    let seconds = seconds.first().and_then(|s| i64::try_from(*s).ok()).filter(|s| *s < FAR_FUTURE / SECOND_US);
+    let seconds = ask_one(client, "server time", hogql::server_time, &["now"], |row| row.cell(0).u64())?;
+    let seconds = i64::try_from(seconds).ok().filter(|s| *s < FAR_FUTURE / SECOND_US);
     seconds.map(|s| s * SECOND_US).ok_or_else(|| Error::new(Kind::Service, "the server did not tell its time"))
 }
 
@@ -214,8 +227,18 @@ impl ClosedSet<'_> {
         let sql = hogql::rows_per_arrival_hour(&range, self.config.late_arrival_days);
         let counts = ask(client, "arrivals per hour", &sql, &["hour", "rows"], |row| {
             Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
-        })?;
-        Ok(counts)
+        });
+        match counts {
+            Ok(counts) => Ok(counts),
+            Err(Fault::Split(_)) if cut - from > HOUR_US => {
+                let middle = from.midpoint(cut).div_euclid(HOUR_US) * HOUR_US;
+                let middle = if middle <= from { from + HOUR_US } else { middle };
+                let mut counts = self.arrivals(client, from, middle)?;
+                counts.extend(self.arrivals(client, middle, cut)?);
+                Ok(counts)
+            }
+            Err(fault) => Err(fault.into()),
+        }
     }
 }
 
@@ -252,7 +275,7 @@ fn arrival_is_usable(client: &Client, config: &EventsConfig, since: Micros, hori
 /// Rows per UTC day of a range: the first level of a plan. Asked by year, and in halves where the server refuses.
 ///
 /// # Errors
-/// Those of queries; a refusal of a single day.
+/// Those of queries.
 pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Day, u64)>> {
     const YEAR_US: Micros = 365 * DAY_US;
     let mut days = Vec::new();
@@ -265,6 +288,7 @@ pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Da
     }
     stack.push((start, range.until));
     stack.reverse();
+    let mut splits = MAX_SPLITS;
     while let Some((since, until)) = stack.pop() {
         let part = Range { since, until, ..range.clone() };
         let counted = ask(client, "plan", &hogql::rows_per_day(&part), &["day", "rows"], |row| {
@@ -272,18 +296,28 @@ pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Da
         });
         match counted {
             Ok(rows) => rows.into_iter().for_each(|row| merge_day(&mut days, row)),
-            Err(Fault::Split(why)) => {
-                let middle = Day::of(since.max(0).midpoint(until.min(now.max(since + 2 * DAY_US)))).start();
-                if middle <= since || middle >= until {
-                    return Err(Fault::Split(why).into());
+            Err(Fault::Split(why)) => match halves(since, until, now) {
+                Some(middle) if splits > 0 => {
+                    splits -= 1;
+                    stack.push((middle, until));
+                    stack.push((since, middle));
                 }
-                stack.push((middle, until));
-                stack.push((since, middle));
-            }
+                // A day that cannot be counted as a whole is held to be large: it is counted by name and hash.
+                None if until <= Day::of(since).end() => merge_day(&mut days, (Day::of(since), u64::from(MAX_LIMIT))),
+                _ => return Err(Fault::Split(why).into()),
+            },
             Err(fault) => return Err(fault.into()),
         }
     }
     Ok(days)
+}
+
+/// Where a range of time is cut in two: between days, and in the past, where the rows are.
+fn halves(since: Micros, until: Micros, now: Micros) -> Option<Micros> {
+    let end = until.min(now.max(since.saturating_add(2 * DAY_US)));
+    let middle = Day::of(since.max(0).midpoint(end)).start();
+    let middle = if middle <= since { Day::of(since).end() } else { middle };
+    (middle > since && middle < until).then_some(middle)
 }
 
 /// A day that lies in two parts is one day of the plan.

@@ -89,7 +89,8 @@ fn unknown_options_and_missing_files_are_usage_errors_or_named() {
     let fake = fake();
     let run = Tap::new(&fake).arg("--no-such-option").run().ends(2);
     assert_eq!(run.stdout, "");
-    let mut command = Tap::new(&fake).command();
+    let tap = Tap::new(&fake);
+    let mut command = tap.command();
     command.arg("--state").arg("/nonexistent/state.json");
     let run = crate::util::Run::of(command.output().unwrap()).ends(3);
     run.complains(&["/nonexistent/state.json"]);
