@@ -185,7 +185,7 @@ impl<'a> Discovery<'a> {
         match stream.source {
             Source::Events => self.events(stream, &mut entry)?,
             Source::Table(table) => self.table(stream, table, &mut entry)?,
-            Source::List(list) if self.scopes.is_none() => self.try_list(list)?,
+            Source::List(list) if self.scopes.is_none() => try_list(self.client, list)?,
             Source::List(_) => {}
         }
         Ok(entry)
@@ -193,9 +193,7 @@ impl<'a> Discovery<'a> {
 
     /// Whether the key has a scope, where that is known.
     fn may(&self, scope: &str) -> Option<bool> {
-        let scopes = self.scopes.as_ref()?;
-        let write = scope.replace(":read", ":write");
-        Some(scopes.iter().any(|has| has == "*" || has == scope || *has == write))
+        self.scopes.as_ref().map(|scopes| covers(scopes, scope))
     }
 
     fn events(&self, stream: &Stream, entry: &mut StreamEntry) -> Result<(), Fault> {
@@ -279,14 +277,20 @@ impl<'a> Discovery<'a> {
         }
         Ok(self.definitions.get(family).and_then(OnceCell::get).cloned().unwrap_or_default())
     }
+}
 
-    /// Asks for one item: the list exists, and the key may read it.
-    fn try_list(&self, list: &List) -> Result<(), Fault> {
-        let path = list.full_path(self.client.options().project_id);
-        let one = [("limit".to_owned(), "1".to_owned())];
-        let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-        self.client.get(&Get { path: &path, query, class: list.class }, |_| Ok(()))
-    }
+/// Whether these scopes allow what `scope` allows: writing includes reading, `*` is everything.
+pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
+    let write = scope.replace(":read", ":write");
+    scopes.iter().any(|has| has == "*" || has == scope || *has == write)
+}
+
+/// Asks for one item: the list exists, and the key may read it.
+pub(super) fn try_list(client: &Client, list: &List) -> Result<(), Fault> {
+    let path = list.full_path(client.options().project_id);
+    let one = [("limit".to_owned(), "1".to_owned())];
+    let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
+    client.get(&Get { path: &path, query, class: list.class }, |_| Ok(()))
 }
 
 /// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).
@@ -329,7 +333,7 @@ fn flatten(entry: &mut StreamEntry, object: &str, defined: &Properties) {
 }
 
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
-fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
+pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
     let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
     let read = |answer: crate::posthog::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))

@@ -1,9 +1,11 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
+pub mod about;
 pub mod bookmark;
 pub mod cli;
 pub mod config;
 pub mod discover;
+pub mod doctor;
 pub mod events;
 pub mod fetch;
 pub mod flatten;
