@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
+use crate::singer::catalog::Method;
+
 use super::settings::{Form, SETTINGS, Setting};
 use super::streams::STREAMS;
 
@@ -89,7 +91,8 @@ pub fn streams_table() -> String {
         let replication = match (stream.replication_keys.is_empty(), stream.method_is_choice) {
             (true, _) => method.to_owned(),
             (false, false) => format!("{method} on {by}"),
-            (false, true) => format!("{method} (or the other method, with {by})"),
+            (false, true) if stream.method == Method::Incremental => format!("INCREMENTAL on {by}, or FULL_TABLE"),
+            (false, true) => format!("FULL_TABLE, or INCREMENTAL on {by} where PostHog has it"),
         };
         let on = if stream.selected_by_default { "yes" } else { "" };
         let _ = writeln!(out, "| `{}` | {keys} | {replication} | `{}` | {on} |", stream.name, stream.scope);

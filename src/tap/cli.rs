@@ -1,10 +1,12 @@
 //! The command line: what was typed, and which of the tap's jobs it asks for. Flags are those of Singer SDK taps; the short
 //! forms are those of singer-python, which scripts in the wild use.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -15,8 +17,10 @@ use crate::singer::message::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 
+use super::about;
 use super::config::{self, Config};
 use super::discover;
+use super::doctor;
 use super::report;
 use super::sync::{Context, sync};
 
@@ -42,6 +46,18 @@ pub struct Arguments {
     /// Print what a run would do, without reading events, and exit
     #[arg(long)]
     plan: bool,
+    /// Print one JSON object that says whether a run can work, and what to do if not
+    #[arg(long)]
+    doctor: bool,
+    /// How long --doctor may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    doctor_timeout: f64,
+    /// Print settings and capabilities; needs no settings
+    #[arg(long)]
+    about: bool,
+    /// The form of --about
+    #[arg(long, value_name = "FORM", value_parser = ["text", "json", "markdown"], default_value = "text")]
+    format: String,
     /// End cleanly after so many seconds (exit code 75); the next run continues
     #[arg(long, value_name = "SECONDS")]
     max_runtime: Option<u64>,
@@ -58,16 +74,21 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if let Some(seconds) = arguments.max_runtime {
         stop.set_time_limit(Duration::from_secs(seconds));
     }
+    let mut output = Output::new(std::io::stdout());
+    if arguments.about {
+        return output.text(&about(&arguments.format)?);
+    }
+    if arguments.doctor {
+        return examine(arguments, now, &mut output);
+    }
     let config = load(arguments, now)?;
     // Files are read before the first request: a broken one costs nothing.
     let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
     let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     let client = Client::new(config.connection.options(&stop))?;
-    let mut output = Output::new(std::io::stdout());
     if arguments.discover {
         let catalog = discover::discover(&client, &config, now)?.to_value();
-        let text = serde_json::to_string_pretty(&catalog).map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
-        return output.text(&text);
+        return output.text(&pretty(&catalog)?);
     }
     if arguments.plan {
         return output.text(&report::plan(&client, &config, &state)?);
@@ -77,6 +98,32 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         log::warn("no stream is selected");
     }
     sync(&Context { client: &client, config: &config, stop: &stop, now }, &streams, state, &mut output)
+}
+
+fn pretty(value: &Value) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Internal, e.to_string()))
+}
+
+fn about(format: &str) -> Result<String> {
+    match format {
+        "json" => pretty(&about::json()),
+        "markdown" => Ok(about::markdown()),
+        _ => Ok(about::text()),
+    }
+}
+
+/// The report goes to standard output whatever it says; what is wrong is also what the process ends with.
+fn examine<W: Write>(arguments: &Arguments, now: Micros, output: &mut Output<W>) -> Result<()> {
+    let timeout = Duration::try_from_secs_f64(arguments.doctor_timeout)
+        .map_err(|_| Error::new(Kind::Usage, "--doctor-timeout: give a number of seconds"))?;
+    let (report, exit_code) = doctor::run(load(arguments, now), timeout, now);
+    output.text(&pretty(&report)?)?;
+    let message = report["message"].as_str().unwrap_or_default();
+    match exit_code {
+        0 => Ok(()),
+        3 => Err(Error::new(Kind::Config, message)),
+        _ => Err(Error::new(Kind::Service, message)),
+    }
 }
 
 fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
