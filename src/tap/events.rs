@@ -232,13 +232,15 @@ impl<'a, W: Write> Reading<'a, W> {
             let repeated = last.replace(version) == Some(version);
             let arrived =
                 if self.by_arrival { created_at } else { time(row.cell(column::TIMESTAMP)).unwrap_or(created_at) };
-            if self.slice_set.contains(&version)
-                || self.deduplicate && (repeated || self.is_known(&row, version, arrived))
-            {
+            if self.slice_set.contains(&version) || self.deduplicate && repeated {
+                continue;
+            }
+            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
+            self.unsafe_rows.push((arrived, version));
+            if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
             }
             self.print(&row)?;
-            self.unsafe_rows.push((arrived, version));
             self.slice_versions.push(version);
         }
         let received = if read.again { 0 } else { read.page.len() as u64 };

@@ -4,6 +4,7 @@
 //! same text again. A page is believed only if its rows lie in the asked interval and in the order of the key.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Kind, Result};
@@ -23,6 +24,8 @@ use super::project::{column, time};
 use super::seen::Version;
 use super::size::SizeModel;
 
+/// How often one row alone is asked for before it is held to be too large: the server may have been busy.
+const ONE_ROW_ATTEMPTS: u32 = 3;
 /// What a small query may answer: counts, never rows.
 const COUNT_BYTES: usize = 64 * 1024 * 1024;
 
@@ -102,9 +105,11 @@ impl Source<'_> {
             received = 0;
             versions.clear();
             let mut parts = Parts::new(self, slice);
+            let mut attempt = 1;
             while let Some((interval, limit)) = parts.next() {
-                match self.read_page(&interval, limit, reserve()?) {
+                match self.read_page(&interval, (limit, attempt), reserve()?) {
                     Ok(mut page) => {
+                        attempt = 1;
                         page.again = again;
                         received += page.page.len() as u64;
                         versions.extend(page.notes.iter().map(|(version, _)| *version));
@@ -115,6 +120,9 @@ impl Source<'_> {
                         log::debug(format!("asking for less than {limit} rows: {why}"));
                         self.learn(|size| size.refused(parts.expected_rows().min(u64::from(limit))));
                         if !parts.narrow() {
+                            attempt += 1;
+                        }
+                        if attempt > ONE_ROW_ATTEMPTS {
                             return Err(self.too_large(&interval, &why));
                         }
                     }
@@ -147,10 +155,14 @@ impl Source<'_> {
     fn read_page<'m>(
         &self,
         interval: &Interval,
-        limit: u32,
+        (limit, attempt): (u32, u32),
         mut memory: Reservation<'m>,
     ) -> Result<ReadPage<'m>, Fault> {
-        let sql = hogql::page(&self.range, interval, self.columns, limit);
+        let mut sql = hogql::page(&self.range, interval, self.columns, limit);
+        if attempt > 1 {
+            // A text that failed may be answered with its failure for minutes; another text is run.
+            let _ = write!(sql, " /* attempt {attempt} */");
+        }
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let (mut rows, mut seconds) = (0, 0.0);
         let read = |answer: Answer| {
@@ -234,10 +246,14 @@ pub fn ask<T>(
 ) -> Result<Vec<T>, Fault> {
     let mut on_growth = |_| Ok(());
     let body = BodyLimit { max_bytes: COUNT_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
-    client.query(&Query { sql, name }, body, |answer| {
+    let answer = client.query(&Query { sql, name }, body, |answer| {
         let page = Page::parse(answer.body, columns).map_err(Fault::untrusted)?;
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
+    });
+    answer.map_err(|fault| match fault {
+        Fault::Split(why) => Fault::Split(format!("{name}: {why}")),
+        other => other,
     })
 }
 

@@ -35,7 +35,7 @@ fn sources() -> Vec<(String, String)> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test(&path) {
                 files.push(path);
             }
         }
@@ -45,6 +45,11 @@ fn sources() -> Vec<(String, String)> {
     let sources: Vec<_> = files.iter().map(|path| (name(path), code_of(&fs::read_to_string(path).unwrap()))).collect();
     assert!(sources.len() > 10, "the sources were not found");
     sources
+}
+
+/// A file of tests beside the code that they test.
+fn is_test(path: &Path) -> bool {
+    path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"))
 }
 
 /// The lines of a source that are code of the programs: no comments, and nothing from its tests on.

@@ -11,6 +11,7 @@ mod pipe_files;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
+mod tap_model;
 mod tap_resume;
 mod target_commit;
 mod target_hostile;

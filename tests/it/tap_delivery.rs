@@ -329,3 +329,17 @@ fn properties_come_out_flattened_with_nothing_lost_and_nested_as_they_are() {
         assert!(line.contains(&event.properties), "properties are not passed through byte for byte");
     }
 }
+
+#[test]
+fn runs_within_one_lookback_repeat_nothing() {
+    let fake = fake([]);
+    let since = now(&fake) - 10 * MINUTE;
+    fake.world().insert((0..50).map(|n| Event::new(n, "fresh", since + n as i64 * 1_000).created(since)));
+    let mut run = Tap::new(&fake).run().ends(0);
+    same_once("first run", &run.events(), fake.world().held());
+    for round in 0..4 {
+        fake.world().advance(MINUTE);
+        run = Tap::new(&fake).state(&run.last_state()).run().ends(0);
+        same_once(&format!("round {round}"), &run.events(), []);
+    }
+}
