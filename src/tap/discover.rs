@@ -113,6 +113,8 @@ struct Discovery<'a> {
     scopes: Option<Vec<String>>,
     /// A query was answered: tables with nothing to probe need no proof of their own.
     can_query: Cell<bool>,
+    /// The key may read property definitions, as was seen.
+    definitions_were_read: Cell<bool>,
     /// Of events, and of persons.
     definitions: [OnceCell<Properties>; 2],
 }
@@ -120,14 +122,9 @@ struct Discovery<'a> {
 impl<'a> Discovery<'a> {
     fn new(client: &'a Client, config: &'a Config, now: Micros) -> Result<Discovery<'a>> {
         let scopes = scopes_of_key(client)?;
-        Ok(Discovery {
-            client,
-            config,
-            now,
-            scopes,
-            can_query: Cell::new(false),
-            definitions: [OnceCell::new(), OnceCell::new()],
-        })
+        let [can_query, definitions_were_read] = [Cell::new(false), Cell::new(false)];
+        let definitions = [OnceCell::new(), OnceCell::new()];
+        Ok(Discovery { client, config, now, scopes, can_query, definitions_were_read, definitions })
     }
 
     fn entries(&self, wanted: impl Fn(&Stream) -> bool, missing: Missing) -> Result<Vec<StreamEntry>> {
@@ -185,6 +182,8 @@ impl<'a> Discovery<'a> {
         match stream.source {
             Source::Events => self.events(stream, &mut entry)?,
             Source::Table(table) => self.table(stream, table, &mut entry)?,
+            // Its items were read already.
+            Source::List(_) if stream.name == "property_definitions" && self.definitions_were_read.get() => {}
             Source::List(list) if self.scopes.is_none() => try_list(self.client, list)?,
             Source::List(_) => {}
         }
@@ -220,7 +219,7 @@ impl<'a> Discovery<'a> {
     }
 
     fn table(&self, stream: &Stream, table: &Table, entry: &mut StreamEntry) -> Result<(), Fault> {
-        if self.can_query.get() && only_keys(stream, entry) {
+        if self.can_query.get() && !table.varies {
             return Ok(());
         }
         // Bounds where the table is made of events, so that nothing is read for it.
@@ -260,7 +259,10 @@ impl<'a> Discovery<'a> {
             _ => properties::defined(self.client, kind, max),
         };
         match defined {
-            Ok(defined) => Ok(cell.get_or_init(|| defined).clone()),
+            Ok(defined) => {
+                self.definitions_were_read.set(max > 0);
+                Ok(cell.get_or_init(|| defined).clone())
+            }
             Err(Fault::Fatal(failure)) if is_no_definitions(&failure.cause) => self.sample(family),
             Err(fault) => Err(fault),
         }
@@ -309,10 +311,6 @@ fn keep_fields(stream: &Stream, entry: &mut StreamEntry, is_present: impl Fn(&st
     fields.retain(|name, _| is_kept(name));
 }
 
-fn only_keys(stream: &Stream, entry: &mut StreamEntry) -> bool {
-    fields(&mut entry.schema).is_some_and(|fields| fields.keys().all(|name| stream.keys.contains(&name.as_str())))
-}
-
 fn has_field(schema: &Value, name: &str) -> bool {
     schema["properties"].get(name).is_some()
 }
@@ -359,32 +357,4 @@ pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `catalog/*.json` are this, printed. To make them anew: `UPDATE_CATALOGS=1 cargo test ready_made`.
-    #[test]
-    fn ready_made_catalogs_are_what_the_code_makes() {
-        let all = ready_made(|_| true).unwrap();
-        let events = ready_made(|stream| stream.name == "events").unwrap();
-        for (file, catalog) in [("all-streams.json", all), ("events-only.json", events)] {
-            let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog").join(file);
-            let text = format!("{}\n", serde_json::to_string_pretty(&catalog.to_value()).unwrap());
-            if std::env::var_os("UPDATE_CATALOGS").is_some() {
-                std::fs::write(&path, &text).unwrap();
-            }
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{file}");
-            assert_eq!(catalog.selected().unwrap().len(), catalog.names().count());
-        }
-    }
-
-    #[test]
-    fn properties_take_the_place_of_their_object() {
-        let mut entry = find("events").unwrap().entry().unwrap();
-        let defined = [("b", properties::PropertyType::Number), ("$a", properties::PropertyType::Text)];
-        flatten(&mut entry, "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
-        let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
-        let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];
-        assert_eq!(names[5..10], expected);
-    }
-}
+mod tests;

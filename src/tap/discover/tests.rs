@@ -1,0 +1,141 @@
+use super::*;
+use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::tap::settings::Raw;
+
+fn config(flatten: bool) -> Config {
+    let settings = json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten});
+    let mut raw = Raw::default();
+    raw.overlay(settings.as_object().unwrap().clone(), "test");
+    Config::from_settings(&raw.read().unwrap(), 0).unwrap()
+}
+
+/// Discovers on a server that gives these answers in order; gives the catalog and what was asked.
+fn discovered(script: Vec<Play>, flatten: bool) -> (Result<Catalog>, Vec<String>) {
+    let server = serve(script);
+    let client = Client::new(options(&server.base)).unwrap();
+    let catalog = discover(&client, &config(flatten), 1_800_000_000_000_000);
+    let seen = server.seen.lock().unwrap();
+    let asked = seen.iter().map(|(head, body)| format!("{}{body}", head.split(' ').nth(1).unwrap())).collect();
+    (catalog, asked)
+}
+
+fn key(scopes: &[&str], projects: &[u64]) -> Play {
+    json_answer(200, "", &json!({"scopes": scopes, "scoped_teams": projects}).to_string())
+}
+
+fn columns(names: &[&str]) -> Play {
+    json_answer(200, "", &json!({"columns": names, "results": []}).to_string())
+}
+
+fn event_columns(without: &str) -> Play {
+    let schema = find("events").unwrap().entry().unwrap().schema;
+    let names = schema["properties"].as_object().unwrap().keys().map(String::as_str);
+    columns(&names.filter(|name| *name != without).collect::<Vec<_>>())
+}
+
+fn names(catalog: &Catalog) -> Vec<&str> {
+    catalog.names().collect()
+}
+
+#[test]
+fn a_key_lists_what_its_scopes_allow_without_asking_for_it() {
+    let script = vec![
+        key(&["query:read", "cohort:write"], &[7]),
+        error_answer(400, "", "invalid_input", "Unable to resolve field: person_mode"),
+        event_columns("person_mode"),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified", "last_seen_at"]),
+        columns(&["session_id", "$start_timestamp"]),
+    ];
+    let (catalog, asked) = discovered(script, false);
+    let catalog = catalog.unwrap();
+    let expected = ["cohort_people", "cohorts", "events", "groups", "person_distinct_ids", "persons", "sessions"];
+    assert_eq!(names(&catalog), expected);
+    assert_eq!(asked.len(), 6, "{asked:?}");
+    assert!(asked.iter().skip(1).all(|query| query.contains("LIMIT 0")));
+    let fields = |name: &str| -> Vec<String> {
+        let stream = catalog.only(name).unwrap().selected().unwrap().remove(0);
+        stream.schema["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert!(
+        !fields("events").contains(&"person_mode".to_owned()) && fields("events").contains(&"properties".to_owned())
+    );
+    assert_eq!(fields("groups"), ["group_type_index", "group_key", "created_at", "group_properties"]);
+    assert_eq!(fields("sessions"), ["session_id", "$start_timestamp"]);
+    let value = catalog.to_value();
+    assert_eq!(value["streams"][5]["metadata"][0]["metadata"]["valid-replication-keys"], json!(["last_seen_at"]));
+}
+
+#[test]
+fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
+    let definition = |id: &str, name: &str, kind: Value| json!({"id": id, "name": name, "property_type": kind});
+    let page = |items: Value| json_answer(200, "", &json!({"results": items, "next": null}).to_string());
+    let script = vec![
+        key(&["query:read", "property_definition:read"], &[]),
+        event_columns(""),
+        page(json!([
+            definition("2", "b", json!("Numeric")),
+            definition("1", "c", Value::Null),
+            definition("3", "", json!("Boolean"))
+        ])),
+        page(json!([])),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified"]),
+        columns(&["session_id", "$start_timestamp"]),
+    ];
+    let catalog = discovered(script, true).0.unwrap();
+    assert_eq!(names(&catalog).len(), 7);
+    let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
+    let fields: Vec<String> = events.schema["properties"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(
+        fields[5..12],
+        [
+            "person_id",
+            "properties_",
+            "properties_b",
+            "properties_c",
+            "unmapped_properties",
+            "unmapped_person_properties",
+            "$session_id"
+        ]
+    );
+    assert_eq!(events.schema["properties"]["properties_b"], json!({"type": ["null", "number"]}));
+    let persons = catalog.only("persons").unwrap().selected().unwrap().remove(0);
+    assert!(persons.schema["properties"].get("unmapped_properties").is_some());
+}
+
+#[test]
+fn a_key_of_another_project_or_without_scopes_is_refused() {
+    let (catalog, asked) = discovered(vec![key(&["*"], &[1, 2])], false);
+    assert!(catalog.unwrap_err().to_string().contains("add project 7"));
+    assert_eq!(asked.len(), 1);
+    let error = discovered(vec![key(&[], &[])], false).0.unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("query:read"), "{error}");
+}
+
+/// `catalog/*.json` are this, printed. To make them anew: `UPDATE_CATALOGS=1 cargo test ready_made`.
+#[test]
+fn ready_made_catalogs_are_what_the_code_makes() {
+    let all = ready_made(|_| true).unwrap();
+    let events = ready_made(|stream| stream.name == "events").unwrap();
+    for (file, catalog) in [("all-streams.json", all), ("events-only.json", events)] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog").join(file);
+        let text = format!("{}\n", serde_json::to_string_pretty(&catalog.to_value()).unwrap());
+        if std::env::var_os("UPDATE_CATALOGS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{file}");
+        assert_eq!(catalog.selected().unwrap().len(), catalog.names().count());
+    }
+}
+
+#[test]
+fn properties_take_the_place_of_their_object() {
+    let mut entry = find("events").unwrap().entry().unwrap();
+    let defined = [("b", properties::PropertyType::Number), ("$a", properties::PropertyType::Text)];
+    flatten(&mut entry, "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
+    let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
+    let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];
+    assert_eq!(names[5..10], expected);
+}

@@ -1,0 +1,55 @@
+use super::*;
+
+#[test]
+fn rows_are_sorted_and_their_keys_are_fields() {
+    assert!(STREAMS.is_sorted_by_key(|stream| stream.name));
+    for stream in STREAMS {
+        let mut entry = stream.entry().unwrap();
+        let fields = fields(&mut entry.schema).unwrap().clone();
+        let named = [stream.keys, stream.replication_keys, stream.fields_off].concat();
+        for field in named {
+            assert!(fields.contains_key(field), "{}.{field}", stream.name);
+        }
+        for key in stream.keys {
+            assert!(fields[*key]["type"].is_string(), "{}.{key} may not be null", stream.name);
+        }
+        assert!(!stream.schema.contains("enum"), "values of services grow");
+    }
+}
+
+#[test]
+fn the_streams_of_the_seed_are_on() {
+    let on: Vec<&str> = STREAMS.iter().filter(|s| s.selected_by_default).map(|s| s.name).collect();
+    assert_eq!(on, ["cohorts", "events", "feature_flags", "persons"]);
+    assert!(find("nothing").unwrap_err().to_string().contains("cohort_people, cohorts"));
+}
+
+#[test]
+fn choices_are_settled_or_refused() {
+    let chosen = |name: &str, method, key: Option<&str>| {
+        let row = find(name).unwrap();
+        let mut stream = SelectedStream {
+            id: name.to_owned(),
+            name: name.to_owned(),
+            schema: row.entry().unwrap().schema,
+            key_properties: Vec::new(),
+            replication_key: key.map(str::to_owned),
+            replication_method: method,
+        };
+        row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
+    };
+    let key = |key: &str| Some(key.to_owned());
+    assert_eq!(chosen("events", None, None).unwrap(), (Method::Incremental, key("created_at")));
+    assert_eq!(chosen("events", None, Some("timestamp")).unwrap().1, key("timestamp"));
+    assert!(chosen("events", Some(Method::FullTable), None).is_err());
+    assert!(chosen("events", None, Some("event")).is_err());
+    assert_eq!(chosen("annotations", Some(Method::FullTable), Some("x")).unwrap(), (Method::FullTable, None));
+    assert_eq!(chosen("persons", Some(Method::Incremental), None).unwrap().1, key("last_seen_at"));
+    assert!(chosen("cohorts", Some(Method::Incremental), None).is_err());
+}
+
+#[test]
+fn a_projects_schema_has_no_secret() {
+    let project = find("projects").unwrap();
+    assert!(!["token", "secret", "webhook"].iter().any(|word| project.schema.contains(word)));
+}
