@@ -183,7 +183,9 @@ impl<W: Write> Load<W> {
     /// A record whose envelope in front of it was read; the members behind it are still to come.
     fn record(&mut self, index: usize, line: &[u8], record: Scanner<'_>, front: Option<Envelope<'_>>) -> Result<()> {
         let front = front.unwrap_or_default();
-        let version = front.version.or(self.streams.get(index).and_then(|stream| stream.last_version));
+        let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        let version = front.version.or(stream.last_version);
+        stream.last_version = version;
         let mut scanner = record;
         self.read_row(index, version, &mut scanner)?;
         let seen = Envelope { kind: Some(EMPTY), stream: Some(EMPTY), record: Some(0), ..front };

@@ -21,6 +21,8 @@ type Fingerprint = [u8; 16];
 
 /// Commits looked at when searching for the state that a run began with.
 const MAX_COMMITS: u64 = 20_000;
+/// Commits between two looks for fingerprints that are no longer needed.
+const FORGET_EVERY: u64 = 64;
 /// Fingerprints are written in pieces of this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -90,6 +92,7 @@ pub struct Replay {
     newer: HashSet<Fingerprint>,
     pending: Option<Pending>,
     skipped: u64,
+    commits: u64,
 }
 
 /// The fingerprints of the commit to come, on their way to the staging folder.
@@ -116,6 +119,7 @@ impl Replay {
             newer: HashSet::new(),
             pending: None,
             skipped: 0,
+            commits: 0,
         }
     }
 
@@ -254,11 +258,15 @@ impl Replay {
         Ok(Some(Staged { name: pending.name, stream: String::new(), folder: String::new(), rows, bytes }))
     }
 
-    /// Removes fingerprints that lie below the window.
+    /// Counts a commit, and now and then removes fingerprints that lie below the window.
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn forget(&self, commits: &CommitLog) -> Result<()> {
+    pub fn forget(&mut self, commits: &CommitLog) -> Result<()> {
+        self.commits += 1;
+        if self.commits % FORGET_EVERY != 1 {
+            return Ok(());
+        }
         let mut rows = 0;
         let mut n = commits.next() - 1;
         while let Some(record) = commits.record(n)?.filter(|_| n > 0) {

@@ -141,6 +141,26 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Steps over the string that starts here, if there is no escape in it and nothing wrong with it.
+    #[inline]
+    fn plain_string(&mut self) -> bool {
+        let before = self.at;
+        self.at += 1;
+        let stop = self.string_stop();
+        let plain = self.text.get(stop) == Some(&b'"');
+        self.at = if plain { stop + 1 } else { before };
+        plain
+    }
+
+    /// Steps over a member's name and the colon.
+    #[inline]
+    fn skip_key(&mut self) -> Scan<()> {
+        if !(self.peek() == b'"' && self.plain_string()) {
+            self.string()?;
+        }
+        self.expect(b':', "expected :")
+    }
+
     #[inline]
     fn string_stop(&self) -> usize {
         let mut at = self.at;
@@ -223,6 +243,7 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn scalar_or_open(&mut self) -> Scan<bool> {
         match self.peek() {
+            b'"' if self.plain_string() => Ok(false),
             b'"' => self.string().map(|_| false),
             b'{' | b'[' => Ok(true),
             b'-' | b'0'..=b'9' => self.number().map(|_| false),
@@ -251,7 +272,7 @@ impl<'a> Scanner<'a> {
                     depth += 1;
                     objects = (objects << 1) | u128::from(object);
                     if object {
-                        self.key()?;
+                        self.skip_key()?;
                     }
                     continue;
                 }
@@ -264,7 +285,7 @@ impl<'a> Scanner<'a> {
                 match (self.peek(), object) {
                     (b',', true) => {
                         self.at += 1;
-                        self.key()?;
+                        self.skip_key()?;
                         break;
                     }
                     (b',', false) => {
@@ -334,10 +355,11 @@ fn unicode_escape(text: &[u8]) -> (Option<char>, usize) {
         u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     let Some(first) = unit(2) else { return (None, text.len()) };
-    if (0xd800..0xdc00).contains(&first) && text.get(6..8) == Some(b"\\u") {
-        if let Some(second @ 0xdc00..0xe000) = unit(8) {
-            return (char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)), 12);
-        }
+    if (0xd800..0xdc00).contains(&first)
+        && text.get(6..8) == Some(b"\\u")
+        && let Some(second @ 0xdc00..0xe000) = unit(8)
+    {
+        return (char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)), 12);
     }
     (char::from_u32(first), 6)
 }
