@@ -48,6 +48,15 @@ fn string_stops(x: u64) -> u64 {
     hits & HIGHS
 }
 
+/// Sixteen bytes as two words.
+#[inline]
+fn halves(block: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(block);
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    let low = both as u64;
+    [low, (both >> 64) as u64]
+}
+
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `text`.
     #[must_use]
@@ -164,12 +173,15 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn string_stop(&self) -> usize {
         let mut at = self.at;
-        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let hits = string_stops(u64::from_le_bytes(*block));
-            if hits != 0 {
-                return at + (hits.trailing_zeros() / 8) as usize;
+        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+            let [low, high] = halves(*block).map(string_stops);
+            if low != 0 {
+                return at + (low.trailing_zeros() / 8) as usize;
             }
-            at += 8;
+            if high != 0 {
+                return at + 8 + (high.trailing_zeros() / 8) as usize;
+            }
+            at += 16;
         }
         while let Some(&byte) = self.text.get(at) {
             if byte == b'"' || byte == b'\\' || byte < 0x20 {

@@ -174,8 +174,10 @@ fn signalled(after: &str) -> (Destination, Option<i32>, String) {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all((state(json!({"at": "start"})) + &head() + &ids(0, 3) + after).as_bytes()).unwrap();
     stdin.flush().unwrap();
-    // Alive and waiting: there is nothing else to wait for from outside but the lock and the input being read.
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    // Once the pipe is empty the target has it all: signals are looked at between reads.
+    while !d.out().join("_target/commits").exists() || rustix::io::ioctl_fionread(&stdin).unwrap() > 0 {
+        std::thread::yield_now();
+    }
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
