@@ -295,9 +295,10 @@ impl<W: Write> Load<W> {
             for (stream, rows) in Streams::rows_of(&staged) {
                 metrics::counter("record_count", rows, Some(stream));
             }
+            let first = self.commits.next() == self.first_commit;
             let record = Record {
-                run: if self.commits.next() == self.first_commit { 0 } else { self.first_commit },
-                start_state: self.start_state.as_deref().and_then(raw),
+                run: self.first_commit,
+                start_state: self.start_state.as_deref().filter(|_| first).and_then(raw),
                 state,
                 eof,
                 trailing: self.rows_behind_state > 0,

@@ -19,9 +19,10 @@ use crate::log;
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
 type Fingerprint = [u8; 16];
 
-/// Commits looked at when searching for the state that a run began with.
-const MAX_COMMITS: u64 = 20_000;
-/// Commits between two looks for fingerprints that are no longer needed.
+/// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
+/// large.
+const MAX_COMMITS: u64 = 1_000;
+/// Commits between two looks for those that are no longer needed.
 const FORGET_EVERY: u64 = 64;
 /// Fingerprints are written in pieces of this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
@@ -258,7 +259,7 @@ impl Replay {
         Ok(Some(Staged { name: pending.name, stream: String::new(), folder: String::new(), rows, bytes }))
     }
 
-    /// Counts a commit, and now and then removes fingerprints that lie below the window.
+    /// Counts a commit, and now and then removes those that lie below the window.
     ///
     /// # Errors
     /// [`Kind::Disk`].
@@ -267,11 +268,11 @@ impl Replay {
         if self.commits % FORGET_EVERY != 1 {
             return Ok(());
         }
-        let mut rows = 0;
-        let mut n = commits.next() - 1;
+        let last = commits.next() - 1;
+        let (mut rows, mut n) = (0, last);
         while let Some(record) = commits.record(n)?.filter(|_| n > 0) {
-            if rows > self.window_rows {
-                return commits.forget_fingerprints_before(n + 1);
+            if rows > self.window_rows || last - n >= MAX_COMMITS {
+                return commits.forget_before(n + 1);
             }
             rows += record.fingerprints;
             n -= 1;

@@ -262,3 +262,16 @@ fn every_file_says_its_stream_and_keys() {
     .unwrap();
     assert_eq!(about["name"], "target-parquet");
 }
+
+#[test]
+fn the_log_does_not_grow_for_ever() {
+    let d = Destination::with(json!({"batch_size_rows": 1, "dedup_window_rows": 20}));
+    let one = |id: i64| ids(id, id + 1) + &state(json!({"n": id}));
+    let lines: String = (0..200).map(one).collect();
+    assert_eq!(d.run(head() + &lines).code, Some(0));
+    let kept = d.tree().into_iter().filter(|path| path.ends_with(".fp")).count();
+    assert!((20..100).contains(&kept), "{kept}");
+    // What is kept is enough for what the window promises.
+    d.run(state(json!({"n": 185})) + &head() + &ids(186, 205) + &state(json!({"n": 204})));
+    assert_eq!(sorted(&d), (0..205).collect::<Vec<_>>());
+}
