@@ -82,7 +82,9 @@ impl Piece {
     }
 
     fn bytes(&self) -> usize {
-        self.data.len() + self.ends.len() * 4
+        // Of a whole piece only what was touched is in memory.
+        let data = if self.data.capacity() < PIECE_CAPACITY { self.data.capacity() } else { self.data.len() };
+        data + self.ends.capacity() * 4
     }
 }
 
@@ -117,15 +119,15 @@ impl Values {
         self.len() == 0
     }
 
-    /// The bytes that the values take.
+    /// The bytes that the values take, with what their vectors have in reserve.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
-            Values::Int(v) => v.len() * 8,
-            Values::Date(v) => v.len() * 4,
-            Values::Float(v) => v.len() * 8,
-            Values::Bool(v) => v.len(),
-            Values::Decimal(v) => v.len() * 16,
+            Values::Int(v) => v.capacity() * 8,
+            Values::Date(v) => v.capacity() * 4,
+            Values::Float(v) => v.capacity() * 8,
+            Values::Bool(v) => v.capacity(),
+            Values::Decimal(v) => v.capacity() * 16,
             Values::Bytes { full, open } => full.iter().map(Piece::bytes).sum::<usize>() + open.bytes(),
         }
     }
@@ -230,7 +232,7 @@ impl Cells {
     /// The bytes that the column takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.values.bytes() + self.validity.bits.len() * 8
+        self.values.bytes() + self.validity.bits.capacity() * 8
     }
 
     /// Forgets the value of `row`, the last one written, if it has one.

@@ -37,7 +37,7 @@ pub struct Record {
     pub n: u64,
     /// The number of the first commit of the run that made it.
     pub run: u64,
-    /// The STATE that the run's input began with, as received.
+    /// In the first commit of a run: the STATE that its input began with, as received.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_state: Option<Box<RawValue>>,
     /// The last STATE before its last row, as received.
@@ -152,9 +152,6 @@ impl CommitLog {
     /// [`Kind::Disk`]. What was committed stays committed; the next start finishes it.
     pub fn commit(&mut self, mut record: Record, staged: &[Staged]) -> Result<()> {
         record.n = self.next();
-        if record.run == 0 {
-            record.run = record.n;
-        }
         record.files = staged.iter().map(|file| entry(file, record.n)).collect();
         self.fs.sync_dir(STAGING).map_err(|e| disk(format!("fsync of {STAGING}"), &e))?;
         let text = serde_json::to_vec(&record)
@@ -215,13 +212,14 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Removes the fingerprints of commits before `n`: more than the replay window lies above them.
+    /// Removes what is known of commits before `n`: more than the replay window lies above them, and their files have
+    /// long had their names.
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn forget_fingerprints_before(&self, n: u64) -> Result<()> {
+    pub fn forget_before(&self, n: u64) -> Result<()> {
         for name in names(&*self.fs, COMMITS)? {
-            let number = name.strip_suffix(".fp").and_then(|number| number.parse::<u64>().ok());
+            let number = name.strip_suffix(".fp").or(name.strip_suffix(".json")).and_then(|n| n.parse::<u64>().ok());
             if number.is_some_and(|number| number < n) {
                 let path = format!("{COMMITS}/{name}");
                 self.fs.remove(&path, false).map_err(|e| disk(format!("removing {path}"), &e))?;

@@ -91,7 +91,7 @@ impl Encoder {
         }
         let (reply, staged) = channel();
         self.send(Job::Finish(reply))?;
-        staged.recv().or_else(|_| Err(self.death()))
+        staged.recv().map_err(|_| self.death())
     }
 
     fn send(&mut self, job: Job) -> Result<()> {

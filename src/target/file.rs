@@ -25,9 +25,9 @@ use crate::error::{Error, Kind, Result};
 /// Where files wait for their commit.
 pub const STAGING: &str = "_target/staging";
 /// Column chunks whose metadata may wait in memory for their footers, over all open files (about 1 KB each).
-const MAX_CHUNKS: usize = 16_000;
+const MAX_CHUNKS: usize = 10_000;
 /// Files that may be open at once.
-const MAX_OPEN: usize = 200;
+const MAX_OPEN: usize = 400;
 /// From so many columns on, page indexes would outweigh what they save.
 const WIDE: usize = 500;
 

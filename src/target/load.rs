@@ -183,7 +183,9 @@ impl<W: Write> Load<W> {
     /// A record whose envelope in front of it was read; the members behind it are still to come.
     fn record(&mut self, index: usize, line: &[u8], record: Scanner<'_>, front: Option<Envelope<'_>>) -> Result<()> {
         let front = front.unwrap_or_default();
-        let version = front.version.or(self.streams.get(index).and_then(|stream| stream.last_version));
+        let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        let version = front.version.or(stream.last_version);
+        stream.last_version = version;
         let mut scanner = record;
         self.read_row(index, version, &mut scanner)?;
         let seen = Envelope { kind: Some(EMPTY), stream: Some(EMPTY), record: Some(0), ..front };
@@ -294,9 +296,10 @@ impl<W: Write> Load<W> {
             for (stream, rows) in Streams::rows_of(&staged) {
                 metrics::counter("record_count", rows, Some(stream));
             }
+            let first = self.commits.next() == self.first_commit;
             let record = Record {
-                run: if self.commits.next() == self.first_commit { 0 } else { self.first_commit },
-                start_state: self.start_state.as_deref().and_then(raw),
+                run: self.first_commit,
+                start_state: self.start_state.as_deref().filter(|_| first).and_then(raw),
                 state,
                 eof,
                 trailing: self.rows_behind_state > 0,

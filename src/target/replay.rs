@@ -19,8 +19,11 @@ use crate::log;
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
 type Fingerprint = [u8; 16];
 
-/// Commits looked at when searching for the state that a run began with.
-const MAX_COMMITS: u64 = 20_000;
+/// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
+/// large.
+const MAX_COMMITS: u64 = 1_000;
+/// Commits between two looks for those that are no longer needed.
+const FORGET_EVERY: u64 = 64;
 /// Fingerprints are written in pieces of this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -90,6 +93,7 @@ pub struct Replay {
     newer: HashSet<Fingerprint>,
     pending: Option<Pending>,
     skipped: u64,
+    commits: u64,
 }
 
 /// The fingerprints of the commit to come, on their way to the staging folder.
@@ -116,6 +120,7 @@ impl Replay {
             newer: HashSet::new(),
             pending: None,
             skipped: 0,
+            commits: 0,
         }
     }
 
@@ -260,16 +265,20 @@ impl Replay {
         Ok(Some(Staged { name: pending.name, stream: String::new(), folder: String::new(), rows, bytes }))
     }
 
-    /// Removes fingerprints that lie below the window.
+    /// Counts a commit, and now and then removes those that lie below the window.
     ///
     /// # Errors
     /// [`Kind::Disk`].
-    pub fn forget(&self, commits: &CommitLog) -> Result<()> {
-        let mut rows = 0;
-        let mut n = commits.next() - 1;
+    pub fn forget(&mut self, commits: &CommitLog) -> Result<()> {
+        self.commits += 1;
+        if self.commits % FORGET_EVERY != 1 {
+            return Ok(());
+        }
+        let last = commits.next() - 1;
+        let (mut rows, mut n) = (0, last);
         while let Some(record) = commits.record(n)?.filter(|_| n > 0) {
-            if rows > self.window_rows {
-                return commits.forget_fingerprints_before(n + 1);
+            if rows > self.window_rows || last - n >= MAX_COMMITS {
+                return commits.forget_before(n + 1);
             }
             rows += record.fingerprints;
             n -= 1;

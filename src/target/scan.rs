@@ -48,6 +48,15 @@ fn string_stops(x: u64) -> u64 {
     hits & HIGHS
 }
 
+/// Sixteen bytes as two words.
+#[inline]
+fn halves(block: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_le_bytes(block);
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
+    let low = both as u64;
+    [low, (both >> 64) as u64]
+}
+
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `text`.
     #[must_use]
@@ -141,15 +150,38 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// Steps over the string that starts here, if there is no escape in it and nothing wrong with it.
+    #[inline]
+    fn plain_string(&mut self) -> bool {
+        let before = self.at;
+        self.at += 1;
+        let stop = self.string_stop();
+        let plain = self.text.get(stop) == Some(&b'"');
+        self.at = if plain { stop + 1 } else { before };
+        plain
+    }
+
+    /// Steps over a member's name and the colon.
+    #[inline]
+    fn skip_key(&mut self) -> Scan<()> {
+        if !(self.peek() == b'"' && self.plain_string()) {
+            self.string()?;
+        }
+        self.expect(b':', "expected :")
+    }
+
     #[inline]
     fn string_stop(&self) -> usize {
         let mut at = self.at;
-        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-            let hits = string_stops(u64::from_le_bytes(*block));
-            if hits != 0 {
-                return at + (hits.trailing_zeros() / 8) as usize;
+        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+            let [low, high] = halves(*block).map(string_stops);
+            if low != 0 {
+                return at + (low.trailing_zeros() / 8) as usize;
             }
-            at += 8;
+            if high != 0 {
+                return at + 8 + (high.trailing_zeros() / 8) as usize;
+            }
+            at += 16;
         }
         while let Some(&byte) = self.text.get(at) {
             if byte == b'"' || byte == b'\\' || byte < 0x20 {
@@ -223,6 +255,7 @@ impl<'a> Scanner<'a> {
     #[inline]
     fn scalar_or_open(&mut self) -> Scan<bool> {
         match self.peek() {
+            b'"' if self.plain_string() => Ok(false),
             b'"' => self.string().map(|_| false),
             b'{' | b'[' => Ok(true),
             b'-' | b'0'..=b'9' => self.number().map(|_| false),
@@ -251,7 +284,7 @@ impl<'a> Scanner<'a> {
                     depth += 1;
                     objects = (objects << 1) | u128::from(object);
                     if object {
-                        self.key()?;
+                        self.skip_key()?;
                     }
                     continue;
                 }
@@ -264,7 +297,7 @@ impl<'a> Scanner<'a> {
                 match (self.peek(), object) {
                     (b',', true) => {
                         self.at += 1;
-                        self.key()?;
+                        self.skip_key()?;
                         break;
                     }
                     (b',', false) => {
@@ -334,10 +367,11 @@ fn unicode_escape(text: &[u8]) -> (Option<char>, usize) {
         u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
     };
     let Some(first) = unit(2) else { return (None, text.len()) };
-    if (0xd800..0xdc00).contains(&first) && text.get(6..8) == Some(b"\\u") {
-        if let Some(second @ 0xdc00..0xe000) = unit(8) {
-            return (char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)), 12);
-        }
+    if (0xd800..0xdc00).contains(&first)
+        && text.get(6..8) == Some(b"\\u")
+        && let Some(second @ 0xdc00..0xe000) = unit(8)
+    {
+        return (char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00)), 12);
     }
     (char::from_u32(first), 6)
 }

@@ -17,7 +17,7 @@ use super::schema::{DELETED_AT, Field, StreamSchema};
 /// Columns tried after the one that was expected before a name is looked up.
 const NEAR: usize = 8;
 /// The exact size is counted again after so many bytes of input.
-const RECOUNT_BYTES: usize = 1 << 20;
+const RECOUNT_BYTES: usize = 128 << 10;
 
 /// Why a record was not taken, and in which column.
 #[derive(Debug)]
@@ -106,10 +106,10 @@ impl Members {
     }
 
     fn look_up(&mut self, name: Text<'_>) -> Option<usize> {
-        if !name.escaped {
-            if let Some(index) = self.by_name.get(name.raw) {
-                return Some(*index);
-            }
+        if !name.escaped
+            && let Some(index) = self.by_name.get(name.raw)
+        {
+            return Some(*index);
         }
         let mut plain = Vec::new();
         unescape(name, &mut plain);
@@ -183,7 +183,7 @@ impl Sink {
         self.cut_rows = self.total_rows;
     }
 
-    /// The bytes that the row group takes: exact now and then, and never too low in between.
+    /// The bytes that the row group takes: exact now and then, and about right in between.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes + self.uncounted

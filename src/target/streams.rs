@@ -57,6 +57,8 @@ pub struct Streams {
     all: Vec<Stream>,
     by_name: HashMap<String, usize>,
     budget: usize,
+    /// Columns of all streams: each costs something in the encoder and in the footers.
+    columns: usize,
     used: usize,
     next_layout: u64,
 }
@@ -65,7 +67,7 @@ impl Streams {
     /// No streams yet. Open row groups may take `budget` bytes together.
     #[must_use]
     pub fn new(budget: usize) -> Self {
-        Streams { all: Vec::new(), by_name: HashMap::new(), budget, used: 0, next_layout: 0 }
+        Streams { all: Vec::new(), by_name: HashMap::new(), budget, columns: 0, used: 0, next_layout: 0 }
     }
 
     /// Changes the budget.
@@ -106,6 +108,7 @@ impl Streams {
             let mut columns = FolderColumns::read(fs, &message.stream, &folder)?;
             let schema = Arc::new(StreamSchema::new(message, &mut columns, settings.add_record_metadata)?);
             self.by_name.insert(message.stream.clone(), self.all.len());
+            self.columns += schema.fields.len();
             self.all.push(Stream {
                 name: message.stream.clone(),
                 folder,
@@ -127,7 +130,7 @@ impl Streams {
             return Ok(());
         }
         for (_, _, mut sink) in std::mem::take(&mut stream.sinks) {
-            self.used -= sink.bytes();
+            self.used = self.used.saturating_sub(sink.bytes());
             hand_over(&mut sink, encoder, true)?;
             encoder.close(sink.layout.id)?;
         }
@@ -210,16 +213,17 @@ impl Streams {
         let before = sink.bytes();
         sink.keep(line_bytes);
         let bytes = sink.bytes();
-        self.used = self.used - before + bytes;
+        self.used = self.used.saturating_sub(before) + bytes;
         let file_full = sink.rows_in_file() >= settings.batch_size_rows;
         if file_full || sink.rows() >= MAX_ROWS || bytes >= MAX_BYTES {
-            self.used -= bytes;
+            self.used = self.used.saturating_sub(bytes);
             hand_over(sink, encoder, file_full)?;
         }
-        while self.used > self.budget {
+        let budget = super::memory::less_columns(self.budget, self.columns);
+        while self.used > budget {
             let sinks = self.all.iter_mut().flat_map(|stream| &mut stream.sinks);
             let Some((_, _, largest)) = sinks.max_by_key(|(_, _, sink)| sink.bytes()) else { break };
-            self.used -= largest.bytes();
+            self.used = self.used.saturating_sub(largest.bytes());
             hand_over(largest, encoder, false)?;
         }
         Ok(())

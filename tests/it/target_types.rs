@@ -173,7 +173,9 @@ fn all_codecs_write_files_that_read_back() {
     }
 }
 
-fn cell() -> impl Strategy<Value = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<i64>)> {
+type Cells = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<i64>);
+
+fn cell() -> impl Strategy<Value = Cells> {
     (any::<Option<i64>>(), any::<Option<f64>>(), any::<Option<bool>>(), any::<Option<String>>(), any::<Option<i64>>())
 }
 

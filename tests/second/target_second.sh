@@ -8,7 +8,7 @@ venv=${TARGET_VENV:-target/second-venv}
 if [ ! -x "$venv/bin/python" ]; then python3 -m venv "$venv"; fi
 "$venv/bin/python" -c 'import duckdb, polars, pyarrow, pytest, pytz, singer_sdk' 2>/dev/null || "$venv/bin/pip" -q install duckdb polars pyarrow pytest pytz singer-sdk
 status=0
-for script in target_sdk_streams target_readers; do
+for script in target_sdk_streams target_readers target_memory target_disks; do
   echo "== $script"
   "$venv/bin/python" "tests/second/$script.py" || status=1
 done
