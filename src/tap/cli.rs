@@ -82,14 +82,14 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return examine(arguments, now, &mut output);
     }
     let config = load(arguments, now)?;
-    // Files are read before the first request: a broken one costs nothing.
-    let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
-    let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     let client = Client::new(config.connection.options(&stop))?;
     if arguments.discover {
         let catalog = discover::discover(&client, &config, now)?.to_value();
         return output.text(&pretty(&catalog)?);
     }
+    // Files are read before the first request: a broken one costs nothing.
+    let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
+    let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     if arguments.plan {
         return output.text(&report::plan(&client, &config, &state)?);
     }

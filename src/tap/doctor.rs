@@ -111,14 +111,20 @@ impl Check {
     }
 
     fn failed(name: &'static str, fault: Fault, since: Instant) -> Check {
-        let category = match &fault {
-            Fault::Fatal(failure) => Category::of(&failure.cause),
+        let (category, advice) = match &fault {
+            Fault::Fatal(failure) => (Category::of(&failure.cause), advice(&failure.cause)),
             // Nobody stops a doctor but the limits: one attempt, no waits.
-            Fault::Stopped(_) => Category::RateLimit,
-            Fault::Split(_) => Category::Timeout,
-            Fault::Untrusted(_) => Category::Unknown,
+            Fault::Stopped(_) => (Category::RateLimit, ""),
+            Fault::Split(_) => (Category::Timeout, ""),
+            Fault::Untrusted(_) => (Category::Unknown, ""),
         };
-        Check::error(name, category, Error::from(fault).to_string(), since)
+        let text = Error::from(fault).to_string();
+        let text = match text.strip_prefix("stopped because ") {
+            // The error of a run; here nothing was stopped.
+            Some(limit) => format!("a run would wait: {}", limit.split(" (see ").next().unwrap_or(limit)),
+            None => format!("{text}{advice}"),
+        };
+        Check::error(name, category, text, since)
     }
 
     fn to_value(&self) -> Value {
@@ -128,6 +134,20 @@ impl Check {
             Status::Error => "error",
         };
         json!({"name": self.name, "status": status, "message": self.message, "latency_ms": millis(self.latency)})
+    }
+}
+
+/// What to do about a cause whose error does not say it: those that a run answers by trying again.
+fn advice(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Dns => " - check custom_base_url and this machine's name server",
+        Cause::Network | Cause::Timeout => {
+            " - check that this machine may reach that address; behind a proxy, give the setting proxy"
+        }
+        Cause::Tls => " - check ca_file, and that nothing in between replaces certificates",
+        Cause::Untrusted => " - something else than PostHog answers there: a login page, a proxy, a firewall",
+        Cause::Server => " - PostHog or what stands before it fails; try again, and look at its status page",
+        _ => "",
     }
 }
 

@@ -75,7 +75,7 @@ fn another_service_and_a_redirect_are_config() {
 #[test]
 fn a_limit_is_rate_limit_and_is_not_waited_for() {
     let throttled = error_answer(429, "Retry-After: 1800\r\n", "throttled", "Request was throttled.");
-    expect(examine_server(vec![throttled]), "rate_limit", 4, "1800 s");
+    expect(examine_server(vec![throttled]), "rate_limit", 4, "a run would wait: PostHog's request limit");
     let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 0\r\n";
     expect(examine_server(vec![answered(headers)]), "rate_limit", 4, "byte budget is used up");
 }
@@ -83,7 +83,7 @@ fn a_limit_is_rate_limit_and_is_not_waited_for() {
 #[test]
 fn nobody_there_is_network_and_silence_is_timeout() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    expect(run(config(&format!("http://{nobody}")), TIMEOUT, NOW), "network", 4, "failed once");
+    expect(run(config(&format!("http://{nobody}")), TIMEOUT, NOW), "network", 4, "may reach that address");
     let server = serve(vec![Play::Hang]);
     expect(run(config(&server.base), Duration::from_millis(300), NOW), "timeout", 4, "");
 }
