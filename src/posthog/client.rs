@@ -6,7 +6,6 @@
 //! in the same loop as one that broke on the way.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -18,15 +17,15 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::address::BaseUrl;
-use crate::posthog::attempts::{Attempts, Patience};
+use crate::posthog::attempts::Attempts;
 use crate::posthog::body::{BodyLimit, Cut, read_body};
 use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refused, Verdict};
 use crate::posthog::limits::{Budget, Limiter, Rates, Window};
-use crate::posthog::secret::Secret;
+pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::retry;
-use crate::stop::Stop;
+
+use wire::{broken, certificates, chain, host_of, looks_whole, proxy_of, text, unix_seconds, unreachable, unsent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
@@ -38,77 +37,6 @@ const STOP_LOOK: Duration = Duration::from_millis(100);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// REST answers are small; one above this is not believed.
 const LIST_BYTES: usize = 256 * 1024 * 1024;
-
-/// What a client is made from.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where PostHog is.
-    pub base: BaseUrl,
-    /// The project whose paths and queries are asked.
-    pub project_id: u64,
-    /// The personal API key.
-    pub key: Secret,
-    /// More certificate authorities to trust, as a PEM file.
-    pub ca_file: Option<PathBuf>,
-    /// A proxy's address, perhaps with a password.
-    pub proxy: Option<Secret>,
-    /// Who we are.
-    pub user_agent: String,
-    /// The longest silence of a server: until the answer begins, and between two parts of it.
-    pub request_timeout: Duration,
-    /// How fast queries are sent.
-    pub query_rates: Rates,
-    /// How long to go on when answers are bad.
-    pub patience: Patience,
-    /// Ends waits and requests early.
-    pub stop: Stop,
-}
-
-/// A HogQL query.
-#[derive(Clone, Copy, Debug)]
-pub struct Query<'a> {
-    /// The text. Bounded, ordered and limited by the caller.
-    pub sql: &'a str,
-    /// A label for PostHog's query log and for our messages, like `events page`.
-    pub name: &'a str,
-}
-
-/// A GET of a REST path.
-#[derive(Clone, Copy, Debug)]
-pub struct Get<'a> {
-    /// The path below the base address, like `api/projects/1/cohorts/`.
-    pub path: &'a str,
-    /// Query pairs.
-    pub query: &'a [(String, String)],
-    /// Which of PostHog's limits counts it.
-    pub class: RateClass,
-}
-
-/// PostHog's throttle classes for REST (posthog-api.md section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RateClass {
-    /// Objects kept in PostgreSQL.
-    Lists,
-    /// Lists that ClickHouse answers.
-    ClickHouse,
-}
-
-/// A complete answer: HTTP 200, content type JSON, body read to its end and unpacked.
-#[derive(Debug)]
-pub struct Answer {
-    /// The decoded body.
-    pub body: Vec<u8>,
-    /// Bytes that ClickHouse read for it, where the server says so.
-    pub bytes_read: Option<u64>,
-    /// Bytes left in the project's hourly budget, where the server says so.
-    pub budget_left: Option<u64>,
-    /// Bytes of the body on the wire.
-    pub wire_bytes: u64,
-    /// From sending to the last byte.
-    pub seconds: f64,
-    /// The server's clock when it answered, in Unix seconds.
-    pub server_date: Option<i64>,
-}
 
 /// The client. Shared by reference between threads.
 pub struct Client {
@@ -373,7 +301,7 @@ impl Client {
         loop {
             match receiver.recv_timeout(STOP_LOOK) {
                 Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(self.unreachable(&error)),
+                Ok(Err(error)) => return Err(unreachable(&error, &self.options)),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Err(error) = self.options.stop.check() {
                         if let Some(id) = id {
@@ -492,100 +420,6 @@ impl Client {
             ));
         }
     }
-
-    /// The verdict on a request that got no answer.
-    fn unreachable(&self, error: &reqwest::Error) -> Verdict {
-        let text = chain(error);
-        if text.contains("invalid peer certificate") {
-            let advice = "set ca_file to the certificate authority of this server, and check its host name";
-            return Verdict::fatal(
-                Cause::Tls,
-                Kind::Service,
-                format!("the certificate of {} is not accepted: {text}; {advice}", self.options.base),
-            );
-        }
-        if error.is_timeout() && !error.is_connect() {
-            return Verdict::Slow(format!("no answer for {} s", self.options.request_timeout.as_secs()));
-        }
-        let cause = if error.is_dns() || text.contains("dns error") {
-            Cause::Dns
-        } else if error.is_timeout() {
-            Cause::Timeout
-        } else if text.contains("tls") || text.contains("TLS") || text.contains("HandshakeFailure") {
-            Cause::Tls
-        } else {
-            Cause::Network
-        };
-        Verdict::Again(cause, None, text)
-    }
-}
-
-fn unsent(error: &reqwest::Error) -> Fault {
-    Fault::internal(Error::new(Kind::Internal, format!("making a request failed: {}", chain(error))))
-}
-
-fn broken(cut: Cut) -> Verdict {
-    match cut {
-        Cut::TooLarge => Verdict::Final(Fault::Split("the answer is larger than max_response_mb".to_owned())),
-        Cut::Stopped(error) => Verdict::Final(Fault::Stopped(error)),
-        Cut::Broken(error) => {
-            let text = format!("the body broke off: {}", chain(&error));
-            if error.kind() == io::ErrorKind::TimedOut || text.contains("timed out") {
-                Verdict::Slow(text)
-            } else {
-                Verdict::Again(Cause::Network, None, text)
-            }
-        }
-    }
-}
-
-/// True unless the body plainly is not one whole JSON array or object; parsing it is the reader's part.
-fn looks_whole(body: &[u8]) -> bool {
-    let trimmed = body.trim_ascii();
-    matches!((trimmed.first(), trimmed.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
-}
-
-fn unix_seconds(http_date: &str) -> Option<i64> {
-    chrono::DateTime::parse_from_rfc2822(http_date).ok().map(|date| date.timestamp())
-}
-
-/// The host that a redirect points to.
-fn host_of(location: &str, from: &Url) -> String {
-    from.join(location).ok().and_then(|to| to.host_str().map(str::to_owned)).unwrap_or_else(|| "nowhere".to_owned())
-}
-
-fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>> {
-    let refuse = |why: String| Error::new(Kind::Config, format!("ca_file {}: {why}", path.display()));
-    let pem = std::fs::read(path).map_err(|e| refuse(e.to_string()))?;
-    let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| refuse(chain(&e)))?;
-    if found.is_empty() { Err(refuse("holds no PEM certificate".to_owned())) } else { Ok(found) }
-}
-
-fn proxy_of(proxy: &Secret) -> Result<reqwest::Proxy> {
-    let scheme = proxy.expose().split_once("://").map(|(scheme, _)| scheme);
-    if !matches!(scheme, Some("http" | "https" | "socks5" | "socks5h")) {
-        let text = "proxy: write it like http://proxy.example.com:3128 (also https, socks5, socks5h)";
-        return Err(Error::new(Kind::Config, text));
-    }
-    reqwest::Proxy::all(proxy.expose()).map_err(|_| Error::new(Kind::Config, "proxy: this is not an address"))
-}
-
-/// An error with its causes, without the address that the library puts in front (ours is in the message already).
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    log::without_secrets(&parts.join(": "))
 }
 
 /// An id by which the server can be told to stop the query: random, so that nobody else's is met.
@@ -594,6 +428,8 @@ fn query_id() -> String {
     let part = || std::collections::hash_map::RandomState::new().build_hasher().finish();
     format!("tap-posthog-{:016x}{:016x}", part(), part())
 }
+
+mod wire;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ pub mod fault;
 pub mod hogql;
 pub mod limits;
 pub mod page;
+pub mod request;
 pub mod rest;
 pub mod scan;
 pub mod secret;

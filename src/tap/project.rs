@@ -155,14 +155,14 @@ fn key_columns() -> Vec<Column> {
 }
 
 /// The JSON document in a cell; empty where there is none.
-fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
+pub(crate) fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
     match cell {
         Cell::Text { text, .. } | Cell::Json(text) => text,
         _ => b"",
     }
 }
 
-fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
         Cell::Bool(true) => out.extend_from_slice(b"true"),
@@ -197,7 +197,7 @@ pub(crate) fn write_text(text: &[u8], plain: bool, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
     match cell {
         Cell::Text { text, .. } if text.len() == 27 && text.ends_with(b"Z") => write_text(text, true, out),
         cell => match time(cell) {
@@ -216,7 +216,7 @@ pub fn time(cell: Cell<'_>) -> Option<Micros> {
 
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
 /// text under a name of our own, so that the line stays a line and nothing is lost.
-fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+pub(crate) fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
     let text = document(cell);
     if text.is_empty() {
         out.extend_from_slice(b"null");

@@ -3,6 +3,8 @@
 //!
 //! A cell is read from the line straight into here. What the column's type cannot hold exactly is refused.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::column::ColumnType;
 use super::scan::{Fault, Scanner, Text, unescape};
 use super::{number, time};
@@ -35,13 +37,53 @@ pub enum Values {
     Bool(Vec<bool>),
     /// decimal.
     Decimal(Vec<i128>),
-    /// text and json: all bytes in a row, and where each value ends.
+    /// text and json: pieces that are full, and the one that fills.
     Bytes {
-        /// The values, one after another.
-        data: Vec<u8>,
-        /// The end of each value in `data`.
-        ends: Vec<u32>,
+        /// The full pieces.
+        full: Vec<Piece>,
+        /// The last piece.
+        open: Piece,
     },
+}
+
+/// A piece of a column of bytes: values one after another, and where each ends. Columns are kept in pieces because
+/// the encoder gives each piece back as soon as it is written, and because a piece never has to move to grow.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// The values.
+    pub data: Vec<u8>,
+    /// The end of each value in `data`.
+    pub ends: Vec<u32>,
+}
+
+/// A piece is full from here on. Values below 64 KB never make it grow past its capacity.
+const PIECE_BYTES: usize = PIECE_CAPACITY - (64 << 10);
+const PIECE_CAPACITY: usize = 1 << 20;
+
+/// Written pieces, to be filled again: memory that goes back to the system comes back page by page, at a price.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// More than these are let go.
+const MAX_SPARE: usize = 24;
+
+/// Gives the bytes of a written piece back.
+pub fn give_back(mut data: Vec<u8>) {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    if data.capacity() == PIECE_CAPACITY && spare.len() < MAX_SPARE {
+        data.clear();
+        spare.push(data);
+    }
+}
+
+impl Piece {
+    fn after(piece: &Piece) -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let data = spare.unwrap_or_else(|| Vec::with_capacity(PIECE_CAPACITY));
+        Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
+    }
+
+    fn bytes(&self) -> usize {
+        self.data.len() + self.ends.len() * 4
+    }
 }
 
 impl Values {
@@ -52,7 +94,7 @@ impl Values {
             ColumnType::Float64 => Values::Float(Vec::new()),
             ColumnType::Bool => Values::Bool(Vec::new()),
             ColumnType::Decimal { .. } => Values::Decimal(Vec::new()),
-            ColumnType::Text | ColumnType::Json => Values::Bytes { data: Vec::new(), ends: Vec::new() },
+            ColumnType::Text | ColumnType::Json => Values::Bytes { full: Vec::new(), open: Piece::default() },
         }
     }
 
@@ -65,7 +107,7 @@ impl Values {
             Values::Float(v) => v.len(),
             Values::Bool(v) => v.len(),
             Values::Decimal(v) => v.len(),
-            Values::Bytes { ends, .. } => ends.len(),
+            Values::Bytes { full, open } => full.iter().map(|piece| piece.ends.len()).sum::<usize>() + open.ends.len(),
         }
     }
 
@@ -84,7 +126,7 @@ impl Values {
             Values::Float(v) => v.len() * 8,
             Values::Bool(v) => v.len(),
             Values::Decimal(v) => v.len() * 16,
-            Values::Bytes { data, ends } => data.len() + ends.len() * 4,
+            Values::Bytes { full, open } => full.iter().map(Piece::bytes).sum::<usize>() + open.bytes(),
         }
     }
 
@@ -95,9 +137,9 @@ impl Values {
             Values::Float(v) => drop(v.pop()),
             Values::Bool(v) => drop(v.pop()),
             Values::Decimal(v) => drop(v.pop()),
-            Values::Bytes { data, ends } => {
-                ends.pop();
-                data.truncate(ends.last().map_or(0, |end| *end as usize));
+            Values::Bytes { open, .. } => {
+                open.ends.pop();
+                open.data.truncate(open.ends.last().map_or(0, |end| *end as usize));
             }
         }
     }
@@ -167,6 +209,8 @@ pub struct Oddities {
 pub struct Cells {
     kind: ColumnType,
     values: Values,
+    /// How many values there are.
+    count: usize,
     validity: Validity,
 }
 
@@ -174,7 +218,7 @@ impl Cells {
     /// An empty column.
     #[must_use]
     pub fn new(kind: ColumnType) -> Self {
-        Cells { kind, values: Values::new(kind), validity: Validity::default() }
+        Cells { kind, values: Values::new(kind), count: 0, validity: Validity::default() }
     }
 
     /// The values and their rows.
@@ -191,9 +235,9 @@ impl Cells {
 
     /// Forgets the value of `row`, the last one written, if it has one.
     pub fn undo(&mut self, row: usize) {
-        let len = self.values.len();
-        if len > 0 && self.validity.is_set(row, len) {
+        if self.count > 0 && self.validity.is_set(row, self.count) {
             self.values.pop();
+            self.count -= 1;
             self.validity.unset(row);
         }
     }
@@ -208,9 +252,14 @@ impl Cells {
         if first == b'n' && scanner.eat(b"null") {
             return Ok(false);
         }
-        let before = self.values.len();
+        let before = self.count;
         match &mut self.values {
-            Values::Bytes { data, ends } => {
+            Values::Bytes { full, open } => {
+                if open.data.len() >= PIECE_BYTES {
+                    let fresh = Piece::after(open);
+                    full.push(std::mem::replace(open, fresh));
+                }
+                let Piece { data, ends } = open;
                 if self.kind == ColumnType::Text {
                     let text = string(scanner, first, "this column holds strings")?;
                     odd.lone_surrogates += u64::from(unescape(text, data));
@@ -219,7 +268,7 @@ impl Cells {
                     scanner.value()?;
                     data.extend_from_slice(scanner.since(start));
                 }
-                ends.push(u32::try_from(data.len()).map_err(|_| Refusal::Misfit("a row group is below 4 GB"))?);
+                ends.push(u32::try_from(data.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?);
             }
             Values::Int(values) if self.kind == ColumnType::Int64 => {
                 let text = any_number(scanner, first, "this column holds whole numbers")?;
@@ -241,15 +290,16 @@ impl Cells {
             Values::Decimal(values) => values.push(decimal(self.kind, scanner, first)?),
         }
         self.validity.set(row, before);
+        self.count += 1;
         Ok(true)
     }
 
     /// Writes `value` into `row` of a whole-number or date-time column: the target's own columns.
     pub fn push_int(&mut self, row: usize, value: i64) {
-        let before = self.values.len();
         if let Values::Int(values) = &mut self.values {
             values.push(value);
-            self.validity.set(row, before);
+            self.validity.set(row, self.count);
+            self.count += 1;
         }
     }
 }
@@ -353,7 +403,7 @@ mod tests {
         read(&mut cells, 3, "\"x\"").unwrap();
         cells.undo(3);
         let (values, validity) = cells.parts();
-        assert!(matches!(&values, Values::Bytes { data, ends } if data == b"abc" && *ends == [1, 3]));
+        assert!(matches!(&values, Values::Bytes { open, .. } if open.data == b"abc" && open.ends == [1, 3]));
         assert_eq!((0..5).filter(|row| validity.is_set(*row, 2)).collect::<Vec<_>>(), [0, 1]);
     }
 
@@ -371,7 +421,7 @@ mod tests {
         let mut cells = Cells::new(ColumnType::Json);
         read(&mut cells, 0, r#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#).unwrap();
         let (values, _) = cells.parts();
-        let Values::Bytes { data, .. } = values else { panic!("not bytes") };
-        assert_eq!(data, br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);
+        let Values::Bytes { open, .. } = values else { panic!("not bytes") };
+        assert_eq!(open.data, br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);
     }
 }

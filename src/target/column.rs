@@ -194,6 +194,18 @@ impl ColumnType {
         }
     }
 
+    /// The Arrow type that the footer tells readers who ask for one; for them JSON text is plain text.
+    #[must_use]
+    pub fn described(self) -> DataType {
+        match self {
+            ColumnType::Text | ColumnType::Json => DataType::Utf8,
+            ColumnType::Timestamp => DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, Some("UTC".into())),
+            ColumnType::Date => DataType::Date32,
+            ColumnType::Time => DataType::Time64(arrow_schema::TimeUnit::Microsecond),
+            other => other.arrow(),
+        }
+    }
+
     /// The Parquet type of a column of this type. Every column is optional, so that files of one stream unite.
     ///
     /// # Errors

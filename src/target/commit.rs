@@ -47,6 +47,10 @@ pub struct Record {
     pub eof: bool,
     /// Some of its rows came after `state`.
     pub trailing: bool,
+    /// Rows of commits behind this one may lie beyond `state`: they were committed by an earlier run, and this one had
+    /// not yet seen all of them come again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<u64>,
     /// How many row fingerprints its `.fp` file holds.
     pub fingerprints: u64,
     /// Its files.

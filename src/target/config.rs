@@ -50,7 +50,7 @@ pub const SETTINGS: &[Setting] = &[
         &[],
         "integer",
         "null",
-        "Level of zstd (1 to 22, default 1), gzip (0 to 9) or brotli (0 to 11)",
+        "Level of zstd (1 to 22, default 2), gzip (0 to 9) or brotli (0 to 11)",
     ),
     setting(
         "batch_size_rows",
@@ -322,7 +322,7 @@ fn compression(name: &str, level: Value) -> Result<Compression> {
     };
     let unsigned = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
     let codec = match name.to_ascii_lowercase().as_str() {
-        "zstd" => ZstdLevel::try_new(level.unwrap_or(1)).ok().map(Compression::ZSTD),
+        "zstd" => ZstdLevel::try_new(level.unwrap_or(2)).ok().map(Compression::ZSTD),
         "snappy" => Some(Compression::SNAPPY),
         "gzip" => unsigned(6).and_then(|level| GzipLevel::try_new(level).ok()).map(Compression::GZIP),
         "brotli" => unsigned(1).and_then(|level| BrotliLevel::try_new(level).ok()).map(Compression::BROTLI),

@@ -4,6 +4,7 @@
 //! next row group is full before this one is done, takes columns too instead of waiting. Only the columns in work hold
 //! an encoder and a compressor, so a table of ten thousand columns costs no more of them than one of two.
 
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arrow_array::{ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array};
@@ -15,7 +16,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::cells::{Cells, Validity, Values};
+use super::cells::{Cells, Piece, Validity, Values, give_back};
 use super::column::ColumnType;
 use super::file::Layout;
 use crate::error::{Error, Kind, Result};
@@ -122,7 +123,6 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ar
     };
     let (values, validity) = cells.parts();
     let properties = properties(layout, column.kind, &column.parquet, &values);
-    let array = array(column.kind, values, &validity, rows)?;
     let field = Field::new(column.name.as_str(), column.kind.arrow(), true);
 
     // A file of one column that is never written: the way to one column encoder with settings of its own.
@@ -134,9 +134,11 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ar
     let Some(mut writer) = writers.into_iter().next() else {
         return Err(Error::new(Kind::Internal, "the Parquet library made no column encoder"));
     };
-    for leaf in compute_leaves(&field, &array).map_err(failed)? {
-        writer.write(&leaf).map_err(failed)?;
-    }
+    arrays(column.kind, values, &validity, rows, &mut |array| {
+        compute_leaves(&field, &array)
+            .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)))
+            .map_err(failed)
+    })?;
     writer.close().map_err(failed)
 }
 
@@ -167,7 +169,8 @@ fn dictionary_pays(values: &Values) -> bool {
         Values::Float(v) => distinct(v.iter().take(SAMPLE).map(|v| v.to_bits())),
         #[expect(clippy::cast_possible_truncation, reason = "the low half is hash enough")]
         Values::Decimal(v) => distinct(v.iter().take(SAMPLE).map(|v| *v as u64)),
-        Values::Bytes { data, ends } => {
+        Values::Bytes { full, open } => {
+            let Piece { data, ends } = full.first().unwrap_or(open);
             let mut start = 0;
             distinct(ends.iter().take(SAMPLE).map(|end| {
                 let value = data.get(start..*end as usize).unwrap_or_default();
@@ -203,26 +206,70 @@ fn hash(value: &[u8]) -> u64 {
     hash
 }
 
-fn array(kind: ColumnType, values: Values, validity: &Validity, rows: usize) -> Result<ArrayRef> {
+/// Makes Arrow arrays of a column and gives each to `write`, piece by piece, so that written pieces can go.
+fn arrays(
+    kind: ColumnType,
+    values: Values,
+    validity: &Validity,
+    rows: usize,
+    write: &mut dyn FnMut(ArrayRef) -> Result<()>,
+) -> Result<()> {
     let count = values.len();
     let nulls = (count < rows).then(|| nulls(validity, count, rows));
-    Ok(match values {
-        Values::Int(v) => Arc::new(Int64Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
-        Values::Date(v) => Arc::new(Int32Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
-        Values::Float(v) => Arc::new(Float64Array::new(spread(v, nulls.as_ref(), rows).into(), nulls)),
-        Values::Bool(v) => {
-            let bits = BooleanBuffer::from(spread(v, nulls.as_ref(), rows));
-            Arc::new(BooleanArray::new(bits, nulls))
-        }
+    let spare = nulls.as_ref();
+    let array: ArrayRef = match values {
+        Values::Int(v) => Arc::new(Int64Array::new(spread(v, spare, rows).into(), nulls)),
+        Values::Date(v) => Arc::new(Int32Array::new(spread(v, spare, rows).into(), nulls)),
+        Values::Float(v) => Arc::new(Float64Array::new(spread(v, spare, rows).into(), nulls)),
+        Values::Bool(v) => Arc::new(BooleanArray::new(BooleanBuffer::from(spread(v, spare, rows)), nulls)),
         Values::Decimal(v) => {
-            let array = Decimal128Array::new(spread(v, nulls.as_ref(), rows).into(), nulls);
-            Arc::new(array.with_data_type(kind.arrow()))
+            Arc::new(Decimal128Array::new(spread(v, spare, rows).into(), nulls).with_data_type(kind.arrow()))
         }
-        Values::Bytes { data, ends } => {
-            let offsets = offsets(&ends, nulls.as_ref(), rows)?;
-            Arc::new(BinaryArray::new(OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data), nulls))
+        Values::Bytes { full, open } => {
+            let mut row = 0;
+            for piece in full {
+                let (array, data, end) = bytes(piece, spare, row..rows, false);
+                write(array)?;
+                row = end;
+                if let Ok(data) = data.into_vec() {
+                    give_back(data);
+                }
+            }
+            bytes(open, spare, row..rows, true).0
         }
-    })
+    };
+    write(array)
+}
+
+/// The array of one piece, its bytes, and the row behind it. `last`: the rows without a value at the end belong to it, too.
+fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, Buffer, usize) {
+    let Piece { data, ends } = piece;
+    let mut offsets = Vec::with_capacity(ends.len() + 1);
+    // A piece has at most one line's bytes more than its capacity: far below 2 GB.
+    let offset = |end: &u32| i32::try_from(*end).unwrap_or(i32::MAX);
+    offsets.push(0);
+    let end = match nulls {
+        None => {
+            offsets.extend(ends.iter().map(offset));
+            rows.start + ends.len()
+        }
+        Some(nulls) => {
+            let (mut left, mut at) = (ends.iter(), 0);
+            let mut row = rows.start;
+            while row < rows.end && (last || left.len() > 0) {
+                if nulls.is_valid(row) {
+                    at = left.next().map_or(at, offset);
+                }
+                offsets.push(at);
+                row += 1;
+            }
+            row
+        }
+    };
+    let nulls = nulls.map(|nulls| nulls.slice(rows.start, end - rows.start));
+    let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
+    let data = Buffer::from_vec(data);
+    (Arc::new(BinaryArray::new(offsets, data.clone(), nulls)), data, end)
 }
 
 fn nulls(validity: &Validity, count: usize, rows: usize) -> NullBuffer {
@@ -245,25 +292,4 @@ fn spread<T: Copy + Default>(values: Vec<T>, nulls: Option<&NullBuffer>, rows: u
         }
     }
     out
-}
-
-fn offsets(ends: &[u32], nulls: Option<&NullBuffer>, rows: usize) -> Result<Vec<i32>> {
-    let too_long = |_| Error::new(Kind::Internal, "a column of one row group is over 2 GB");
-    let mut out = Vec::with_capacity(rows + 1);
-    out.push(0);
-    let Some(nulls) = nulls else {
-        for end in ends {
-            out.push(i32::try_from(*end).map_err(too_long)?);
-        }
-        return Ok(out);
-    };
-    let mut ends = ends.iter();
-    let mut last = 0;
-    for present in nulls.inner() {
-        if present {
-            last = i32::try_from(ends.next().copied().unwrap_or_default()).map_err(too_long)?;
-        }
-        out.push(last);
-    }
-    Ok(out)
 }

@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arrow_schema::{Field, Schema};
+use parquet::arrow::encode_arrow_schema;
 use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -229,7 +231,10 @@ impl Files {
         let file = file.map_err(|e| Error::new(Kind::Disk, format!("creating {path} failed: {e}")))?;
         let fields = layout.columns.iter().map(|column| Arc::clone(&column.parquet)).collect();
         let root = Type::group_type_builder("schema").with_fields(fields).build().map_err(|e| failed(&path, &e))?;
-        let footer = layout.footer.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+        let described = layout.columns.iter().map(|c| Field::new(c.name.as_str(), c.kind.described(), true));
+        let described = encode_arrow_schema(&Schema::new(described.collect::<Vec<_>>()));
+        let footer = layout.footer.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
+        let footer = footer.chain([KeyValue::new("ARROW:schema".to_owned(), described)]).collect();
         let properties = WriterProperties::builder()
             .set_created_by(format!("target-parquet {}", env!("CARGO_PKG_VERSION")))
             .set_offset_index_disabled(layout.wide())

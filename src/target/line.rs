@@ -37,6 +37,7 @@ pub struct Lines {
     input: File,
     /// Readable as soon as a signal came.
     wake: OwnedFd,
+    handlers: Vec<signal_hook::SigId>,
     stop: Stop,
     max_line_bytes: usize,
     buffer: Vec<u8>,
@@ -55,12 +56,23 @@ impl Lines {
     pub fn new(input: File, stop: Stop, max_line_bytes: usize) -> Result<Self> {
         let failed = |e: std::io::Error| Error::new(Kind::Internal, format!("installing signal handlers failed: {e}"));
         let (wake, signalled) = std::io::pipe().map_err(failed)?;
+        let mut handlers = Vec::new();
         for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
             let end = signalled.try_clone().map_err(failed)?;
-            signal_hook::low_level::pipe::register(number, end).map_err(failed)?;
+            handlers.push(signal_hook::low_level::pipe::register(number, end).map_err(failed)?);
         }
-        let buffer = vec![0; READ_BYTES * 2];
-        Ok(Lines { input, wake: wake.into(), stop, max_line_bytes, buffer, start: 0, end: 0, searched: 0, number: 0 })
+        Ok(Lines {
+            input,
+            wake: wake.into(),
+            handlers,
+            stop,
+            max_line_bytes,
+            buffer: vec![0; READ_BYTES * 2],
+            start: 0,
+            end: 0,
+            searched: 0,
+            number: 0,
+        })
     }
 
     /// The number of the last line given out, counted from 1.
@@ -168,6 +180,14 @@ impl Lines {
         if self.buffer.len() < wanted || self.buffer.len() > wanted * 4 {
             self.buffer.resize(wanted.max(held + READ_BYTES), 0);
             self.buffer.shrink_to_fit();
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
         }
     }
 }

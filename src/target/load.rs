@@ -208,7 +208,7 @@ impl<W: Write> Load<W> {
 
     fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
-        let held = self.versions.held(&stream.name, &stream.folder, version);
+        let held = self.versions.held(&stream.name, &stream.folder, version, self.commits.fs());
         let routed = self.streams.route(index, held, *record, &self.settings);
         let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
         read.map_err(|error| self.misfit(index, error))
@@ -261,6 +261,7 @@ impl<W: Write> Load<W> {
     fn on_state(&mut self, envelope: &Envelope<'_>) -> Result<()> {
         let value = envelope.value.ok_or_else(|| self.not_singer("its STATE has no value"))?;
         self.state = Some(value.into());
+        self.replay.on_state();
         let bytes = self.encoder.bytes_written();
         self.interval = Interval {
             rows: std::mem::take(&mut self.rows_behind_state),
@@ -299,6 +300,7 @@ impl<W: Write> Load<W> {
                 state,
                 eof,
                 trailing: self.rows_behind_state > 0,
+                uncovered: self.replay.uncovered(),
                 fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
                 versions: self.versions.visible(&activate),
                 activate,

@@ -26,3 +26,8 @@ pub mod sink;
 pub mod streams;
 pub mod time;
 pub mod version;
+
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod fs_memory;

@@ -80,7 +80,7 @@ mod tests {
             ("../../etc", "%2E%2E%2F%2E%2E%2Fetc"),
             ("a/b", "a%2Fb"),
             ("Users", "%55sers"),
-            ("a%2Fb", "a%252Fb"),
+            ("a%2Fb", "a%252%46b"),
             ("nul", "%6Eul"),
             ("com1", "%63om1"),
             ("_target", "%5Ftarget"),

@@ -51,10 +51,20 @@ impl Versions {
     }
 
     /// The version under which a row is held, or `None` if it goes straight into the stream's folder.
-    pub fn held(&mut self, stream: &str, folder: &str, version: Option<i64>) -> Option<i64> {
+    ///
+    /// The first version that a stream ever has is visible at once: there is no older one to protect.
+    pub fn held(&mut self, stream: &str, folder: &str, version: Option<i64>, fs: &dyn Fs) -> Option<i64> {
         let version = self.overwrite.or(version)?;
-        if self.overwrite.is_none() && self.visible.get(stream) == Some(&version) {
-            return None;
+        if self.overwrite.is_none() {
+            let visible = self.visible.get(stream);
+            if visible == Some(&version) {
+                return None;
+            }
+            let held = self.held.iter().any(|held| held.stream == stream);
+            if visible.is_none() && !held && fs.list(folder).map_or(true, |entries| entries.is_empty()) {
+                self.visible.insert(stream.to_owned(), version);
+                return None;
+            }
         }
         self.add(stream, folder, version).rows = true;
         Some(version)

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 
-use super::commit::{CommitLog, Record, fingerprints_path};
+use super::commit::{CommitLog, fingerprints_path};
 use super::config::Dedup;
 use super::file::{STAGING, Staged};
 use super::fs::FsFile;
@@ -79,8 +79,12 @@ impl Hasher {
 pub struct Replay {
     dedup: Dedup,
     window_rows: u64,
-    /// Sorted: rows of earlier runs.
+    /// Sorted: rows of earlier runs, and which of them came again (one bit each).
     window: Vec<Fingerprint>,
+    came: Vec<u64>,
+    /// How many of them did not come again yet, and the commit behind which the window begins while no STATE covers it.
+    missing: usize,
+    uncovered: Option<u64>,
     /// `always`: rows of this run, the newest half window and the half before it.
     newest: HashSet<Fingerprint>,
     newer: HashSet<Fingerprint>,
@@ -105,6 +109,9 @@ impl Replay {
             dedup,
             window_rows,
             window: Vec::new(),
+            came: Vec::new(),
+            missing: 0,
+            uncovered: None,
             newest: HashSet::new(),
             newer: HashSet::new(),
             pending: None,
@@ -174,6 +181,9 @@ impl Replay {
             n -= 1;
         }
         self.window.sort_unstable();
+        self.window.dedup();
+        self.came = vec![0; self.window.len() / 64 + 1];
+        (self.missing, self.uncovered) = (self.window.len(), Some(after).filter(|_| !self.window.is_empty()));
         if !self.window.is_empty() {
             log::info(format!("replay window: {} rows of earlier commits", self.window.len()));
         }
@@ -185,7 +195,7 @@ impl Replay {
     /// # Errors
     /// [`Kind::Disk`] when its fingerprint cannot be staged.
     pub fn note(&mut self, fingerprint: Fingerprint, commits: &CommitLog) -> Result<bool> {
-        let known = !self.window.is_empty() && self.window.binary_search(&fingerprint).is_ok();
+        let known = !self.window.is_empty() && self.came_again(&fingerprint);
         if known || (self.dedup == Dedup::Always && !self.remember(fingerprint)) {
             self.skipped += 1;
             return Ok(false);
@@ -204,6 +214,29 @@ impl Replay {
             }
         }
         Ok(true)
+    }
+
+    fn came_again(&mut self, fingerprint: &Fingerprint) -> bool {
+        let Ok(index) = self.window.binary_search(fingerprint) else { return false };
+        if let Some(word) = self.came.get_mut(index / 64) {
+            let bit = 1 << (index % 64);
+            self.missing -= usize::from(*word & bit == 0);
+            *word |= bit;
+        }
+        true
+    }
+
+    /// A STATE came: it covers the window if every row of it came again before.
+    pub fn on_state(&mut self) {
+        if self.missing == 0 {
+            self.uncovered = None;
+        }
+    }
+
+    /// The commit behind which rows lie that the newest STATE does not cover. A later start from it needs the same window.
+    #[must_use]
+    pub fn uncovered(&self) -> Option<u64> {
+        self.uncovered.filter(|_| self.dedup == Dedup::Replay)
     }
 
     fn remember(&mut self, fingerprint: Fingerprint) -> bool {
@@ -263,26 +296,23 @@ fn committed_before(commits: &CommitLog, start: &[u8]) -> Result<Option<u64>> {
     let is_it = |state: &Option<Box<serde_json::value::RawValue>>| {
         state.as_ref().is_some_and(|state| state.get().as_bytes() == start || parse(state.get().as_bytes()) == wanted)
     };
-    let mut earliest = None;
+    let mut earliest: Option<u64> = None;
     let last = commits.next() - 1;
     for n in (last.saturating_sub(MAX_COMMITS) + 1..=last).rev() {
         let Some(record) = commits.record(n)? else { break };
         if is_it(&record.state) {
             let place = if record.trailing { n - 1 } else { n };
+            let place = record.uncovered.map_or(place, |uncovered| uncovered.min(place));
             if record.eof {
                 return Ok(Some(place));
             }
-            earliest = Some(place);
+            earliest = Some(earliest.map_or(place, |earliest| earliest.min(place)));
         }
-        if record.run == n && starts_with(&record, is_it) {
-            earliest = Some(n - 1);
+        if record.run == n && is_it(&record.start_state) {
+            earliest = Some(earliest.map_or(n - 1, |earliest| earliest.min(n - 1)));
         }
     }
     Ok(earliest)
-}
-
-fn starts_with(record: &Record, is_it: impl Fn(&Option<Box<serde_json::value::RawValue>>) -> bool) -> bool {
-    is_it(&record.start_state)
 }
 
 #[cfg(test)]

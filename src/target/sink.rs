@@ -12,10 +12,10 @@ use super::cells::{Cells, Oddities, Refusal};
 use super::file::Layout;
 use super::replay::Hasher;
 use super::scan::{Fault, Scanner, Text, unescape};
-use super::schema::{DELETED_AT, StreamSchema};
+use super::schema::{DELETED_AT, Field, StreamSchema};
 
 /// Columns tried after the one that was expected before a name is looked up.
-const NEAR: usize = 3;
+const NEAR: usize = 8;
 /// The exact size is counted again after so many bytes of input.
 const RECOUNT_BYTES: usize = 1 << 20;
 
@@ -52,13 +52,14 @@ impl Members {
     #[must_use]
     pub fn new(schema: &StreamSchema) -> Self {
         let fields = &schema.fields;
-        let quoted =
-            fields.iter().map(|f| serde_json::Value::from(f.property.as_str()).to_string().into_bytes()).collect();
-        let of_record = |index: usize| index < schema.metadata_from;
+        // The target's own columns come after those of the record, and no member may reach them but one.
+        let of_record = |index: usize, field: &Field| index < schema.metadata_from || field.property == DELETED_AT;
+        let quote = |field: &Field| serde_json::Value::from(field.property.as_str()).to_string().into_bytes();
+        let quoted = fields.iter().take(schema.metadata_from).map(quote).collect();
         let by_name = fields
             .iter()
             .enumerate()
-            .filter(|(index, field)| of_record(*index) || field.property == DELETED_AT)
+            .filter(|(index, field)| of_record(*index, field))
             .map(|(index, field)| (field.property.clone().into_bytes(), index))
             .collect();
         let required = fields.iter().enumerate().filter(|(_, field)| field.required).map(|(index, _)| index).collect();
@@ -76,21 +77,26 @@ impl Members {
     fn find(&mut self, scanner: &mut Scanner<'_>, last: usize) -> Result<Option<usize>, Fault> {
         scanner.peek();
         let expected = self.follower.get(last).copied().unwrap_or_default();
-        for index in expected..expected + NEAR {
-            if self.quoted.get(index).is_some_and(|quoted| scanner.eat(quoted)) {
-                scanner.expect(b':', "expected :")?;
-                if index != expected {
-                    self.set_follower(last, index);
-                }
-                return Ok(Some(index));
-            }
+        if self.quoted.get(expected).is_some_and(|quoted| scanner.eat(quoted)) {
+            scanner.expect(b':', "expected :")?;
+            return Ok(Some(expected));
         }
         let name = scanner.key()?;
-        let index = self.look_up(name);
+        let index = self.near(name, expected).or_else(|| self.look_up(name));
         if let Some(index) = index {
             self.set_follower(last, index);
         }
         Ok(index)
+    }
+
+    /// One of the columns behind the expected one: most records leave some out.
+    #[inline]
+    fn near(&self, name: Text<'_>, expected: usize) -> Option<usize> {
+        let candidates = self.quoted.get(expected + 1..).unwrap_or_default().iter().take(NEAR);
+        let is_it = |quoted: &Vec<u8>| {
+            quoted.len() == name.raw.len() + 2 && quoted.get(1..quoted.len() - 1).is_some_and(|inner| inner == name.raw)
+        };
+        candidates.enumerate().find(|(_, quoted)| is_it(quoted)).map(|(index, _)| expected + 1 + index)
     }
 
     fn set_follower(&mut self, last: usize, index: usize) {
@@ -100,6 +106,11 @@ impl Members {
     }
 
     fn look_up(&mut self, name: Text<'_>) -> Option<usize> {
+        if !name.escaped {
+            if let Some(index) = self.by_name.get(name.raw) {
+                return Some(*index);
+            }
+        }
         let mut plain = Vec::new();
         unescape(name, &mut plain);
         let index = self.by_name.get(&plain).copied();
@@ -123,6 +134,8 @@ pub struct Sink {
     rows: u32,
     /// Rows of this layout, with those of row groups that are gone.
     total_rows: u64,
+    /// Of these, the rows up to the last file that was cut from here; the encoder cuts files, too, by their size.
+    cut_rows: u64,
     bytes: usize,
     uncounted: usize,
     /// Values that the row's fingerprint covers, as places in the line.
@@ -142,6 +155,7 @@ impl Sink {
             seen: Vec::new(),
             rows: 0,
             total_rows: 0,
+            cut_rows: 0,
             bytes: 0,
             uncounted: 0,
             marks: Vec::new(),
@@ -160,7 +174,13 @@ impl Sink {
     /// Rows since the last file of this layout was cut.
     #[must_use]
     pub fn rows_in_file(&self) -> u64 {
-        self.total_rows.saturating_sub(self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed))
+        let cut = self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed).max(self.cut_rows);
+        self.total_rows.saturating_sub(cut)
+    }
+
+    /// Notes that the file ends with the rows so far.
+    pub fn cut(&mut self) {
+        self.cut_rows = self.total_rows;
     }
 
     /// The bytes that the row group takes: exact now and then, and never too low in between.

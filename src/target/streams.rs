@@ -292,5 +292,8 @@ fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {
         return Ok(());
     }
     let rows = sink.rows();
+    if last {
+        sink.cut();
+    }
     encoder.append(RowGroup::new(Arc::clone(&sink.layout), rows, sink.take()), last)
 }

@@ -75,7 +75,12 @@ fn name_files(fs: &dyn Fs, dir: &str) -> Result<()> {
         if entry.is_dir {
             name_files(fs, &path)?;
         } else if let Some(stem) = path.strip_suffix(".held") {
-            fs.rename(&path, &format!("{stem}.parquet")).map_err(disk(format!("renaming {path}")))?;
+            match fs.rename(&path, &format!("{stem}.parquet")) {
+                // A power cut between the two: the file is there under both names.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => fs.remove(&path, false),
+                other => other,
+            }
+            .map_err(disk(format!("renaming {path}")))?;
         }
     }
     fs.sync_dir(dir).map_err(disk(format!("fsync of {dir}")))

@@ -16,7 +16,7 @@ const ABOVE: &[(&str, &[&str])] = &[
 
 /// A word and the only files, or folders, that may use it.
 const PLACES: &[(&str, &[&str])] = &[
-    ("reqwest", &["posthog/client.rs"]),
+    ("reqwest", &["posthog/client.rs", "posthog/client/"]),
     ("arrow_array", &["target/"]),
     ("arrow_schema", &["target/"]),
     ("arrow_buffer", &["target/"]),

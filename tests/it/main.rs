@@ -1,14 +1,18 @@
-//! Black-box tests: the real binaries in a fresh directory, against the fake PostHog.
+//! Black-box tests: the real binaries in a fresh directory, against the fake PostHog and on Singer streams.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests say what is wrong by panicking")]
 
 #[allow(dead_code, unused_imports, reason = "the demo uses other parts of it")]
 #[path = "../fake/mod.rs"]
 mod fake;
 
+mod destination;
 mod floors;
 mod pipe_files;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
 mod tap_resume;
+mod target_commit;
+mod target_hostile;
+mod target_types;
 mod util;

@@ -1,8 +1,11 @@
 //! The client against a server that plays a script: one raw answer per request, in order.
 
 use super::*;
-use crate::posthog::attempts::OnBudget;
+use crate::posthog::address::BaseUrl;
+use crate::posthog::attempts::{OnBudget, Patience};
+use crate::posthog::secret::Secret;
 use crate::retry::Backoff;
+use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -1,0 +1,81 @@
+//! What a client is made from, what it is asked, and what it answers. No network here, and no meaning of answers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::posthog::address::BaseUrl;
+use crate::posthog::attempts::Patience;
+use crate::posthog::limits::Rates;
+use crate::posthog::secret::Secret;
+use crate::stop::Stop;
+
+/// What a client is made from.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where PostHog is.
+    pub base: BaseUrl,
+    /// The project whose paths and queries are asked.
+    pub project_id: u64,
+    /// The personal API key.
+    pub key: Secret,
+    /// More certificate authorities to trust, as a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// A proxy's address, perhaps with a password.
+    pub proxy: Option<Secret>,
+    /// Who we are.
+    pub user_agent: String,
+    /// The longest silence of a server: until the answer begins, and between two parts of it.
+    pub request_timeout: Duration,
+    /// How fast queries are sent.
+    pub query_rates: Rates,
+    /// How long to go on when answers are bad.
+    pub patience: Patience,
+    /// Ends waits and requests early.
+    pub stop: Stop,
+}
+
+/// A HogQL query.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The text. Bounded, ordered and limited by the caller.
+    pub sql: &'a str,
+    /// A label for PostHog's query log and for our messages, like `events page`.
+    pub name: &'a str,
+}
+
+/// A GET of a REST path.
+#[derive(Clone, Copy, Debug)]
+pub struct Get<'a> {
+    /// The path below the base address, like `api/projects/1/cohorts/`.
+    pub path: &'a str,
+    /// Query pairs.
+    pub query: &'a [(String, String)],
+    /// Which of PostHog's limits counts it.
+    pub class: RateClass,
+}
+
+/// PostHog's throttle classes for REST (posthog-api.md section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateClass {
+    /// Objects kept in PostgreSQL.
+    Lists,
+    /// Lists that ClickHouse answers.
+    ClickHouse,
+}
+
+/// A complete answer: HTTP 200, content type JSON, body read to its end and unpacked.
+#[derive(Debug)]
+pub struct Answer {
+    /// The decoded body.
+    pub body: Vec<u8>,
+    /// Bytes that ClickHouse read for it, where the server says so.
+    pub bytes_read: Option<u64>,
+    /// Bytes left in the project's hourly budget, where the server says so.
+    pub budget_left: Option<u64>,
+    /// Bytes of the body on the wire.
+    pub wire_bytes: u64,
+    /// From sending to the last byte.
+    pub seconds: f64,
+    /// The server's clock when it answered, in Unix seconds.
+    pub server_date: Option<i64>,
+}

@@ -1,0 +1,152 @@
+//! Every call to the disk fails in turn: as an error, as a kill, as a power cut. After each, a second run from the last
+//! state that was printed must end with every row there once, and no state may ever have been printed too early.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::sync::{Arc, Mutex};
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::{Value, json};
+
+use super::config::Settings;
+use super::fs_memory::{Fault, Memory};
+use super::load;
+use crate::singer::message::Output;
+use crate::stop::Stop;
+
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs the target on `lines`; whether it ended well, and the states that it printed.
+fn run(fs: &Memory, lines: &[Value]) -> (bool, Vec<Value>) {
+    let mut input: File = tempfile::tempfile().unwrap();
+    for line in lines {
+        writeln!(input, "{line}").unwrap();
+    }
+    input.rewind().unwrap();
+    let settings = json!({"batch_size_rows": 4});
+    let settings = Settings::from_map(settings.as_object().unwrap()).unwrap();
+    let printed = Printed::default();
+    let ended = load::run(settings, input, Output::new(printed.clone()), Arc::new(fs.clone()), &Stop::new());
+    let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
+    if let Err(error) = &ended {
+        eprintln!("ended with: {error}");
+    }
+    (ended.is_ok(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+/// The ids in the folder of the stream, sorted. Every file must be whole.
+fn ids(fs: &Memory) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for (_, content) in fs.files("s").into_iter().filter(|(path, _)| path.ends_with(".parquet")) {
+        let reader = SerializedFileReader::new(content.into_file()).unwrap();
+        for row in reader.get_row_iter(None).unwrap() {
+            match row.unwrap().get_column_iter().next() {
+                Some((_, parquet::record::Field::Long(id))) => ids.push(*id),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+    }
+    ids.sort_unstable();
+    ids
+}
+
+trait IntoFile {
+    fn into_file(self) -> File;
+}
+
+impl IntoFile for Vec<u8> {
+    /// A file with this content: the reader of the Parquet library wants one.
+    fn into_file(self) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&self).unwrap();
+        file.rewind().unwrap();
+        file
+    }
+}
+
+fn schema() -> Value {
+    json!({"type": "SCHEMA", "stream": "s", "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}}}})
+}
+
+/// What a tap sends that starts behind row `from`: 12 rows in all, a STATE after every third.
+fn tap(from: i64) -> Vec<Value> {
+    let mut lines = vec![json!({"type": "STATE", "value": {"n": from}}), schema()];
+    for id in from..12 {
+        lines.push(json!({"type": "RECORD", "stream": "s", "record": {"id": id}}));
+        if id % 3 == 2 {
+            lines.push(json!({"type": "STATE", "value": {"n": id + 1}}));
+        }
+    }
+    lines
+}
+
+#[test]
+fn rows_are_there_once_whatever_call_fails() {
+    for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
+        for n in 0.. {
+            let fs = Memory::new();
+            fs.fail_at(n, fault);
+            let (ok, printed) = run(&fs, &tap(0));
+            let came = fs.restart();
+            assert!(ok != came || fault == Fault::Once, "{fault:?} {n}");
+            let reached = printed.last().map_or(0, |state| state["n"].as_i64().unwrap());
+            // Started from what was printed, or from what a runner that lost a line would know.
+            let earlier = printed.iter().rev().nth(1).map_or(0, |state| state["n"].as_i64().unwrap());
+            let from = if n % 2 == 0 { reached } else { earlier };
+            let (ok, _) = run(&fs, &tap(from));
+            assert!(ok, "{fault:?} {n}: the second run fails");
+            assert_eq!(ids(&fs), (0..12).collect::<Vec<_>>(), "{fault:?} {n}: from {from} of {reached}");
+            assert!(fs.files("_target/staging").is_empty(), "{fault:?} {n}");
+            if !came {
+                assert!(n > 40, "the script is too short to mean much: {n} calls");
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_version_is_whole_or_not_there_whatever_call_fails() {
+    let version = |version: i64, ids: std::ops::Range<i64>| {
+        let mut lines = vec![json!({"type": "STATE", "value": {"v": version - 1}}), schema()];
+        lines.extend(ids.map(|id| json!({"type": "RECORD", "stream": "s", "record": {"id": id}, "version": version})));
+        lines.push(json!({"type": "ACTIVATE_VERSION", "stream": "s", "version": version}));
+        lines.push(json!({"type": "STATE", "value": {"v": version}}));
+        lines
+    };
+    let (old, new): (Vec<i64>, Vec<i64>) = ((0..5).collect(), (100..107).collect());
+    for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
+        for n in 0.. {
+            let fs = Memory::new();
+            assert!(run(&fs, &version(1, 0..5)).0);
+            assert_eq!(ids(&fs), old);
+            fs.fail_at(n, fault);
+            let (_, printed) = run(&fs, &version(2, 100..107));
+            let came = fs.restart();
+            let seen = ids(&fs);
+            assert!(seen == old || seen == new, "{fault:?} {n}: {seen:?}");
+            // Any later start finishes what was committed.
+            assert!(run(&fs, &[]).0, "{fault:?} {n}");
+            if !printed.is_empty() {
+                assert_eq!(ids(&fs), new, "{fault:?} {n}");
+            }
+            assert!(run(&fs, &version(3, 100..107)).0, "{fault:?} {n}");
+            assert_eq!(ids(&fs), new, "{fault:?} {n}");
+            if !came {
+                break;
+            }
+        }
+    }
+}

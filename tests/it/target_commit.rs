@@ -1,0 +1,262 @@
+//! State and files: what is printed when, what a second run finds, versions, signals, closed pipes.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::destination::{Destination, record, schema, state};
+
+fn ids(from: i64, to: i64) -> String {
+    (from..to).map(|id| record("s", json!({"id": id}))).collect()
+}
+
+fn head() -> String {
+    schema("s", json!({"id": {"type": "integer"}}), &["id"], &["id"])
+}
+
+fn sorted(d: &Destination) -> Vec<i64> {
+    let mut ids: Vec<i64> = d.column("s", "id").iter().map(|v| v.as_i64().unwrap()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn the_state_is_the_bytes_that_came_and_rows_behind_it_are_kept() {
+    let d = Destination::new();
+    let state = "{\"type\":\"STATE\",\"value\":{\"a\" : 1.0, \"b\":12345678901234567890123}}\n";
+    let ran = d.run(head() + &ids(0, 3) + state + &ids(3, 5));
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "{\"a\" : 1.0, \"b\":12345678901234567890123}\n"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+    let shown = d.command().arg("state").output();
+    drop(shown);
+    let config = d.dir.path().join("config.json");
+    let shown = std::process::Command::new(env!("CARGO_BIN_EXE_target-parquet"))
+        .args(["state", "--config"])
+        .arg(config)
+        .output();
+    assert_eq!(String::from_utf8(shown.unwrap().stdout).unwrap(), ran.out);
+}
+
+#[test]
+fn nothing_is_printed_without_a_state_and_an_empty_input_is_fine() {
+    let d = Destination::new();
+    let ran = d.run("");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    let ran = d.run(head() + &ids(0, 3));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""));
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    // A tap with nothing new: its state comes out, and no file.
+    let ran = d.run(state(json!({"s": 1})) + &head() + &state(json!({"s": 1})));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "{\"s\":1}\n"));
+    assert_eq!(d.files("s").len(), 1);
+}
+
+#[test]
+fn a_replay_from_an_older_state_leaves_out_what_is_there() {
+    let d = Destination::with(json!({"batch_size_rows": 10}));
+    let mut first = state(json!({})) + &head();
+    for n in 0..5 {
+        first += &ids(n * 10, n * 10 + 10);
+        first += &state(json!({"n": n}));
+    }
+    assert_eq!(d.run(&first).out.lines().count(), 5);
+    // The runner knows only the second state; the tap sends the rest again, cut otherwise, and three new rows.
+    let again = state(json!({"n": 1}))
+        + &head()
+        + &ids(20, 37)
+        + &state(json!({"n": 1.5}))
+        + &ids(37, 53)
+        + &state(json!({"n": 9}));
+    let ran = d.run(&again);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(sorted(&d), (0..53).collect::<Vec<_>>(), "{}", ran.err);
+    // From the last state: the same ids are sent on purpose, and kept.
+    let ran = d.run(state(json!({"n": 9})) + &head() + &ids(50, 53) + &state(json!({"n": 10})));
+    assert_eq!(sorted(&d).len(), 56, "{}", ran.err);
+    // A start from nothing is known, too: it is what the first run began with.
+    d.run(state(json!({})) + &head() + &ids(0, 60) + &state(json!({"n": 11})));
+    assert_eq!(sorted(&d).len(), 63);
+    // A state that nobody knows removes nothing, and says so.
+    let ran = d.run(state(json!({"x": 0})) + &head() + &ids(0, 2) + &state(json!({"n": 12})));
+    assert_eq!(sorted(&d).len(), 65);
+    assert!(ran.err.contains("does not begin with a STATE that this destination knows"), "{}", ran.err);
+}
+
+#[test]
+fn a_new_version_of_a_row_is_kept_and_keyless_streams_are_not_touched() {
+    let d = Destination::new();
+    let head = schema("s", json!({"id": {"type": "integer"}, "v": {"type": "integer"}}), &["id"], &[])
+        + &schema("k", json!({"id": {"type": "integer"}}), &[], &[]);
+    let rows = |v: i64| record("s", json!({"id": 1, "v": v})) + &record("k", json!({"id": 1}));
+    d.run(state(json!({})) + &head + &rows(1) + &state(json!(1)));
+    d.run(state(json!({})) + &head + &rows(1) + &rows(2) + &state(json!(2)));
+    assert_eq!(d.column("s", "v"), [json!(1), json!(2)]);
+    assert_eq!(d.rows("k").len(), 3);
+}
+
+#[test]
+fn dedup_always_and_off() {
+    let run = |dedup: &str| {
+        let d = Destination::with(json!({"dedup": dedup}));
+        d.run(head() + &ids(0, 3) + &ids(0, 3) + &state(json!(1)));
+        d.run(state(json!(1)) + &head() + &ids(2, 5) + &state(json!(2)));
+        sorted(&d)
+    };
+    assert_eq!(run("always"), [0, 1, 2, 3, 4]);
+    assert_eq!(run("off"), [0, 0, 1, 1, 2, 2, 2, 3, 4]);
+}
+
+fn versioned(from: i64, to: i64, version: i64) -> String {
+    (from..to)
+        .map(|id| format!("{}\n", json!({"type": "RECORD", "stream": "s", "record": {"id": id}, "version": version})))
+        .collect()
+}
+
+fn activate(version: i64) -> String {
+    format!("{}\n", json!({"type": "ACTIVATE_VERSION", "stream": "s", "version": version}))
+}
+
+#[test]
+fn a_full_table_replaces_the_last_one_in_one_step() {
+    let d = Destination::new();
+    assert_eq!(d.run(head() + &versioned(0, 5, 1) + &activate(1) + &state(json!(1))).code, Some(0));
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+    // Interrupted before it is activated: the old rows stay, the state goes on.
+    let ran = d.run(head() + &versioned(0, 2, 2) + &state(json!(2)));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "2\n"));
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+    // A whole one, with the version before the record and the activation first, as Singer SDK taps do it.
+    let front =
+        |id: i64| format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"version\":3,\"record\":{{\"id\":{id}}}}}\n");
+    let ran = d.run(head() + &activate(3) + &front(7) + &front(8) + &state(json!(3)));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(sorted(&d), [7, 8]);
+    // Rows of the visible version are added to it; an empty version empties the stream.
+    d.run(head() + &versioned(9, 10, 3));
+    assert_eq!(sorted(&d), [7, 8, 9]);
+    d.run(head() + &activate(4) + &state(json!(4)));
+    assert_eq!(sorted(&d), Vec::<i64>::new());
+    assert!(!d.tree().iter().any(|path| path.contains("held") || path.contains("staging")), "{:?}", d.tree());
+}
+
+#[test]
+fn overwrite_replaces_only_at_the_end_of_a_good_run() {
+    let d = Destination::with(json!({"load_method": "overwrite", "batch_size_rows": 2}));
+    d.run(head() + &ids(0, 5) + &state(json!(1)));
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+    let ran = d.run(head() + &ids(5, 9) + &state(json!(2)) + "broken\n");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(6), ""));
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+    d.run(head() + &ids(5, 9) + &state(json!(2)));
+    assert_eq!(sorted(&d), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_bad_line_publishes_nothing_of_its_interval() {
+    let d = Destination::with(json!({"batch_size_rows": 3}));
+    let ran =
+        d.run(head() + &ids(0, 3) + &state(json!(1)) + &ids(3, 5) + "{\"type\":\"RECORD\",\"stream\":\"s\",\"rec");
+    assert_eq!((ran.code, ran.out.as_str()), (Some(6), "1\n"), "{}", ran.err);
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    d.run("");
+    assert!(!d.tree().iter().any(|path| path.contains("staging")), "{:?}", d.tree());
+}
+
+fn signalled(after: &str) -> (Destination, Option<i32>, String) {
+    let d = Destination::with(json!({"max_batch_age_minutes": 100}));
+    let mut child = d.command().spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all((state(json!({"at": "start"})) + &head() + &ids(0, 3) + after).as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    // Alive and waiting: there is nothing else to wait for from outside but the lock and the input being read.
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(stdin);
+    (d, output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn a_signal_after_a_state_commits_and_otherwise_drops() {
+    let (d, code, out) = signalled(&state(json!({"at": "end"})));
+    assert_eq!((code, out.as_str()), (Some(143), "{\"at\":\"end\"}\n"));
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    let (d, code, out) = signalled("");
+    assert_eq!((code, out.as_str()), (Some(143), ""));
+    assert!(d.files("s").is_empty());
+}
+
+#[test]
+fn silence_after_a_state_commits_when_the_age_is_reached() {
+    let d = Destination::with(json!({"max_batch_age_minutes": 0.005}));
+    let mut child = d.command().spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all((head() + &ids(0, 3) + &state(json!(1))).as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "1\n");
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_closed_or_full_output_is_an_error_and_the_rows_stay() {
+    let d = Destination::new();
+    let mut child =
+        d.command().stdout(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all((head() + &ids(0, 3) + &state(json!(1))).as_bytes()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    let mut child = d.command().spawn().unwrap();
+    drop(child.stdout.take());
+    child.stdin.take().unwrap().write_all((head() + &ids(3, 5) + &state(json!(2))).as_bytes()).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(8));
+    assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_second_target_is_kept_out() {
+    let d = Destination::new();
+    let mut first = d.command().stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = first.stdin.take().unwrap();
+    stdin.write_all((head() + &ids(0, 3)).as_bytes()).unwrap();
+    while !d.out().join("_target/commits").exists() {
+        std::thread::yield_now();
+    }
+    let ran = d.run(head() + &ids(3, 5));
+    assert_eq!(ran.code, Some(5));
+    assert!(ran.err.contains("another target writes"), "{}", ran.err);
+    drop(stdin);
+    assert!(first.wait().unwrap().success());
+    assert_eq!(sorted(&d), [0, 1, 2]);
+}
+
+#[test]
+fn every_file_says_its_stream_and_keys() {
+    use parquet::file::reader::FileReader;
+    let d = Destination::new();
+    d.run(head() + &ids(0, 3));
+    let file = std::fs::File::open(&d.files("s")[0]).unwrap();
+    let reader = parquet::file::reader::SerializedFileReader::new(file).unwrap();
+    let pairs = reader.metadata().file_metadata().key_value_metadata().unwrap();
+    let find = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
+    assert_eq!(find("singer.stream").as_deref(), Some("s"));
+    assert_eq!(find("singer.key_properties").as_deref(), Some("[\"id\"]"));
+    let about: Value = serde_json::from_slice(
+        &std::process::Command::new(env!("CARGO_BIN_EXE_target-parquet"))
+            .args(["--about", "--format", "json"])
+            .output()
+            .unwrap()
+            .stdout,
+    )
+    .unwrap();
+    assert_eq!(about["name"], "target-parquet");
+}

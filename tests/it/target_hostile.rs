@@ -1,0 +1,190 @@
+//! Input from strangers: one line of error, no record data in it, the documented exit code, nothing outside the folder.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::destination::{Destination, record, schema, state};
+
+fn head() -> String {
+    schema("s", json!({"id": {"type": "integer"}, "o": {}}), &["id"], &[])
+}
+
+#[test]
+fn lines_that_are_not_singer() {
+    let deep = format!(
+        "{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{\"id\":1,\"o\":{}1{}}}}}",
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for bad in [
+        "secret",
+        "[]",
+        "{\"type\":\"SECRET\"}",
+        "{\"type\":\"BATCH\",\"stream\":\"s\",\"encoding\":{},\"manifest\":[\"file:///etc/passwd\"]}",
+        "{\"type\":\"RECORD\",\"stream\":\"unknown\",\"record\":{}}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\"}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":[]}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":01}}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1}}}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1},\"record\":{\"id\":2}}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"o\":NaN}}",
+        "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"o\":\"\u{1}\"}}",
+        &deep,
+        "{\"type\":\"STATE\"}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"key_properties\":[]}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"schema\":{},\"key_properties\":[]}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{}},\"key_properties\":[\"id\"]}",
+        "{\"type\":\"ACTIVATE_VERSION\",\"stream\":\"s\"}",
+        "{\"stream\":\"s\"}",
+    ] {
+        let d = Destination::new();
+        let ran = d.run(head() + &record("s", json!({"id": 0})) + bad + "\n" + &state(json!(1)));
+        assert_eq!((ran.code, ran.out.as_str()), (Some(6), ""), "{bad}: {}", ran.err);
+        let critical: Vec<&str> = ran.err.lines().filter(|line| line.contains("CRITICAL")).collect();
+        assert!(
+            critical.len() == 1 && critical[0].contains("line 3") && !critical[0].contains("secret"),
+            "{bad}: {}",
+            ran.err
+        );
+        assert!(d.files("s").is_empty(), "{bad}");
+    }
+}
+
+#[test]
+fn a_member_of_a_record_that_comes_twice_is_refused() {
+    let d = Destination::new();
+    let ran = d.run(head() + "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"\\u0069d\":2}}\n");
+    assert_eq!(ran.code, Some(7), "{}", ran.err);
+}
+
+#[test]
+fn bytes_that_are_not_utf8() {
+    let d = Destination::new();
+    let mut input = head().into_bytes();
+    input.extend_from_slice(b"{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"o\":\"\xff\"}}\n");
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(6));
+    assert!(ran.err.contains("line 2: it is not UTF-8"), "{}", ran.err);
+}
+
+#[test]
+fn streams_with_harmful_names_stay_inside() {
+    let d = Destination::new();
+    let names = [
+        "../../x",
+        "/etc/x",
+        ".",
+        "..",
+        "",
+        "a\0b",
+        "CON",
+        "A",
+        "a",
+        "_target",
+        "x:y!?",
+        "\u{202e}x",
+        &"n".repeat(400),
+    ];
+    let mut input = String::new();
+    for name in names {
+        input += &schema(name, json!({"id": {"type": "integer"}}), &["id"], &[]);
+        input += &record(name, json!({"id": 1}));
+    }
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(crate::destination::parquet_files(&d.out()).len(), names.len());
+    assert_eq!(crate::destination::parquet_files(d.dir.path()).len(), names.len());
+}
+
+#[test]
+fn a_symbolic_link_in_place_of_a_folder_is_refused() {
+    for link in ["s", "_target"] {
+        let d = Destination::new();
+        let elsewhere = d.dir.path().join("elsewhere");
+        std::fs::create_dir_all(&elsewhere).unwrap();
+        std::fs::create_dir_all(d.out()).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, d.out().join(link)).unwrap();
+        let ran = d.run(head() + &record("s", json!({"id": 1})));
+        assert_eq!(ran.code, Some(5), "{link}: {}", ran.err);
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "{link}");
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_refused_while_it_is_read() {
+    let d = Destination::with(json!({"max_line_mb": 1}));
+    let mut child = d.command().spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // Endless: only a target that gives up early lets this end.
+    let writer = std::thread::spawn(move || while stdin.write_all(&[b'x'; 65536]).is_ok() {});
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("line 1 is longer than max_line_mb (1)"));
+}
+
+#[test]
+fn long_lines_below_the_limit_are_read_whole() {
+    let d = Destination::new();
+    let long = "y".repeat(3_000_000);
+    let input = head() + &record("s", json!({"id": 1, "o": long})) + &record("s", json!({"id": 2, "o": null}));
+    assert_eq!(d.run(input).code, Some(0));
+    assert_eq!(d.column("s", "o"), [json!(format!("\"{long}\"")), json!(null)]);
+}
+
+#[test]
+fn too_many_columns_are_refused_and_many_are_not() {
+    let properties = |n: usize| (0..n).map(|i| (format!("c{i}"), json!({"type": ["null", "integer"]}))).collect();
+    let d = Destination::new();
+    assert_eq!(d.run(schema("s", serde_json::Value::Object(properties(10_001)), &[], &[])).code, Some(6));
+    let wide = schema("s", serde_json::Value::Object(properties(3_000)), &[], &[]);
+    let ran = d.run(wide + &record("s", json!({"c7": 1, "c2999": 2})) + &record("s", json!({"c2": 3})));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let rows = d.rows("s");
+    assert_eq!(
+        (&rows[0]["c7"], &rows[0]["c2999"], &rows[1]["c2"], &rows[1]["c7"]),
+        (&json!(1), &json!(2), &json!(3), &json!(null))
+    );
+}
+
+#[test]
+fn settings_that_are_wrong_touch_nothing() {
+    let d = Destination::with(json!({"dedup": "maybe"}));
+    let ran = d.run(head());
+    assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{}", ran.err);
+    assert!(!d.out().exists());
+    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_target-parquet")).arg("--nonsense").output().unwrap();
+    assert_eq!(ran.status.code(), Some(2));
+}
+
+#[test]
+fn a_log_that_cannot_be_understood_is_not_skipped() {
+    let d = Destination::new();
+    d.run(head() + &record("s", json!({"id": 1})));
+    std::fs::write(d.out().join("_target/commits/00000000000000000002.json"), "{\"n\":2,").unwrap();
+    let ran = d.run(head() + &record("s", json!({"id": 2})));
+    assert_eq!(ran.code, Some(5), "{}", ran.err);
+    assert_eq!(d.rows("s").len(), 1);
+}
+
+/// Lines of files named after the trouble: each must load, or fail with the code that its name ends in.
+#[test]
+fn stream_files() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(stem) =
+            path.file_stem().and_then(|s| s.to_str()).filter(|_| path.extension().is_some_and(|e| e == "singer"))
+        else {
+            continue;
+        };
+        let code = stem.rsplit_once('.').map_or(0, |(_, code)| code.parse().unwrap());
+        let ran = Destination::new().run(std::fs::read(&path).unwrap());
+        assert_eq!(ran.code, Some(code), "{stem}: {}", ran.err);
+        seen += 1;
+    }
+    assert!(seen >= 6, "{seen}");
+}

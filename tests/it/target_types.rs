@@ -1,0 +1,208 @@
+//! Values in, values out: types, schema changes, partitions, metadata.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::destination::{Destination, record, schema, state};
+
+#[test]
+fn every_type_comes_back() {
+    let d = Destination::new();
+    let properties = json!({
+        "id": {"type": "integer"}, "wide": {"type": ["null", "integer"], "maximum": 1e30},
+        "n": {"type": ["null", "number"]}, "b": {"type": ["null", "boolean"]}, "s": {"type": ["null", "string"]},
+        "o": {"type": ["null", "object"]}, "m": {"type": ["null", "integer", "string"]}, "any": {},
+        "t": {"type": ["null", "string"], "format": "date-time"}, "day": {"type": "string", "format": "date"},
+        "time": {"type": "string", "format": "time"}, "price": {"type": "number", "multipleOf": 0.01},
+    });
+    let line = r#"{"type":"RECORD","stream":"s","record":{"id":9223372036854775807,"wide":18446744073709551616,"n":0.1,"b":true,"s":"\u00e9\n","o":{"x": 1.0, "y":[1e-7,123456789012345678901234567890]},"m":"a","any":[],"t":"2026-03-01T05:30:00.000001+05:30","day":"2026-03-01","time":"00:00:01","price":12.5}}"#;
+    let ran = d.run(format!("{}{line}\n{}", schema("s", properties, &["id"], &[]), state(json!({"x": 1}))));
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "{\"x\":1}\n"), "{}", ran.err);
+    assert_eq!(
+        d.rows("s"),
+        [json!({
+            "id": i64::MAX, "wide": "18446744073709551616.", "n": 0.1, "b": true, "s": "é\n",
+            "o": r#"{"x": 1.0, "y":[1e-7,123456789012345678901234567890]}"#, "m": "\"a\"", "any": "[]",
+            "t": 1_772_323_200_000_001i64, "day": 20513, "time": 1_000_000, "price": "12.50",
+        })]
+    );
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_its_place_and_without_its_value() {
+    for (property, value) in [
+        (json!({"type": "integer"}), "9223372036854775808"),
+        (json!({"type": "integer"}), "\"secret\""),
+        (json!({"type": "number"}), "9007199254740993"),
+        (json!({"type": "number"}), "1e400"),
+        (json!({"type": "string"}), "null"),
+        (json!({"type": "string"}), "{\"secret\":1}"),
+        (json!({"type": "string", "format": "date-time"}), "\"2026-02-30T00:00:00Z\""),
+        (json!({"type": "string", "format": "date-time"}), "\"2026-02-03T00:00:00.1234567Z\""),
+        (json!({"type": "number", "multipleOf": 0.01}), "1.001"),
+        (json!({"type": "boolean"}), "1"),
+    ] {
+        let d = Destination::new();
+        let good = "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1}}\n";
+        let bad = format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{\"id\":2,\"secret col\":{value}}}}}\n");
+        let properties = json!({"id": {"type": "integer"}, "secret col": property});
+        let ran = d.run(format!("{}{good}{bad}{}", schema("s", properties, &["id"], &[]), state(json!(1))));
+        assert_eq!((ran.code, ran.out.as_str()), (Some(7), ""), "{value}: {}", ran.err);
+        assert!(
+            ran.err.contains("line 3") && ran.err.contains("\"s\"") && ran.err.contains("\"secret col\""),
+            "{}",
+            ran.err
+        );
+        assert!(!ran.err.contains("\"secret\"") && !ran.err.contains("99254"), "{}", ran.err);
+        assert!(d.files("s").is_empty());
+    }
+}
+
+#[test]
+fn a_schema_that_changes_makes_new_files_and_new_columns() {
+    let d = Destination::new();
+    let mut input = String::new();
+    for (id, properties) in [
+        json!({"id": {"type": "integer"}}),
+        json!({"id": {"type": "integer"}, "a": {"type": ["null", "integer"]}}),
+        json!({"id": {"type": "integer"}, "a": {"type": ["null", "string"]}}),
+        json!({"id": {"type": "integer"}, "a": {"type": ["null", "integer"]}, "b": {"type": ["null", "boolean"]}}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let a = if id == 2 { json!("text") } else { json!(7) };
+        input += &schema("s", properties.clone(), &["id"], &[]);
+        input += &record("s", if id == 0 { json!({"id": id}) } else { json!({"id": id, "a": a}) });
+    }
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(d.files("s").len(), 4);
+    assert_eq!(
+        d.rows("s"),
+        [
+            json!({"id": 0}),
+            json!({"id": 1, "a": 7}),
+            json!({"id": 2, "a__text": "text"}),
+            json!({"id": 3, "a": 7, "b": null})
+        ]
+    );
+    // The next run remembers.
+    let properties = json!({"id": {"type": "integer"}, "a": {"type": "string"}});
+    let ran = d.run(schema("s", properties, &["id"], &[]) + &record("s", json!({"id": 9, "a": "x"})));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(d.rows("s").last(), Some(&json!({"id": 9, "a__text": "x"})));
+    // Other keys are another table.
+    let ran = d.run(schema("s", json!({"id": {"type": "integer"}, "a": {"type": "string"}}), &["a"], &[]));
+    assert_eq!(ran.code, Some(7), "{}", ran.err);
+}
+
+#[test]
+fn partitions_are_hive_folders() {
+    let d = Destination::with(json!({"partition_by": ["e", "t:day"]}));
+    let properties = json!({"e": {"type": ["null", "string"]}, "t": {"type": "string", "format": "date-time"}});
+    let mut input = schema("s", properties, &[], &[]);
+    for (e, t) in [("a", "2026-03-01T23:00:00-02:00"), ("../b", "2026-03-01T00:00:00Z"), ("a", "2026-03-02T12:00:00Z")]
+    {
+        input += &record("s", json!({"t": t, "e": e}));
+    }
+    input += &record("s", json!({"t": "2026-03-01T00:00:00Z"}));
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    let folders: Vec<String> = d
+        .files("s")
+        .iter()
+        .map(|f| f.parent().unwrap().strip_prefix(d.out()).unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        folders,
+        ["s/e=..%2Fb/t_day=2026-03-01", "s/e=__HIVE_DEFAULT_PARTITION__/t_day=2026-03-01", "s/e=a/t_day=2026-03-02"]
+    );
+    assert_eq!(d.rows("s").len(), 4);
+}
+
+#[test]
+fn metadata_columns_are_added_on_request_and_never_taken_from_the_input() {
+    let properties = json!({"id": {"type": "integer"}, "_sdc_sequence": {"type": "integer"}});
+    let line =
+        r#"{"type":"RECORD","stream":"s","record":{"id":1,"_sdc_sequence":5},"time_extracted":"1970-01-01T00:00:01Z"}"#;
+    let input = format!("{}{line}\n", schema("s", properties, &["id"], &[]));
+    let d = Destination::new();
+    assert_eq!(d.run(&input).code, Some(0));
+    assert_eq!(d.rows("s"), [json!({"id": 1})]);
+    let d = Destination::with(json!({"add_record_metadata": true}));
+    assert_eq!(d.run(&input).code, Some(0));
+    let row = &d.rows("s")[0];
+    assert_eq!(row["_sdc_extracted_at"], 1_000_000);
+    assert!(row["_sdc_sequence"].as_i64().unwrap() > 1_600_000_000_000);
+    assert_eq!(row["_sdc_table_version"], Value::Null);
+}
+
+#[test]
+fn files_are_cut_by_rows_and_all_are_full() {
+    let d = Destination::with(json!({"batch_size_rows": 100}));
+    let mut input = schema("s", json!({"id": {"type": "integer"}}), &["id"], &[]);
+    for id in 0..250 {
+        input += &record("s", json!({"id": id}));
+    }
+    assert_eq!(d.run(&input).code, Some(0));
+    let counts: Vec<usize> = d.files("s").iter().map(|f| crate::destination::rows(f).len()).collect();
+    assert_eq!(counts, [100, 100, 50]);
+    // With a STATE every 40 rows a file takes whole intervals and no crumbs follow it.
+    let d = Destination::with(json!({"batch_size_rows": 100}));
+    let mut input = schema("s", json!({"id": {"type": "integer"}}), &["id"], &[]);
+    for id in 0..240 {
+        input += &record("s", json!({"id": id}));
+        if id % 40 == 39 {
+            input += &state(json!(id));
+        }
+    }
+    let ran = d.run(&input);
+    assert_eq!(ran.out, "79\n159\n239\n");
+    let counts: Vec<usize> = d.files("s").iter().map(|f| crate::destination::rows(f).len()).collect();
+    assert_eq!(counts, [80, 80, 80]);
+}
+
+#[test]
+fn all_codecs_write_files_that_read_back() {
+    for codec in ["zstd", "snappy", "gzip", "brotli", "lz4", "none"] {
+        let d = Destination::with(json!({"compression_method": codec}));
+        let input = schema("s", json!({"id": {"type": "integer"}}), &["id"], &[]) + &record("s", json!({"id": 1}));
+        assert_eq!(d.run(input).code, Some(0), "{codec}");
+        assert_eq!(d.rows("s"), [json!({"id": 1})], "{codec}");
+    }
+}
+
+fn cell() -> impl Strategy<Value = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<i64>)> {
+    (any::<Option<i64>>(), any::<Option<f64>>(), any::<Option<bool>>(), any::<Option<String>>(), any::<Option<i64>>())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    #[test]
+    fn values_come_back(cells in prop::collection::vec(cell(), 0..200), order in any::<u64>()) {
+        let d = Destination::new();
+        let properties = json!({
+            "i": {"type": ["null", "integer"]}, "f": {"type": ["null", "number"]}, "b": {"type": ["null", "boolean"]},
+            "s": {"type": ["null", "string"]}, "o": {"type": ["null", "array"]},
+        });
+        let mut input = schema("s", properties, &[], &[]);
+        let mut expected = Vec::new();
+        for (row, (i, f, b, s, o)) in cells.iter().enumerate() {
+            // A double that is a whole number of more than 2^53 is refused, so it is not sent.
+            let f = f.filter(|f| f.is_finite() && (f.abs() < 9e15 || f.abs() > 1e40));
+            let o = o.map(|o| json!([o]));
+            let full = json!({"i": i, "f": f, "b": b, "s": s, "o": o});
+            let mut members: Vec<_> = full.as_object().unwrap().clone().into_iter().collect();
+            if order >> (row % 64) & 1 == 1 {
+                members.reverse();
+                members.retain(|(_, value)| !value.is_null());
+            }
+            input += &record("s", Value::Object(members.into_iter().collect()));
+            expected.push(json!({"i": i, "f": f, "b": b, "s": s, "o": o.map(|o| o.to_string())}));
+        }
+        let ran = d.run(input);
+        prop_assert_eq!(ran.code, Some(0), "{}", ran.err);
+        prop_assert_eq!(d.rows("s"), expected);
+    }
+}

@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Files of one stream whose schema changed, united by each reader with the option that the README names; types as each reader
+sees them. Needs duckdb, polars, pyarrow; chdb (ClickHouse) where it is installed. TARGET_PARQUET names the binary."""
+import datetime as dt, decimal, glob, json, os, subprocess, sys, tempfile
+import duckdb, polars as pl, pyarrow.dataset as ds, pyarrow as pa
+
+BINARY = os.environ.get("TARGET_PARQUET", "target/release/target-parquet")
+passed = failed = 0
+
+
+def check(name, ok, seen=""):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    print("ok  " if ok else "FAIL", name, seen)
+
+
+def schema(**more):
+    return {"type": "SCHEMA", "stream": "s", "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}, **more}}}
+
+
+N = lambda t, **k: {"type": ["null", t], **k}
+lines = [
+    schema(a=N("integer"), t=N("string", format="date-time")), {"type": "RECORD", "stream": "s", "record": {"id": 1, "a": 7, "t": "2026-03-01T02:00:00.000001+02:00"}},
+    schema(a=N("string"), o=N("object"), t=N("string", format="date-time"), d=N("string", format="date"), price=N("number", multipleOf=0.01)),
+    {"type": "RECORD", "stream": "s", "record": {"id": 2, "a": "text", "o": {"x": [1, "é"]}, "d": "2026-03-01", "price": 1.25}}, {"type": "STATE", "value": {}},
+]
+with tempfile.TemporaryDirectory() as work:
+    config = os.path.join(work, "c.json"); out = os.path.join(work, "out"); json.dump({"destination_path": out}, open(config, "w"))
+    ran = subprocess.run([BINARY, "--config", config], input="".join(json.dumps(l) + "\n" for l in lines), capture_output=True, text=True)
+    check("target ends well", ran.returncode == 0, ran.stderr[-200:] if ran.returncode else "")
+    folder = out + "/s"; files = sorted(glob.glob(folder + "/*.parquet")); check("two files", len(files) == 2)
+    when = dt.datetime(2026, 3, 1, 0, 0, 0, 1, tzinfo=dt.timezone.utc); price = decimal.Decimal("1.25"); obj = {"x": [1, "é"]}
+    # DuckDB
+    rows = duckdb.sql(f"select id, a, a__text, t, o, d, price from read_parquet('{folder}/*.parquet', union_by_name = true) order by id").fetchall()
+    check("DuckDB union_by_name", rows[0][:3] == (1, 7, None) and rows[0][3] == when and rows[1][2] == "text" and json.loads(rows[1][4]) == obj and rows[1][5] == dt.date(2026, 3, 1) and rows[1][6] == price, rows)
+    types = dict((r[0], r[1]) for r in duckdb.sql(f"describe select * from read_parquet('{folder}/*.parquet', union_by_name = true)").fetchall())
+    check("DuckDB types", types == {"id": "BIGINT", "a": "BIGINT", "a__text": "VARCHAR", "t": "TIMESTAMP WITH TIME ZONE", "o": "JSON", "d": "DATE", "price": "DECIMAL(38,2)"}, types)
+    # polars
+    t = pl.concat([pl.read_parquet(f) for f in files], how="diagonal").sort("id")
+    check("polars concat diagonal", t["a"].to_list() == [7, None] and t["a__text"].to_list() == [None, "text"] and t["t"].to_list()[0] == when and json.loads(t["o"].to_list()[1]) == obj and t["price"].to_list()[1] == price, t.schema)
+    try:
+        t = pl.scan_parquet(files[::-1], missing_columns="insert", extra_columns="ignore").collect()
+        check("polars scan_parquet missing_columns", t.height == 2, t.columns)
+    except Exception as e: check("polars scan_parquet missing_columns", False, str(e)[:200])
+    # pyarrow
+    united = pa.unify_schemas([ds.dataset(f).schema for f in files])
+    t = ds.dataset(folder, schema=united, format="parquet").to_table().sort_by("id")
+    check("pyarrow unify_schemas", t.column("a").to_pylist() == [7, None] and t.column("a__text").to_pylist() == [None, "text"] and t.column("t").to_pylist()[0] == when and json.loads(t.column("o").to_pylist()[1]) == obj, t.schema.types)
+    try:
+        import chdb
+        got = chdb.query(f"select id, a, a__text, t, o, d, price from file('{folder}/*.parquet', Parquet) order by id settings schema_inference_mode='union', input_format_parquet_allow_missing_columns=1", "JSONEachRow")
+        rows = [json.loads(l) for l in str(got).splitlines()]
+        check("ClickHouse schema_inference_mode union", len(rows) == 2 and int(rows[0]["a"]) == 7 and rows[1]["a__text"] == "text", rows)
+    except ImportError: print("skip ClickHouse (chdb is not installed)")
+    except Exception as e: check("ClickHouse schema_inference_mode union", False, str(e)[:300])
+print(f"{passed} passed, {failed} failed")
+sys.exit(failed > 0 or passed == 0)
