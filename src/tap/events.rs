@@ -158,7 +158,7 @@ struct Reading<'a, W: Write> {
     seen_uuids: HashSet<String>,
     seen_until: Micros,
     delivered: SeenBuilder,
-    /// Versions printed since the last safe position: (arrival, hash).
+    /// Versions delivered, by this run or the last, since the last safe position: (arrival, hash).
     unsafe_rows: Vec<(Micros, u64)>,
     /// Versions of the current slice, kept for the case that it is read twice.
     slice_versions: Vec<u64>,
@@ -232,9 +232,12 @@ impl<'a, W: Write> Reading<'a, W> {
             let repeated = last.replace(version) == Some(version);
             let arrived =
                 if self.by_arrival { created_at } else { time(row.cell(column::TIMESTAMP)).unwrap_or(created_at) };
-            if self.slice_set.contains(&version)
-                || self.deduplicate && (repeated || self.is_known(&row, version, arrived))
-            {
+            if self.slice_set.contains(&version) || self.deduplicate && repeated {
+                continue;
+            }
+            if self.deduplicate && self.is_known(&row, version, arrived) {
+                // Delivered, only not by this run: it may lie in the coming overlap too.
+                self.unsafe_rows.push((arrived, version));
                 continue;
             }
             self.print(&row)?;
