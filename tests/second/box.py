@@ -305,7 +305,8 @@ class Report:
     def check(self, what, holds, detail=""):
         if holds:
             self.passed += 1
-            print(f"ok    {what}" + (f"  ({detail})" if detail else ""), flush=True)
+            short = str(detail).replace("\n", " ")[:160]
+            print(f"ok    {what}" + (f"  ({short})" if short and short != "[]" else ""), flush=True)
         else:
             self.failed += 1
             print(f"FAIL  {what}: {detail}", flush=True)

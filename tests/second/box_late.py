@@ -10,6 +10,7 @@ import time
 from box import Box, DAY_US, Pipe, Report, compare, iso, now_us
 
 MINUTE, HOUR = 60_000_000, 3_600_000_000
+PAGE = "timestamp, uuid, created_at LIMIT"  # the end of a page query
 CASES = []
 
 
@@ -44,8 +45,8 @@ def stored_again(report, box):
     """Re-sent with a new created_at: a new version. Stored twice as it was, before a merge: the same one. After the merge: nothing."""
     with Pipe(box, initial_since="2026-07-01") as pipe:
         good(report, "first run", pipe.run())
-        rows = [json.loads(row) for row in box.sql("SELECT toString(uuid) AS uuid, event, distinct_id, toString(timestamp) AS timestamp, properties FROM events WHERE timestamp > now() - INTERVAL 20 DAY "
-                                                   "ORDER BY cityHash64(uuid) LIMIT 20 FORMAT JSONEachRow").split("\n")]
+        rows = [json.loads(row) for row in box.sql("SELECT toString(uuid) AS uuid, event, distinct_id, toString(events.timestamp) AS timestamp, properties FROM events "
+                                                   "WHERE events.timestamp > '2026-11-01' ORDER BY cityHash64(uuid) LIMIT 20 FORMAT JSONEachRow").split("\n")]
         uuids = [row["uuid"] for row in rows]
         box.ask("duplicate", {"uuids": uuids})
         good(report, "stored twice as it was: nothing new", pipe.run(), 0)
@@ -53,7 +54,7 @@ def stored_again(report, box):
         uuids += box.ingest(fresh)
         box.ask("duplicate", {"uuids": uuids[-10:]})
         good(report, "new and stored twice: each once", pipe.run(), 10)
-        recent = [json.loads(row) for row in box.sql("SELECT toString(uuid) AS uuid, event, distinct_id, toString(timestamp) AS timestamp, properties FROM events WHERE event = 'fresh' FORMAT JSONEachRow").split("\n")]
+        recent = [json.loads(row) for row in box.sql("SELECT toString(uuid) AS uuid, event, distinct_id, toString(events.timestamp) AS timestamp, properties FROM events WHERE event = 'fresh' FORMAT JSONEachRow").split("\n")]
         again = list({row["uuid"]: row for row in recent}.values())[:6]
         box.ingest([{**row, "created_at": iso(now_us() - 1_500_000)} for row in again])
         good(report, "re-sent with a new created_at: new versions", pipe.run(), 6)
@@ -118,14 +119,14 @@ def one_instant(report, box):
 @case
 def small_pages(report, box):
     """Every page size from 1 to 20."""
-    where = "timestamp >= '2026-11-03' AND timestamp < '2026-11-04'"
+    where = "timestamp >= '2026-11-01' AND timestamp < '2026-11-03'"
     for page_size in range(1, 21):
-        with Pipe(box, page_size=page_size, initial_since="2026-11-03", until="2026-11-04", event_types=["purchase", "signed up", "naïve événement 🎉"]) as pipe:
+        with Pipe(box, page_size=page_size, initial_since="2026-11-01", until="2026-11-03") as pipe:
             box.forget()
             good(report, f"page_size {page_size}", pipe.run())
-            asked = [int(q["sql"].rsplit("LIMIT ", 1)[1]) for q in box.queries() if "timestamp, uuid, created_at LIMIT" in q["sql"]]
+            asked = [int(q["sql"].rsplit("LIMIT ", 1)[1]) for q in box.queries() if PAGE in q["sql"]]
             report.check(f"page_size {page_size} is kept to", asked and max(asked) <= page_size, f"{len(asked)} pages, largest LIMIT {max(asked, default=0)}")
-            report.same(f"page_size {page_size}", compare(box, pipe, where + " AND event IN ('purchase', 'signed up', 'naïve événement 🎉')"))
+            report.same(f"page_size {page_size}", compare(box, pipe, where))
 
 
 @case
@@ -160,7 +161,7 @@ def limited_in_time(report, box):
         box.ask("faults", method="DELETE")
         box.forget()
         good(report, "--max-runtime: the next run", pipe.run())
-        pages = [q["sql"] for q in box.queries() if "timestamp, uuid, created_at LIMIT" in q["sql"]]
+        pages = [q["sql"] for q in box.queries() if PAGE in q["sql"]]
         first, last = iso(horizon)[:19].replace("T", " "), pages[-1]
         report.check("--max-runtime: it goes on with the same horizon, then opens a new set", first in pages[0] and first not in last.split("created_at <")[1][:60], f"{first}: {pages[0][-400:]}")
         report.same("--max-runtime", compare(box, pipe))
