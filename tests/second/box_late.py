@@ -28,7 +28,6 @@ def good(report, what, run, rows=None):
 def late_arrivals(report, box):
     """Events whose own time is 1 minute to 6 days before their arrival, and in the future, come in the next run."""
     with Pipe(box, initial_since=iso(now_us() - 30 * DAY_US)) as pipe:
-        where = f"timestamp >= fromUnixTimestamp64Micro(toInt64({now_us() - 30 * DAY_US}))"
         good(report, "first run", pipe.run())
         good(report, "second run: nothing", pipe.run(), 0)
         ages = {"1 minute": MINUTE, "14 minutes": 14 * MINUTE, "16 minutes": 16 * MINUTE, "1 hour": HOUR, "1 day": DAY_US, "3 days": 3 * DAY_US, "6 days": 6 * DAY_US,
@@ -36,14 +35,14 @@ def late_arrivals(report, box):
         for name, age in ages.items():
             box.ingest([{"event": "late", "timestamp": iso(now_us() - age - n), "distinct_id": f"u{n}", "properties": {}} for n in range(5)])
             good(report, f"late by {name}: comes in the next run", pipe.run(), 5)
-        report.same("late arrivals", compare(box, pipe, where))
+        report.same("late arrivals", compare(box, pipe))
         good(report, "and once", pipe.run(), 0)
 
 
 @case
 def stored_again(report, box):
     """Re-sent with a new created_at: a new version. Stored twice as it was, before a merge: the same one. After the merge: nothing."""
-    with Pipe(box, initial_since="2026-07-01") as pipe:
+    with Pipe(box) as pipe:
         good(report, "first run", pipe.run())
         rows = [json.loads(row) for row in box.sql("SELECT toString(uuid) AS uuid, event, distinct_id, toString(events.timestamp) AS timestamp, properties FROM events "
                                                    "WHERE events.timestamp > '2026-11-01' ORDER BY cityHash64(uuid) LIMIT 20 FORMAT JSONEachRow").split("\n")]
@@ -58,7 +57,7 @@ def stored_again(report, box):
         again = list({row["uuid"]: row for row in recent}.values())[:6]
         box.ingest([{**row, "created_at": iso(now_us() - 1_500_000)} for row in again])
         good(report, "re-sent with a new created_at: new versions", pipe.run(), 6)
-        report.same("stored again", compare(box, pipe, "timestamp >= '2026-07-01'"))
+        report.same("stored again", compare(box, pipe))
         box.ask("optimize", {})
         good(report, "after the merge: nothing new", pipe.run(), 0)
 
@@ -119,14 +118,13 @@ def one_instant(report, box):
 @case
 def small_pages(report, box):
     """Every page size from 1 to 20."""
-    where = "timestamp >= '2026-11-01' AND timestamp < '2026-11-03'"
     for page_size in range(1, 21):
-        with Pipe(box, page_size=page_size, initial_since="2026-11-01", until="2026-11-03") as pipe:
+        with Pipe(box, page_size=page_size, initial_since="2026-11-01T08:00:00Z", until="2026-11-01T08:30:00Z") as pipe:
             box.forget()
             good(report, f"page_size {page_size}", pipe.run())
             asked = [int(q["sql"].rsplit("LIMIT ", 1)[1]) for q in box.queries() if PAGE in q["sql"]]
             report.check(f"page_size {page_size} is kept to", asked and max(asked) <= page_size, f"{len(asked)} pages, largest LIMIT {max(asked, default=0)}")
-            report.same(f"page_size {page_size}", compare(box, pipe, where))
+            report.same(f"page_size {page_size}", compare(box, pipe, "timestamp < '2026-11-01 08:30:00'"))
 
 
 @case
