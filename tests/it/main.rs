@@ -1,5 +1,11 @@
 //! Black-box tests: the real binaries in a fresh directory, against the fake PostHog and on Singer streams.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests say what is wrong by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests say what is wrong by panicking"
+)]
 
 #[allow(dead_code, unused_imports, reason = "the demo uses other parts of it")]
 #[path = "../fake/mod.rs"]
@@ -8,6 +14,7 @@ mod fake;
 mod destination;
 mod floors;
 mod pipe_files;
+mod readme;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
