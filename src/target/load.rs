@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::cells::Oddities;
 use super::commit::{CommitLog, Record};
-use super::config::{LoadMethod, Settings};
+use super::config::{Dedup, LoadMethod, Settings};
 use super::encoder::Encoder;
 use super::envelope::Envelope;
 use super::fs::Fs;
@@ -86,10 +86,12 @@ impl<W: Write> Load<W> {
         let first_commit = commits.next();
         let encoder = Encoder::start(fs, first_commit)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        // Rows that replace what is there must all come in, also those that are there already.
+        let dedup = if settings.load_method == LoadMethod::Overwrite { Dedup::Off } else { settings.dedup };
         Ok(Load {
             streams: Streams::new(super::memory::row_groups(settings.memory_limit_bytes, 0)),
             versions: Versions::new(&commits, settings.load_method),
-            replay: Replay::new(settings.dedup, settings.dedup_window_rows),
+            replay: Replay::new(dedup, settings.dedup_window_rows),
             odd: Oddities::default(),
             line: 0,
             messages: 0,
