@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a line becomes a row | [`mod@line`], [`envelope`], [`scan`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
 //! | a SCHEMA becomes columns | [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
-//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`], [`file`] |
+//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`], [`mod@file`] |
 //! | files become visible | [`commit`] (the log), [`replay`] (rows that come again), [`publish`] and [`version`] (full tables) |
 //! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
 
