@@ -1,5 +1,11 @@
 //! Black-box tests: the real binaries in a fresh directory, against the fake PostHog and on Singer streams.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "tests say what is wrong by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests say what is wrong by panicking"
+)]
 
 #[allow(dead_code, unused_imports, reason = "the demo uses other parts of it")]
 #[path = "../fake/mod.rs"]
