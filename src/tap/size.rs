@@ -88,12 +88,43 @@ impl SizeModel {
         if seconds > SLOW_SECONDS {
             self.rows_cap = (rows / 2).clamp(MIN_ROWS, u64::from(MAX_LIMIT));
         } else if seconds < FAST_SECONDS {
-            self.rows_cap = (self.rows_cap + self.rows_cap / 4).min(u64::from(MAX_LIMIT));
+            // Few rows are not what makes a query slow: from a refusal for another reason the way back is short.
+            let more = if self.rows_cap < MIN_ROWS { self.rows_cap } else { self.rows_cap / 4 };
+            self.rows_cap = (self.rows_cap + more).min(u64::from(MAX_LIMIT));
         }
     }
 
     /// Learns from a refusal: `rows` rows were too much to ask for.
     pub fn refused(&mut self, rows: u64) {
         self.rows_cap = self.rows_cap.min(rows / 2).max(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_for_reasons_of_the_server_do_not_leave_tiny_slices_behind() {
+        let mut size = SizeModel::new(None);
+        for _ in 0..40 {
+            size.refused(size.slice_rows());
+        }
+        assert_eq!(size.slice_rows(), 1);
+        for _ in 0..10 {
+            size.took(size.slice_rows(), 0.1);
+        }
+        assert_eq!(size.slice_rows(), 1_024);
+        // Every third query refused, whatever its size.
+        let least = (0..60).map(|n| {
+            let rows = size.slice_rows();
+            if n % 3 == 0 {
+                size.refused(rows)
+            } else {
+                size.took(rows, 0.1)
+            }
+            size.slice_rows()
+        });
+        assert!(least.min().unwrap() > 500);
     }
 }

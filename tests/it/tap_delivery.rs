@@ -47,6 +47,24 @@ fn a_realistic_project_comes_out_whole_over_four_runs() {
     same_once("a run without news", &next(&fake, &delivered).events(), []);
 }
 
+/// What the last run left out, because the run before it had delivered it, may still lie in the next overlap.
+#[test]
+fn runs_a_minute_apart_deliver_every_event_once() {
+    let fake = fake(realistic(2, 200, micros("2026-08-15T12:00:00Z"), 4));
+    let mut delivered = Tap::new(&fake).run().ends(0);
+    for run in 0..20 {
+        let old = fake.world().held();
+        let now = now(&fake);
+        fake.world().insert(
+            (0..10).map(|n| Event::new(run * 100 + n, "news", now - n as i64).created(now)).collect::<Vec<_>>(),
+        );
+        fake.world().advance(MINUTE);
+        delivered = Tap::new(&fake).state(&delivered.last_state()).run().ends(0);
+        let arrived = fake.world().held().into_iter().filter(|held| !old.contains(held));
+        same_once(&format!("run {run}"), &delivered.events(), arrived);
+    }
+}
+
 #[test]
 fn events_later_than_late_arrival_days_are_found_without_that_limit() {
     let fake = fake(realistic(4, 100, micros("2026-08-15T12:00:00Z"), 2));
