@@ -89,7 +89,12 @@ pub const SETTINGS: &[Setting] = &[
     row("max_response_mb", whole(1, 1024), Some("48"), "A larger answer is cut off and asked for in smaller parts."),
     row("deduplication_enabled", Form::Flag, Some("true"), "Leave out what an earlier run or page has delivered."),
     row("flatten_properties", Form::Flag, Some("true"), "One column per property instead of one object."),
-    row("max_property_columns", whole(0, 10_000), Some("1000"), "Most columns of properties."),
+    row(
+        "max_property_columns",
+        whole(0, 10_000),
+        Some("1000"),
+        "Most columns of properties, of events and again of persons.",
+    ),
     row(
         "person_id_mode",
         Form::Choice(&["event", "joined"]),
