@@ -11,6 +11,9 @@ use crate::posthog::time::{HOUR_US, Micros};
 /// How far back arrivals are watched.
 pub const WATCHED_US: Micros = 48 * HOUR_US;
 
+/// (Unix seconds of an hour, rows that arrived in it), in order.
+pub type Hours = Vec<(i64, u64)>;
+
 /// Rows per hour of arrival, from a start up to a cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
@@ -18,8 +21,8 @@ pub struct Ledger {
     pub from: Micros,
     /// Arrivals at this time or later are not in it: the next run reads them anyway. Microseconds.
     pub cut: Micros,
-    /// (Unix seconds of the hour, rows), in order.
-    pub hours: Vec<(i64, u64)>,
+    /// The rows.
+    pub hours: Hours,
 }
 
 impl Ledger {

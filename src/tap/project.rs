@@ -79,7 +79,7 @@ impl Projection {
         projection
     }
 
-    /// The columns of a page query, those of [`column`] first.
+    /// The columns of a page query, those of [`mod@column`] first.
     #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns

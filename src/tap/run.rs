@@ -16,7 +16,7 @@ use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, HOUR_US, Micros, S
 
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
-use super::ledger::{Ledger, WATCHED_US};
+use super::ledger::{Hours, Ledger, WATCHED_US};
 use super::pages::{ask, ask_one};
 
 /// How far back the default of `initial_since` goes.
@@ -189,7 +189,7 @@ impl ClosedSet<'_> {
     }
 
     /// Counts arrivals per hour for the next ledger, and finds stretches that grew since the last one.
-    fn watch(&self, client: &Client, next: &Ledger) -> Result<(Vec<(i64, u64)>, Vec<Pass>)> {
+    fn watch(&self, client: &Client, next: &Ledger) -> Result<(Hours, Vec<Pass>)> {
         let last = &self.bookmark.ledger;
         let mut passes = Vec::new();
         if !last.hours.is_empty() || last.cut > 0 {
@@ -215,7 +215,7 @@ impl ClosedSet<'_> {
         Ok((self.arrivals(client, next.from, next.cut)?, passes))
     }
 
-    fn arrivals(&self, client: &Client, from: Micros, cut: Micros) -> Result<Vec<(i64, u64)>> {
+    fn arrivals(&self, client: &Client, from: Micros, cut: Micros) -> Result<Hours> {
         if from >= cut {
             return Ok(Vec::new());
         }

@@ -188,3 +188,22 @@ fn stream_files() {
     }
     assert!(seen >= 6, "{seen}");
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_damage_is_loaded_or_refused(damage in proptest::collection::vec((0usize..2000, proptest::prelude::any::<u8>()), 1..4)) {
+        let mut input = (state(json!({})) + &head()
+            + &record("s", json!({"id": 1, "o": {"a": [1.5, "x\u{e9}", null]}}))
+            + "{\"type\":\"RECORD\",\"stream\":\"s\",\"version\":3,\"record\":{\"id\":2,\"o\":\"\\ud83d\\n\"},\"time_extracted\":\"2026-01-01T00:00:00Z\"}\n"
+            + "{\"type\":\"ACTIVATE_VERSION\",\"stream\":\"s\",\"version\":3}\n"
+            + &state(json!({"n": 1}))).into_bytes();
+        for (at, byte) in damage {
+            let at = at % input.len();
+            input[at] = byte;
+        }
+        let ran = Destination::new().run(&input);
+        proptest::prop_assert!(matches!(ran.code, Some(0 | 6 | 7)), "{:?} {}", ran.code, ran.err);
+        proptest::prop_assert!(!ran.err.contains("internal fault"), "{}", ran.err);
+    }
+}
