@@ -23,6 +23,11 @@ impl<W: Write> Output<W> {
         Output { inner, pending: Vec::with_capacity(WRITE_BYTES * 2) }
     }
 
+    /// What the lines go to.
+    pub fn inner(&self) -> &W {
+        &self.inner
+    }
+
     /// Appends one line: `write` puts its text (without the line end) into the buffer. The record path uses this, so a
     /// record is written once, straight into the buffer that the system is handed.
     ///

@@ -23,6 +23,7 @@ use super::discover;
 use super::doctor;
 use super::report;
 use super::sync::{Context, sync};
+use super::trial::trial;
 
 /// Reads a PostHog project and writes Singer messages to standard output.
 #[derive(Debug, Parser)]
@@ -46,6 +47,9 @@ pub struct Arguments {
     /// Print what a run would do, without reading events, and exit
     #[arg(long)]
     plan: bool,
+    /// Connect and write at most one record of each stream (`schema`: none), and exit
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    test: Option<String>,
     /// Print one JSON object that says whether a run can work, and what to do if not
     #[arg(long)]
     doctor: bool,
@@ -97,7 +101,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if streams.is_empty() {
         log::warn("no stream is selected");
     }
-    sync(&Context { client: &client, config: &config, stop: &stop, now }, &streams, state, &mut output)
+    let context = Context { client: &client, config: &config, stop: &stop, now };
+    match arguments.test.as_deref() {
+        Some(what) => trial(&context, &streams, what == "schema"),
+        None => sync(&context, &streams, state, &mut output),
+    }
 }
 
 fn pretty(value: &Value) -> Result<String> {

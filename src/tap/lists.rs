@@ -35,6 +35,9 @@ const UNSETTLED_US: Micros = 2 * DAY_US;
 /// A clock may be off by this much; changes within it are read twice.
 const CLOCKS_US: Micros = 5 * 60 * 1_000_000;
 
+/// The field of what has no field of its own, as events have one for properties.
+const UNMAPPED: &str = "unmapped_fields";
+
 type Pairs = Vec<(String, String)>;
 /// An item: its members as they were written.
 type Item<'a> = IndexMap<String, &'a RawValue>;
@@ -66,7 +69,6 @@ pub fn sync_stream<W: Write>(
         since,
         newest: None,
         seen: HashSet::new(),
-        told: HashSet::new(),
         rows: 0,
     };
     reading.read(output)?;
@@ -91,8 +93,6 @@ struct Reading<'a> {
     newest: Option<Micros>,
     /// Hashes of the keys that were written.
     seen: HashSet<u64>,
-    /// Fields that did not fit their schema, told once each.
-    told: HashSet<String>,
     rows: u64,
 }
 
@@ -179,10 +179,15 @@ impl Reading<'_> {
         if !self.is_new(&members)? {
             return Ok(());
         }
-        members.retain(|name, value| self.is_passed_on(name, value));
+        let mut unmapped = Item::new();
+        members.retain(|name, value| match self.place(name, value) {
+            Place::Field => true,
+            Place::Unmapped => unmapped.insert(name.clone(), value).is_some(),
+            Place::Nowhere => false,
+        });
         let envelope = &self.envelope;
         output.line(|out| {
-            envelope.write(out, |out| write_members(&members, out));
+            envelope.write(out, |out| write_record(&members, &unmapped, out));
             Ok(())
         })?;
         self.rows += 1;
@@ -217,22 +222,18 @@ impl Reading<'_> {
         })
     }
 
-    /// Whether a member is part of the record: selected, or new to us and harmless.
-    fn is_passed_on(&mut self, name: &str, value: &RawValue) -> bool {
+    /// Where a member of an item goes. A field that PostHog added since, and a value that its field cannot hold, are kept
+    /// aside; a field that was deselected is not.
+    fn place(&self, name: &str, value: &RawValue) -> Place {
         let selected = &self.stream.schema["properties"];
-        match (selected.get(name), self.known.contains_key(name)) {
-            (Some(schema), _) if fits(schema, value.get()) => true,
-            (Some(_), _) => {
-                if self.told.insert(name.to_owned()) {
-                    log::warn(format!(
-                        "{}: a value of {name} is not of the type that its schema says; such values are left out",
-                        self.stream.id
-                    ));
-                }
-                false
-            }
-            (None, true) => false,
-            (None, false) => self.list.shape != Shape::AllowedFieldsOfObject && !self.list.left_out.contains(&name),
+        let aside = match selected.get(UNMAPPED) {
+            Some(_) if !self.list.left_out.contains(&name) => Place::Unmapped,
+            _ => Place::Nowhere,
+        };
+        match selected.get(name) {
+            Some(schema) if name != UNMAPPED && fits(schema, value.get()) => Place::Field,
+            None if self.known.contains_key(name) => Place::Nowhere,
+            _ => aside,
         }
     }
 
@@ -244,6 +245,28 @@ impl Reading<'_> {
             state.set_bookmark(&self.stream.id, value);
         }
     }
+}
+
+/// Where a member of an item goes.
+enum Place {
+    /// Into its own field.
+    Field,
+    /// Into the object of what has no field.
+    Unmapped,
+    Nowhere,
+}
+
+fn write_record(members: &Item<'_>, unmapped: &Item<'_>, out: &mut Vec<u8>) {
+    write_members(members, out);
+    if unmapped.is_empty() {
+        return;
+    }
+    // Behind the last member: the object has its keys, so it is not empty.
+    out.pop();
+    out.push(b',');
+    write_label(UNMAPPED, out);
+    write_members(unmapped, out);
+    out.push(b'}');
 }
 
 fn write_members(members: &Item<'_>, out: &mut Vec<u8>) {
@@ -286,34 +309,4 @@ fn fits(schema: &Value, value: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_judged_by_their_schema() {
-        let of = |kind: &str| json!({"type": ["null", kind]});
-        let time = json!({"type": ["null", "string"], "format": "date-time"});
-        for (schema, value) in [
-            (of("integer"), "7"),
-            (of("number"), "7"),
-            (of("number"), "-7.5e3"),
-            (of("string"), "null"),
-            (of("object"), "{}"),
-            (of("array"), "[1]"),
-            (of("boolean"), "false"),
-            (time.clone(), "\"2026-01-01T00:00:00.5+02:00\""),
-            (json!({}), "1"),
-        ] {
-            assert!(fits(&schema, value), "{schema} {value}");
-        }
-        for (schema, value) in [
-            (of("integer"), "7.5"),
-            (of("string"), "7"),
-            (of("object"), "[]"),
-            (json!({"type": "string"}), "null"),
-            (time, "\"yesterday\""),
-        ] {
-            assert!(!fits(&schema, value), "{schema} {value}");
-        }
-    }
-}
+mod tests;

@@ -28,3 +28,4 @@ pub mod size;
 pub mod streams;
 pub mod sync;
 pub mod tables;
+pub mod trial;

@@ -24,6 +24,8 @@ const DEFAULT_DAYS: i64 = 30;
 /// Above this share of rows without a usable arrival time, arrival cannot be relied on.
 const UNUSABLE_SHARE: u64 = 100;
 
+/// 2020-01-01.
+const POSTHOG_BEGAN: Micros = 1_577_836_800 * SECOND_US;
 /// How often the count of days is cut in two before the server is held to be broken.
 const MAX_SPLITS: u32 = 4_000;
 
@@ -281,10 +283,13 @@ pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Da
     let mut days = Vec::new();
     let mut stack = Vec::new();
     let mut start = range.since.max(FAR_PAST);
-    while start.max(0) + YEAR_US < now.min(range.until) {
-        let end = Day::of(start.max(0) + YEAR_US).start();
-        stack.push((start, end));
-        start = end;
+    // What claims to be older than PostHog itself is little.
+    let mut end = start.saturating_add(YEAR_US).max(POSTHOG_BEGAN);
+    while end < now.min(range.until) {
+        let day = Day::of(end).start();
+        stack.push((start, day));
+        start = day;
+        end = day + YEAR_US;
     }
     stack.push((start, range.until));
     stack.reverse();

@@ -340,3 +340,6 @@ impl From<Refused> for Error {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::cells::Oddities;
 use super::commit::{CommitLog, Record};
-use super::config::{LoadMethod, Settings};
+use super::config::{Dedup, LoadMethod, Settings};
 use super::encoder::Encoder;
 use super::envelope::Envelope;
 use super::fs::Fs;
 use super::line::{Lines, Next};
+use super::metadata;
 use super::publish::Versions;
 use super::replay::Replay;
 use super::scan::{Fault, Scanner, unescape};
 use super::schema::SchemaMessage;
 use super::sink::RowError;
 use super::streams::Streams;
-use super::time;
 use crate::error::{Error, Kind, Result};
 use crate::singer::message::Output;
 use crate::stop::Stop;
@@ -86,10 +86,12 @@ impl<W: Write> Load<W> {
         let first_commit = commits.next();
         let encoder = Encoder::start(fs, first_commit)?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        // Rows that replace what is there must all come in, also those that are there already.
+        let dedup = if settings.load_method == LoadMethod::Overwrite { Dedup::Off } else { settings.dedup };
         Ok(Load {
             streams: Streams::new(super::memory::row_groups(settings.memory_limit_bytes, 0)),
             versions: Versions::new(&commits, settings.load_method),
-            replay: Replay::new(settings.dedup, settings.dedup_window_rows),
+            replay: Replay::new(dedup, settings.dedup_window_rows),
             odd: Oddities::default(),
             line: 0,
             messages: 0,
@@ -225,7 +227,7 @@ impl<W: Write> Load<W> {
             return Ok(());
         }
         if self.settings.add_record_metadata {
-            sink.metadata(metadata(envelope, self.started_ms));
+            sink.metadata(metadata::values(envelope, self.started_ms));
         }
         self.rows_behind_state += 1;
         self.streams.keep(index, line.len(), &self.settings, &mut self.encoder)
@@ -396,12 +398,4 @@ fn raw(text: &[u8]) -> Option<Box<serde_json::value::RawValue>> {
 
 fn text(state: &Option<Box<serde_json::value::RawValue>>) -> Option<&str> {
     state.as_deref().map(serde_json::value::RawValue::get)
-}
-
-/// The metadata columns of a row, in the order of [`super::schema::METADATA`].
-fn metadata(envelope: &Envelope<'_>, started_ms: i64) -> [Option<i64>; 7] {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let extracted = envelope.time_extracted.and_then(|text| time::moment(text.raw)).map(|moment| moment.micros);
-    [extracted, Some(now), Some(started_ms * 1000), None, Some(now / 1000), envelope.version, Some(started_ms)]
 }

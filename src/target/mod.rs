@@ -1,4 +1,12 @@
 //! The target: Singer lines in, Parquet files out. [`load`] is the loop; read it first.
+//!
+//! | step | files |
+//! |---|---|
+//! | a line becomes a row | [`mod@line`], [`envelope`], [`scan`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
+//! | a SCHEMA becomes columns | [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
+//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`], [`mod@file`] |
+//! | files become visible | [`commit`] (the log), [`replay`] (rows that come again), [`publish`] and [`version`] (full tables) |
+//! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
 
 pub mod about;
 pub mod cells;
@@ -15,6 +23,7 @@ pub mod fs;
 pub mod line;
 pub mod load;
 pub mod memory;
+pub mod metadata;
 pub mod name;
 pub mod number;
 pub mod partition;

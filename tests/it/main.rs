@@ -14,6 +14,7 @@ mod fake;
 mod destination;
 mod floors;
 mod pipe_files;
+mod readme;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;

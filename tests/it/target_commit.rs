@@ -153,8 +153,11 @@ fn overwrite_replaces_only_at_the_end_of_a_good_run() {
     let ran = d.run(head() + &ids(5, 9) + &state(json!(2)) + "broken\n");
     assert_eq!((ran.code, ran.out.as_str()), (Some(6), ""));
     assert_eq!(sorted(&d), [0, 1, 2, 3, 4]);
-    d.run(head() + &ids(5, 9) + &state(json!(2)));
+    d.run(state(json!(1)) + &head() + &ids(5, 9) + &state(json!(2)));
     assert_eq!(sorted(&d), [5, 6, 7, 8]);
+    // From an older state, with rows that are there: they replace themselves.
+    d.run(state(json!(1)) + &head() + &ids(5, 10) + &state(json!(3)));
+    assert_eq!(sorted(&d), [5, 6, 7, 8, 9]);
 }
 
 #[test]

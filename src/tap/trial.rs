@@ -1,0 +1,75 @@
+//! `--test`: connects and writes at most one record of each stream, to show that settings, key and catalog work.
+
+use std::io::{self, Write};
+
+use crate::error::{Kind, Result};
+use crate::singer::catalog::SelectedStream;
+use crate::singer::message::Output;
+use crate::singer::state::State;
+
+use super::sync::{Context, sync};
+
+/// Tries the streams one after another; with `schema_only`, none of their records.
+///
+/// # Errors
+/// The first failure of a stream.
+pub fn trial(context: &Context<'_>, streams: &[SelectedStream], schema_only: bool) -> Result<()> {
+    if schema_only {
+        let mut output = Output::new(io::stdout());
+        for stream in streams {
+            output.schema(&stream.name, &stream.schema, &stream.key_properties, &[])?;
+        }
+        return output.flush();
+    }
+    for stream in streams {
+        let mut output = Output::new(OneRecord { inner: io::stdout(), line: Vec::new(), done: false });
+        match sync(context, std::slice::from_ref(stream), State::default(), &mut output) {
+            // One record is enough: the stream was stopped by us.
+            Err(error) if error.kind() == Kind::Pipe && output.inner().done => {}
+            outcome => outcome?,
+        }
+    }
+    Ok(())
+}
+
+/// Passes lines on until the first record went out; then the pipe is closed.
+struct OneRecord<W: Write> {
+    inner: W,
+    line: Vec<u8>,
+    done: bool,
+}
+
+impl<W: Write> Write for OneRecord<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.done {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.line.extend_from_slice(part);
+            if part.ends_with(b"\n") {
+                self.inner.write_all(&self.line)?;
+                self.done = self.line.starts_with(b"{\"type\":\"RECORD\"");
+                self.line.clear();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pipe_closes_behind_the_first_record() {
+        let mut out = OneRecord { inner: Vec::new(), line: Vec::new(), done: false };
+        out.write_all(b"{\"type\":\"SCHEMA\"}\n{\"type\":").unwrap();
+        let error = out.write_all(b"\"RECORD\",\"record\":1}\n{\"type\":\"RECORD\"}\n").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(out.inner, b"{\"type\":\"SCHEMA\"}\n{\"type\":\"RECORD\",\"record\":1}\n");
+    }
+}
