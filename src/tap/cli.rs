@@ -19,10 +19,11 @@ use crate::stop::Stop;
 
 use super::about;
 use super::config::{self, Config};
+use super::context::Context;
 use super::discover;
 use super::doctor;
 use super::report;
-use super::sync::{Context, sync};
+use super::sync::sync;
 use super::trial::trial;
 
 /// Reads a PostHog project and writes Singer messages to standard output.

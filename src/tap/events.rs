@@ -27,10 +27,11 @@ use super::fetch::{Delivery, read_all};
 use super::pages::{Proof, ReadPage, Source};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::project::{Projection, column, time};
+use super::project::{Projection, column};
 use super::run;
 use super::seen::{Seen, SeenBuilder};
 use super::size::SizeModel;
+use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::posthog::scan::{Escapes, Scanner, Token};
 
-use super::project::{write_invalid, write_text};
+use super::write::{write_invalid, write_text};
 
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ use crate::singer::catalog::{Method, SelectedStream};
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
+use super::context::Context;
 use super::record::{Envelope, write_label};
 use super::streams::{List, Shape, Source, find};
-use super::sync::Context;
 use super::tables::bookmark;
 
 /// The usual page of PostHog's lists.

@@ -20,9 +20,10 @@ use crate::stop::Stop;
 use super::config::CountProof;
 use super::memory::Reservation;
 use super::plan::{Count, Slice};
-use super::project::{column, time};
+use super::project::column;
 use super::seen::Version;
 use super::size::SizeModel;
+use super::write::time;
 
 /// How often one row alone is asked for before it is held to be too large: the server may have been busy.
 const ONE_ROW_ATTEMPTS: u32 = 3;

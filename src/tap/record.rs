@@ -8,7 +8,7 @@ use crate::posthog::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Flattener};
-use super::project::{document, write_cell, write_document, write_text};
+use super::write::{document, write_cell, write_document, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]

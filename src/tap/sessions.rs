@@ -16,9 +16,9 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
+use super::context::Context;
 use super::run::server_time;
 use super::streams::SESSIONS;
-use super::sync::Context;
 use super::tables::{Reading, Sink, bookmark};
 
 /// How long a session is held to change, PostHog's own figure.

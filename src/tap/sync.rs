@@ -8,32 +8,16 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::log;
 use crate::metrics;
-use crate::posthog::client::Client;
-use crate::posthog::time::Micros;
 use crate::posthog::usage::Usage;
 use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
-use crate::stop::Stop;
 
-use super::config::Config;
+use super::context::Context;
 use super::events::{Events, Summary};
 use super::lists;
 use super::streams::{Source, find};
 use super::tables;
-
-/// What every stream of a run works with.
-#[derive(Clone, Copy, Debug)]
-pub struct Context<'a> {
-    /// The service.
-    pub client: &'a Client,
-    /// The settings.
-    pub config: &'a Config,
-    /// Ends the run early.
-    pub stop: &'a Stop,
-    /// When the run started.
-    pub now: Micros,
-}
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
 /// find the commit that it belongs to.

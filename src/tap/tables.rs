@@ -25,12 +25,12 @@ use crate::singer::catalog::{Method, SelectedStream};
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
+use super::context::Context;
 use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
 use super::sessions;
 use super::size::SizeModel;
 use super::streams::{Raw, Source, Table, find};
-use super::sync::Context;
 
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);

@@ -7,7 +7,8 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
-use super::sync::{Context, sync};
+use super::context::Context;
+use super::sync::sync;
 
 /// Tries the streams one after another; with `schema_only`, none of their records.
 ///

@@ -1,0 +1,20 @@
+//! What every stream of a run shares.
+
+use crate::posthog::client::Client;
+use crate::posthog::time::Micros;
+use crate::stop::Stop;
+
+use super::config::Config;
+
+/// What every stream of a run works with.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The service.
+    pub client: &'a Client,
+    /// The settings.
+    pub config: &'a Config,
+    /// Ends the run early.
+    pub stop: &'a Stop,
+    /// When the run started.
+    pub now: Micros,
+}

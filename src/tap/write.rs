@@ -1,0 +1,112 @@
+//! Cells written as JSON: straight from a page's buffer into the output line. What is not what it should be is kept under a
+//! name of our own, so that a line stays a line and nothing is lost.
+
+use crate::posthog::page::Cell;
+use crate::posthog::scan::Scanner;
+use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
+
+/// The JSON document in a cell; empty where there is none.
+pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
+    match cell {
+        Cell::Text { text, .. } | Cell::Json(text) => text,
+        _ => b"",
+    }
+}
+
+/// Writes a cell as it is. Always true: even `null` is written.
+pub fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Bool(true) => out.extend_from_slice(b"true"),
+        Cell::Bool(false) => out.extend_from_slice(b"false"),
+        Cell::Number(text) | Cell::Json(text) => out.extend_from_slice(text),
+        Cell::Text { text, plain } => write_text(text, plain, out),
+    }
+    true
+}
+
+/// Writes text as a JSON string.
+pub fn write_text(text: &[u8], plain: bool, out: &mut Vec<u8>) {
+    out.push(b'"');
+    if plain {
+        out.extend_from_slice(text);
+    } else {
+        for &byte in text {
+            match byte {
+                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+                b'\n' => out.extend_from_slice(b"\\n"),
+                b'\r' => out.extend_from_slice(b"\\r"),
+                b'\t' => out.extend_from_slice(b"\\t"),
+                0..0x20 => {
+                    const HEX: &[u8; 16] = b"0123456789abcdef";
+                    out.extend_from_slice(b"\\u00");
+                    out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                }
+                other => out.push(other),
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Writes a time as UTC with six digits. Always true: what is no time is `null`.
+pub fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    match cell {
+        Cell::Text { text, .. } if text.len() == 27 && text.ends_with(b"Z") => write_text(text, true, out),
+        cell => match time(cell) {
+            Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
+            None => out.extend_from_slice(b"null"),
+        },
+    }
+    true
+}
+
+/// The time in a cell.
+#[must_use]
+pub fn time(cell: Cell<'_>) -> Option<Micros> {
+    parse_rfc3339(cell.text()?)
+}
+
+/// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
+/// text under a name of our own, so that the line stays a line and nothing is lost.
+pub fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+    let text = document(cell);
+    if text.is_empty() {
+        out.extend_from_slice(b"null");
+    } else if is_object(text) {
+        out.extend_from_slice(text);
+    } else {
+        write_invalid(text, out);
+    }
+    true
+}
+
+/// An object that holds a text which should have been one.
+pub fn write_invalid(text: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"$invalid_json\":");
+    write_text(text, false, out);
+    out.push(b'}');
+}
+
+fn is_object(text: &[u8]) -> bool {
+    let mut scanner = Scanner::new(text);
+    text.first() == Some(&b'{')
+        && memchr::memchr2(b'\n', b'\r', text).is_none()
+        && scanner.raw_value().is_ok()
+        && scanner.finish().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn text_is_written_as_a_json_library_would(text: String) {
+            let mut out = Vec::new();
+            write_text(text.as_bytes(), false, &mut out);
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+    }
+}
