@@ -4,6 +4,7 @@ Every check of the second tier and of tests/long is written with these few thing
 Box (a PostHog stand-in on a real ClickHouse, on loopback), Pipe (both binaries, a real pipe, states and files in one
 folder), Truth and compare (the box's own rows against the files, by DuckDB), Report (counts and the closing line).
 """
+import atexit
 import contextlib
 import datetime
 import json
@@ -37,6 +38,22 @@ VERSION = "timestamp_us, event, distinct_id, uuid, created_us"
 IDENTITY = "timestamp_us // 86400000000, event, distinct_id, uuid"
 
 
+STARTED = []
+
+
+@atexit.register
+def end_what_was_started():
+    for process in STARTED:
+        if process.poll() is None:
+            process.kill()
+
+
+def start(*arguments, **options):
+    process = subprocess.Popen(*arguments, **options)
+    STARTED.append(process)
+    return process
+
+
 def iso(when):
     """UTC text with six digits, from a datetime or from microseconds."""
     if isinstance(when, int):
@@ -63,7 +80,7 @@ class Box:
         self.log = os.path.join(self.folder, "log")
         command = [os.path.join(BOX_VENV, "bin", "python"), "-m", "posthog_box", *arguments]
         with open(self.log, "w") as log:
-            self.process = subprocess.Popen(command, cwd=BOX_FOLDER, stdout=log, stderr=subprocess.STDOUT,
+            self.process = start(command, cwd=BOX_FOLDER, stdout=log, stderr=subprocess.STDOUT,
                                             env={**os.environ, "PYTHONPATH": str(BOX_FOLDER), "PYTHONDONTWRITEBYTECODE": "1"})
         self.url = self.wait()
 
@@ -221,8 +238,8 @@ class Pipe:
         """Both, through a real pipe. `during(tap, target)` may end either. The last printed state is kept for the next run."""
         logs = [open(self.folder / name, "w+") for name in ("tap.log", "states", "target.log")]
         started = time.monotonic()
-        tap = subprocess.Popen(self.tap_command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=logs[0], cwd=self.folder)
-        target = subprocess.Popen([TARGET, "--config", self.write("target.json", self.target_config)], stdin=tap.stdout, stdout=logs[1], stderr=logs[2], cwd=self.folder)
+        tap = start(self.tap_command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=logs[0], cwd=self.folder)
+        target = start([TARGET, "--config", self.write("target.json", self.target_config)], stdin=tap.stdout, stdout=logs[1], stderr=logs[2], cwd=self.folder)
         tap.stdout.close()
         watched = Watch(tap), Watch(target)
         try:

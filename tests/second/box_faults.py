@@ -125,7 +125,7 @@ def main():
             for when in ({"next": 1}, {"every": EVERY}) if expected == REFUSED else ({"next": 1}, {"next": 2}, {"every": EVERY}):
                 jobs.put((one, (action, {**when, "skip": 2})))
     # Waits take most of the time: several boxes, each with one scenario at a time.
-    workers = [threading.Thread(target=work, args=(report, jobs)) for _ in range(BOXES)]
+    workers = [threading.Thread(target=work, args=(report, jobs), daemon=True) for _ in range(BOXES)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -131,10 +131,11 @@ def small_pages(report, box):
 def terminated(report, box):
     """SIGTERM: whole lines, the last safe STATE, exit 143; the next run completes the files."""
     with Pipe(box, page_size=500) as pipe:
-        box.fault("delay", seconds=0.3, body="cityHash64.distinct_id., timestamp, uuid")
+        box.fault("delay", seconds=3, body="cityHash64.distinct_id., timestamp, uuid")
 
         def terminate(tap, _):
-            time.sleep(4)
+            while tap.poll() is None and sum(PAGE in q["sql"] for q in box.queries()) < 6:
+                time.sleep(0.05)
             tap.send_signal(signal.SIGTERM)
 
         run = pipe.run(during=terminate)
@@ -151,8 +152,8 @@ def terminated(report, box):
 def limited_in_time(report, box):
     """`--max-runtime`: exit 75; the next run finishes the same closed set and then opens a new one."""
     with Pipe(box, page_size=500) as pipe:
-        box.fault("delay", seconds=0.3, body="cityHash64.distinct_id., timestamp, uuid")
-        run = pipe.run("--max-runtime", "4")
+        box.fault("delay", seconds=3, body="cityHash64.distinct_id., timestamp, uuid")
+        run = pipe.run("--max-runtime", "6")
         report.check("--max-runtime: exit 75, the target ends well", (run.tap_code, run.target_code) == (75, 0), run.says())
         horizon = json.loads(run.states[-1])["bookmarks"]["events"]["run"]["horizon"]
         box.ingest([{"event": "meanwhile", "timestamp": iso(now_us() - HOUR * n), "distinct_id": f"u{n}", "properties": {}} for n in range(30)])
@@ -169,8 +170,8 @@ def limited_in_time(report, box):
 def changed_filters(report, box):
     """A filter that changed while a set is half read is refused with exit 3; another project's state too; changed between runs warns."""
     with Pipe(box, page_size=500) as pipe:
-        box.fault("delay", seconds=0.3, body="cityHash64.distinct_id., timestamp, uuid")
-        run = pipe.run("--max-runtime", "3")
+        box.fault("delay", seconds=3, body="cityHash64.distinct_id., timestamp, uuid")
+        run = pipe.run("--max-runtime", "6")
         box.ask("faults", method="DELETE")
         report.check("a half read set", run.tap_code == 75, run.says() if run.tap_code != 75 else "")
         for name, value in {"initial_since": "2026-08-01", "until": "2026-10-01", "event_types": ["purchase"], "project_id": 3}.items():
