@@ -6,25 +6,24 @@
 //! in the same loop as one that broke on the way.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 pub(crate) use reqwest::Url;
 use reqwest::blocking::{Client as Http, Request, Response};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::Attempts;
 use crate::posthog::body::{BodyLimit, Cut, read_body};
-use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refused, Verdict};
+use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
 use crate::posthog::limits::{Budget, Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::retry;
 
+use form::QueryForm;
 use wire::{broken, certificates, chain, host_of, looks_whole, proxy_of, text, unix_seconds, unreachable, unsent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,9 +47,7 @@ pub struct Client {
     budget: Budget,
     started: Instant,
     counters: Counters,
-    without_modifiers: AtomicBool,
-    without_name: AtomicBool,
-    without_query_id: AtomicBool,
+    form: QueryForm,
 }
 
 impl std::fmt::Debug for Client {
@@ -114,9 +111,7 @@ impl Client {
             budget: Budget::default(),
             started: Instant::now(),
             counters: Counters::default(),
-            without_modifiers: AtomicBool::new(false),
-            without_name: AtomicBool::new(false),
-            without_query_id: AtomicBool::new(false),
+            form: QueryForm::default(),
         })
     }
 
@@ -134,7 +129,7 @@ impl Client {
         let url = self.options.base.join(&path, &[]).map_err(Fault::internal)?;
         let ask = Ask {
             make: &|| {
-                let (body, id) = self.query_body(query);
+                let (body, id) = self.form.body(query);
                 let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
                 Ok((request.build().map_err(|e| unsent(&e))?, id))
             },
@@ -196,24 +191,7 @@ impl Client {
     /// project's offset, and `toDate` is the project's day.
     #[must_use]
     pub fn modifiers_refused(&self) -> bool {
-        self.without_modifiers.load(Ordering::Relaxed)
-    }
-
-    /// The smallest body that every server takes, plus what makes answers exact and queries recognizable. `refresh`
-    /// must force: otherwise an answer of six hours ago comes back (posthog-api.md 2.3).
-    fn query_body(&self, query: &Query<'_>) -> (String, Option<String>) {
-        let mut body = json!({"query": {"kind": "HogQLQuery", "query": query.sql}, "refresh": "force_blocking"});
-        if !self.without_modifiers.load(Ordering::Relaxed) {
-            body["query"]["modifiers"] = json!({"convertToProjectTimezone": false});
-        }
-        if !self.without_name.load(Ordering::Relaxed) {
-            body["name"] = json!(format!("tap-posthog {}", query.name));
-        }
-        let id = (!self.without_query_id.load(Ordering::Relaxed)).then(query_id);
-        if let Some(id) = &id {
-            body["client_query_id"] = Value::from(id.as_str());
-        }
-        (body.to_string(), id)
+        self.form.is_without_modifiers()
     }
 
     /// The loop: one attempt after another until there is an answer that `read` believes, or a reason to give up.
@@ -234,7 +212,7 @@ impl Client {
                 Err(verdict) => verdict,
             };
             if let Verdict::Without(key, why) = verdict {
-                self.drop_key(key, &why);
+                self.form.leave_out(key, &why);
                 // Dropped before and named again: then it is not the key.
                 if !attempts.drop_key(key) {
                     let error = Error::new(Kind::Service, format!("{} was answered with 400: {why}", ask.asked));
@@ -407,28 +385,9 @@ impl Client {
         self.counters.waited(before.elapsed());
         ended
     }
-
-    fn drop_key(&self, key: OptionalKey, why: &str) {
-        let flag = match key {
-            OptionalKey::Modifiers => &self.without_modifiers,
-            OptionalKey::Name => &self.without_name,
-            OptionalKey::QueryId => &self.without_query_id,
-        };
-        if !flag.swap(true, Ordering::Relaxed) {
-            log::info(format!(
-                "this PostHog does not take the optional key {key:?} of a query; going on without it ({why})"
-            ));
-        }
-    }
 }
 
-/// An id by which the server can be told to stop the query: random, so that nobody else's is met.
-fn query_id() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    let part = || std::collections::hash_map::RandomState::new().build_hasher().finish();
-    format!("tap-posthog-{:016x}{:016x}", part(), part())
-}
-
+mod form;
 mod wire;
 
 #[cfg(test)]

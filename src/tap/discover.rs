@@ -300,10 +300,12 @@ fn is_no_definitions(cause: &Cause) -> bool {
     matches!(cause, Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Server)
 }
 
-/// Removes the fields from the schema that the server has no column for; keys stay, whatever it says.
+/// Removes the fields from the schema that the server has no column for; keys and the replication key stay, whatever it
+/// says.
 fn keep_fields(stream: &Stream, entry: &mut StreamEntry, is_present: impl Fn(&str) -> bool) {
     let Some(fields) = fields(&mut entry.schema) else { return };
-    let is_kept = |name: &str| is_present(name) || stream.keys.contains(&name);
+    let is_key = |name: &str| stream.keys.contains(&name) || entry.replication_key.as_deref() == Some(name);
+    let is_kept = |name: &str| is_present(name) || is_key(name);
     let gone: Vec<&str> = fields.keys().map(String::as_str).filter(|name| !is_kept(name)).collect();
     if !gone.is_empty() {
         log::info(format!("this PostHog has no {} in {}", gone.join(", "), stream.name));

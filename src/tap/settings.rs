@@ -212,7 +212,7 @@ fn take(into: &mut BTreeMap<&'static str, Value>, object: Map<String, Value>, or
         } else if let Some(setting) = SETTINGS.iter().find(|s| s.aliases.contains(&key.as_str())) {
             by_alias.push((setting.name, key, value));
         } else {
-            let hint = nearest(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            let hint = nearest::known_name(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
             log::warn(format!("{origin}: the setting \"{key}\" is unknown and not used{hint}"));
         }
     }
@@ -386,29 +386,7 @@ fn refusal(setting: &Setting, value: &Value) -> String {
     format!("setting {}: {given} is not allowed; give {allowed}", setting.name)
 }
 
-/// The known name that an unknown one was probably meant to be.
-fn nearest(key: &str) -> Option<&'static str> {
-    let all = SETTINGS.iter().flat_map(|s| std::iter::once(&s.name).chain(s.aliases)).copied();
-    let (distance, name) = all.map(|name| (edits(key, name), name)).min()?;
-    (distance <= 1 + name.len() / 5).then_some(name)
-}
-
-/// Levenshtein distance, without case.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b) = (a.to_lowercase(), b.to_lowercase());
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
+mod nearest;
 
 #[cfg(test)]
 mod tests;

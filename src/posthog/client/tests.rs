@@ -7,6 +7,7 @@ use crate::posthog::secret::Secret;
 use crate::retry::Backoff;
 use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
+use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::num::NonZeroU32;

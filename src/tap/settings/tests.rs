@@ -93,8 +93,8 @@ fn the_environment_wins_over_files_and_plain_keys_over_nested_ones() {
 
 #[test]
 fn a_misspelt_name_finds_its_neighbour() {
-    assert_eq!(nearest("pagesize"), Some("page_size"));
-    assert_eq!(nearest("API_KEY"), Some("api_key"));
-    assert_eq!(nearest("lookback_minutes"), None);
-    assert_eq!(nearest("stream_maps"), None);
+    assert_eq!(nearest::known_name("pagesize"), Some("page_size"));
+    assert_eq!(nearest::known_name("API_KEY"), Some("api_key"));
+    assert_eq!(nearest::known_name("lookback_minutes"), None);
+    assert_eq!(nearest::known_name("stream_maps"), None);
 }
