@@ -96,7 +96,9 @@ impl SizeModel {
 
     /// Learns from a refusal: `rows` rows were too much to ask for.
     pub fn refused(&mut self, rows: u64) {
-        self.rows_cap = self.rows_cap.min(rows / 2).max(1);
+        // A small query that is refused says little of larger ones, and one huge row is no rule: go down in steps.
+        let least = if rows < MIN_ROWS { self.rows_cap / 4 } else { 0 };
+        self.rows_cap = self.rows_cap.min((rows / 2).max(least)).max(1);
     }
 }
 
@@ -126,5 +128,14 @@ mod tests {
             size.slice_rows()
         });
         assert!(least.min().unwrap() > 500);
+        // And small slices among them.
+        for n in 0..60 {
+            if n % 3 == 0 {
+                size.refused(3)
+            } else {
+                size.took(3, 0.1)
+            }
+            assert!(size.slice_rows() >= 250, "{}", size.slice_rows());
+        }
     }
 }

@@ -199,8 +199,12 @@ impl Files {
         for id in ids {
             self.close(id)?;
         }
-        self.commit += 1;
-        self.named = 0;
+        // Without files there may be no commit. Counted all the same, the next file would have the number of a commit to
+        // come, and a later run would give a file the same name.
+        if !self.staged.is_empty() {
+            self.commit += 1;
+            self.named = 0;
+        }
         self.bytes.store(0, Ordering::Relaxed);
         Ok(std::mem::take(&mut self.staged))
     }

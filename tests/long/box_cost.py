@@ -58,10 +58,10 @@ def main():
     with Box(given.events, url=given.url, days=3) as box:
         since = {"initial_since": "2026-11-01"}
         backfill(report, box, "flattened", **since)
-        backfill(report, box, "nested", flatten_properties=False, **since)
-        backfill(report, box, "everything since 1970", initial_since="1969-12-31")
         add_overrides(box, given.overrides)
         backfill(report, box, "with overrides", **since)
+        backfill(report, box, "nested", flatten_properties=False, **since)
+        backfill(report, box, "everything since 1970", initial_since="1969-12-31")
     report.end()
 
 

@@ -92,7 +92,7 @@ def main():
             back = dice.choice([0] * 9 + [1])
             older += back and len(states) > 1
             pipe.state = states[max(0, len(states) - 1 - back)]
-            killer.longest = dice.choice([0.1, 1, 3, 8])
+            killer.longest = dice.choice([0.1, 1, 3, 8, 60])
             run = pipe.run(during=killer, keep_state=False)
             states += run.states
             codes.add((run.tap_code, run.target_code))

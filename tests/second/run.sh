@@ -22,7 +22,10 @@ started=()
 end() {
     status=$?
     trap - EXIT INT TERM
-    for pid in "${started[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
+    for pid in "${started[@]}"; do
+        kill -KILL "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
     rm -rf "$work"
     exit "$status"
 }
