@@ -177,10 +177,14 @@ impl CommitLog {
             if folders.insert(folder.to_owned()) {
                 make_dirs(fs, folder)?;
             }
-            let renamed = fs.rename(&format!("{STAGING}/{}", file.staged), &file.path);
-            match renamed {
-                // A hard link that a crash left without its second half; the sweep removes the staged name.
-                Err(e) if again && e.kind() == io::ErrorKind::AlreadyExists => {}
+            let staged = format!("{STAGING}/{}", file.staged);
+            match fs.rename(&staged, &file.path) {
+                // A hard link that a crash left without its second half; the sweep removes the staged name. Another
+                // file under that name is not ours to take for it: the rows would be swept.
+                Err(e)
+                    if again
+                        && e.kind() == io::ErrorKind::AlreadyExists
+                        && fs.is_same_file(&staged, &file.path).unwrap_or(false) => {}
                 other => other.map_err(|e| disk(format!("renaming a file to {}", file.path), &e))?,
             }
         }

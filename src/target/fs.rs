@@ -62,6 +62,11 @@ pub trait Fs: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// What the system says.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// True if both names are the same file.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool>;
     /// Renames over whatever file has the new name.
     ///
     /// # Errors
@@ -219,6 +224,13 @@ impl Fs for Disk {
             }
             other => Ok(other?),
         }
+    }
+
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
+        let ((one_dir, one), (other_dir, other)) = (self.parent(one)?, self.parent(other)?);
+        let one = rustix::fs::statat(&one_dir, one, AtFlags::SYMLINK_NOFOLLOW)?;
+        let other = rustix::fs::statat(&other_dir, other, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
     }
 
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {

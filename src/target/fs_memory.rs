@@ -226,6 +226,10 @@ impl Fs for Memory {
         self.call(|state| state.move_to(from, to, false))
     }
 
+    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool> {
+        self.call(|state| Ok(state.find(one)? == state.find(other)?))
+    }
+
     fn replace(&self, from: &str, to: &str) -> io::Result<()> {
         self.call(|state| state.move_to(from, to, true))
     }

@@ -278,3 +278,45 @@ fn the_log_does_not_grow_for_ever() {
     d.run(state(json!({"n": 185})) + &head() + &ids(186, 205) + &state(json!({"n": 204})));
     assert_eq!(sorted(&d), (0..205).collect::<Vec<_>>());
 }
+
+/// The last commit is made true again at the start, but never by taking another file for a committed one.
+#[test]
+fn a_committed_file_is_not_mistaken_for_another_of_its_name() {
+    let d = Destination::new();
+    assert_eq!(d.run(head() + &ids(0, 3) + &state(json!({"s": 1}))).code, Some(0));
+    let published = d.files("s").remove(0);
+    let staged = d.out().join("_target/staging/00000000000000000001-0.staged");
+    // A rename that got half way, where the file system knows only hard links.
+    std::fs::hard_link(&published, &staged).unwrap();
+    assert_eq!(d.run("").code, Some(0));
+    assert!(!staged.exists());
+    assert_eq!(sorted(&d), [0, 1, 2]);
+    // Another file under the committed name: its rows are not those of the commit.
+    std::fs::rename(&published, &staged).unwrap();
+    std::fs::write(&published, "other").unwrap();
+    let ran = d.run("");
+    assert_eq!(ran.code, Some(5), "{}", ran.err);
+    assert!(staged.exists(), "the rows of a commit were swept");
+}
+
+/// A silence after a STATE without rows makes no commit; the files of the next one have its number.
+#[test]
+fn file_names_follow_the_log_after_a_silence() {
+    let d = Destination::with(json!({"max_batch_age_minutes": 0.01}));
+    let mut child = d.command().spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all((state(json!({})) + &head() + &state(json!({}))).as_bytes()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    stdin.write_all((ids(0, 2) + &state(json!({"s": 1}))).as_bytes()).unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let record = std::fs::read_dir(d.out().join("_target/commits")).unwrap().map(|entry| entry.unwrap().path());
+    let mut records: Vec<String> = record
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    records.sort();
+    let file = d.files("s").remove(0);
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    assert_eq!(name.split_once('-').unwrap().0, records.last().unwrap().as_str());
+}
