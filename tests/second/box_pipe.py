@@ -46,7 +46,7 @@ def rebuilt(row, prefix, rest):
 def stored_sample(box, since):
     columns = ", ".join(f"`{name}`" for name in PLAIN[3:])
     text = box.sql(f"SELECT toString(uuid) AS uuid, event, distinct_id, toUnixTimestamp64Micro(timestamp) AS timestamp, toUnixTimestamp64Micro(created_at) AS created_at, toString(person_id) AS person_id, "
-                   f"properties, person_properties, {columns} FROM events WHERE team_id = 1 AND timestamp >= toDateTime64('{since}', 6, 'UTC') AND ({SAMPLE}) FORMAT JSONEachRow")
+                   f"properties, person_properties, {columns} FROM events WHERE team_id = 1 AND events.timestamp >= toDateTime64('{since}', 6, 'UTC') AND ({SAMPLE}) FORMAT JSONEachRow")
     return {(row["timestamp"], row["event"], row["distinct_id"], row["uuid"], row["created_at"]): row for row in map(json.loads, text.split("\n"))}
 
 
