@@ -91,7 +91,8 @@ pub fn server_time(client: &Client) -> Result<Micros> {
 /// # Errors
 /// Those of queries.
 pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, columns: &str) -> Result<()> {
-    let horizon = server_time(client)? - config.horizon_lag_us;
+    // Never before the last one, also where horizon_lag_seconds grew: what that run delivered must stay in the overlap.
+    let horizon = (server_time(client)? - config.horizon_lag_us).max(bookmark.last_run().unwrap_or(Micros::MIN));
     let since = match bookmark.since {
         Some(since) if config.since_is_default => since,
         _ if config.since_is_default => horizon - DEFAULT_DAYS * DAY_US,
