@@ -11,7 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use super::config::Settings;
 use super::fs::Disk;
-use super::{about, commit, load};
+use super::{about, allocator, commit, load};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::message::Output;
@@ -58,6 +58,7 @@ enum Command {
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     log::init("target-parquet");
     log::install_panic_hook();
     let cli = match Cli::try_parse() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use serde_json::{Map, Value};
 
+use super::column::ColumnType;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -50,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
         &[],
         "integer",
         "null",
-        "Level of zstd (1 to 22, default 2), gzip (0 to 9) or brotli (0 to 11)",
+        "Level of zstd (1 to 22, default 2 for JSON text and 1 for the rest), gzip (0 to 9) or brotli (0 to 11)",
     ),
     setting(
         "batch_size_rows",
@@ -150,7 +151,7 @@ pub struct Settings {
     /// Folder that the files are written into.
     pub destination: PathBuf,
     /// The codec with its level.
-    pub compression: Compression,
+    pub compression: Codec,
     /// Most rows of a file.
     pub batch_size_rows: u64,
     /// Bytes at which a file is full.
@@ -311,7 +312,29 @@ impl Found<'_> {
     }
 }
 
-fn compression(name: &str, level: Value) -> Result<Compression> {
+/// How columns are compressed. JSON text gains by a level that other columns only pay for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    json: Compression,
+    other: Compression,
+}
+
+impl Codec {
+    /// For columns of this type.
+    #[must_use]
+    pub fn of(self, kind: ColumnType) -> Compression {
+        if kind == ColumnType::Json { self.json } else { self.other }
+    }
+}
+
+fn compression(name: &str, level: Value) -> Result<Codec> {
+    let is_default = level.is_null() && name.eq_ignore_ascii_case("zstd");
+    let json = codec(name, level)?;
+    let other = if is_default { codec(name, Value::from(1))? } else { json };
+    Ok(Codec { json, other })
+}
+
+fn codec(name: &str, level: Value) -> Result<Compression> {
     let level: Option<i32> = match &level {
         Value::Null => None,
         Value::String(text) => Some(text.parse().map_err(|_| refused("compression_level", "a whole number"))?),
@@ -373,7 +396,7 @@ mod tests {
             let settings = from(json!({name: "x", "destination_path": null})).unwrap();
             assert_eq!(settings.destination, PathBuf::from("x"));
         }
-        assert_eq!(from(json!({"compression_method": "snappy"})).unwrap().compression, Compression::SNAPPY);
+        assert_eq!(from(json!({"compression_method": "snappy"})).unwrap().compression.other, Compression::SNAPPY);
     }
 
     #[test]

@@ -147,7 +147,7 @@ fn properties(layout: &Layout, kind: ColumnType, column: &TypePtr, values: &Valu
     let path = ColumnPath::new(vec![column.name().to_owned()]);
     let dictionary = dictionary_pays(values);
     let builder = WriterProperties::builder()
-        .set_compression(layout.compression)
+        .set_compression(layout.compression.of(kind))
         .set_column_dictionary_enabled(path.clone(), dictionary)
         .set_offset_index_disabled(layout.wide())
         .set_statistics_enabled(match kind {

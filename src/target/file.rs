@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow_schema::{Field, Schema};
 use parquet::arrow::encode_arrow_schema;
-use parquet::basic::Compression;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
@@ -18,6 +17,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 
 use super::column::ColumnType;
+use super::config::Codec;
 use super::encode::RowGroup;
 use super::fs::{Fs, FsFile};
 use crate::error::{Error, Kind, Result};
@@ -54,7 +54,7 @@ pub struct Layout {
     /// The columns.
     pub columns: Vec<LayoutColumn>,
     /// The codec.
-    pub compression: Compression,
+    pub compression: Codec,
     /// Written into the footer: stream, key properties, schema fingerprint.
     pub footer: Vec<(String, String)>,
     /// A file is cut when it has at least so many bytes.

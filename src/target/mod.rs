@@ -9,6 +9,7 @@
 //! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
 
 pub mod about;
+pub mod allocator;
 pub mod cells;
 pub mod cli;
 pub mod column;
