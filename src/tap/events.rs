@@ -19,7 +19,7 @@ use crate::posthog::page::Row;
 use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::message::Output;
 use crate::singer::state::State;
-use crate::stop::{Cause, Stop};
+use crate::stop::Stop;
 
 use super::bookmark::{Bookmark, Pass};
 use super::config::{CountProof, EventsConfig, PersonIds};
@@ -35,8 +35,6 @@ use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
-/// How many rows are printed between two looks at whether a signal came.
-const STOP_LOOK_ROWS: usize = 128;
 
 /// What a run of the stream works with.
 #[derive(Debug)]
@@ -126,7 +124,10 @@ impl Events<'_> {
         };
         read_all(&source, plan, |delivery| match delivery {
             Delivery::Page(page) => reading.page(*page),
-            Delivery::SliceEnd { to, proof, .. } => reading.slice_end(to.map(Cursor::At), proof),
+            Delivery::Again => Ok(()),
+            Delivery::SliceEnd { to, proof, last, .. } => {
+                reading.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
+            }
         })?;
         reading.pass_done()
     }
@@ -217,18 +218,22 @@ impl<'a, W: Write> Reading<'a, W> {
         self.bookmark.run.as_ref().map_or(0, |run| run.horizon)
     }
 
-    /// Prints the rows of a page.
+    /// Prints a page that is not the last of its slice: what follows it is a safe place to go on from.
     fn page(&mut self, read: ReadPage<'_>) -> Result<()> {
+        let next = if read.again { None } else { read.next.clone() };
+        self.print_page(read)?;
+        next.map_or(Ok(()), |cursor| self.safe_at(cursor))
+    }
+
+    /// Prints the rows of a page. It is printed whole: a STATE behind half a page would vouch for rows that come again.
+    fn print_page(&mut self, read: ReadPage<'_>) -> Result<()> {
         let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
         self.tail = format!(",\"time_extracted\":\"{now}\"}}").into_bytes();
         if read.again && self.slice_set.is_empty() {
             self.slice_set = self.slice_versions.iter().copied().collect();
         }
         let mut last = None;
-        for (at, (row, &(version, created_at))) in read.page.rows().zip(&read.notes).enumerate() {
-            if at % STOP_LOOK_ROWS == 0 && matches!(self.events.stop.cause(), Some(Cause::Signal(_))) {
-                self.events.stop.check()?;
-            }
+        for (row, &(version, created_at)) in read.page.rows().zip(&read.notes) {
             // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
             let repeated = last.replace(version) == Some(version);
             let arrived =
@@ -248,9 +253,8 @@ impl<'a, W: Write> Reading<'a, W> {
         if let Some(progress) = &mut self.progress {
             progress.add(received);
         }
-        let cursor = if read.again { None } else { read.full_until.clone() };
         read.release();
-        cursor.map_or(Ok(()), |cursor| self.safe_at(cursor))
+        Ok(())
     }
 
     /// True if the last run delivered this version.
@@ -274,7 +278,7 @@ impl<'a, W: Write> Reading<'a, W> {
         Ok(())
     }
 
-    fn slice_end(&mut self, to: Option<Cursor>, proof: Proof) -> Result<()> {
+    fn slice_end(&mut self, to: Option<Cursor>, proof: Proof, last: Option<ReadPage<'_>>) -> Result<()> {
         self.summary.slices += 1;
         match proof {
             Proof::Proved => self.summary.proved += 1,
@@ -287,6 +291,9 @@ impl<'a, W: Write> Reading<'a, W> {
                 }
                 log::warn(text);
             }
+        }
+        if let Some(last) = last {
+            self.print_page(last)?;
         }
         self.slice_versions.clear();
         self.slice_set.clear();
@@ -367,8 +374,9 @@ impl<'a, W: Write> Reading<'a, W> {
                 self.output.state(&self.state.to_value())?;
                 Ok(self.summary)
             }
-            // A reader that is gone gets nothing more; everybody else gets the last safe position.
-            Err(error) if error.kind() == Kind::Pipe => Err(error),
+            // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a
+            // slice read twice), an earlier STATE has to do; a reader that is gone gets nothing more anyway.
+            Err(error) if error.kind() == Kind::Pipe || !self.unsafe_rows.is_empty() => Err(error),
             Err(error) => {
                 self.write_state()?;
                 Err(error)

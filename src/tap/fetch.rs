@@ -12,7 +12,7 @@ use crate::posthog::fault::Fault;
 use crate::posthog::hogql::Key;
 
 use super::memory::Memory;
-use super::pages::{Proof, ReadPage, Source};
+use super::pages::{Piece, Proof, ReadPage, Source};
 use super::plan::{Plan, Slice, Step};
 
 /// PostHog runs three queries of a team at once; one is left to the people who work with it.
@@ -23,8 +23,10 @@ const HELD_BYTES: usize = 36_000_000;
 /// What the fetch threads deliver, in key order.
 #[derive(Debug)]
 pub enum Delivery<'m> {
-    /// A page of the current slice.
+    /// A page of the current slice, which goes on behind it.
     Page(Box<ReadPage<'m>>),
+    /// The current slice starts again; for the queue's own use.
+    Again,
     /// The current slice is read: where the next one starts (none: it was the last), and how its count came out.
     SliceEnd {
         /// The end of the slice.
@@ -33,6 +35,8 @@ pub enum Delivery<'m> {
         rows: u64,
         /// Its count proof.
         proof: Proof,
+        /// Its last page: not to be printed before the proof was looked at.
+        last: Option<Box<ReadPage<'m>>>,
     },
 }
 
@@ -65,11 +69,17 @@ fn deliver_all<'m>(
 ) -> Result<()> {
     for (slice, channel) in (0..).zip(channels) {
         memory.set_front(slice);
-        let mut ended = false;
+        let (mut ended, mut held) = (false, None);
         for delivery in channel {
-            let delivery = delivery?;
-            ended = matches!(delivery, Delivery::SliceEnd { .. });
-            deliver(delivery)?;
+            match delivery? {
+                Delivery::Page(page) if page.next.is_none() => held = Some(page),
+                Delivery::Again => held = None,
+                Delivery::SliceEnd { to, rows, proof, .. } => {
+                    ended = true;
+                    deliver(Delivery::SliceEnd { to, rows, proof, last: held.take() })?;
+                }
+                page => deliver(page)?,
+            }
         }
         if !ended {
             return Err(Error::new(Kind::Internal, "a fetch thread ended without a word"));
@@ -119,10 +129,16 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
         }
     };
     let gone = || Error::new(Kind::Internal, "nobody reads the rows any more");
-    let mut deliver = |page| sender.send(Ok(Delivery::Page(Box::new(page)))).map_err(|_| gone());
+    let mut deliver = |piece| {
+        let delivery = match piece {
+            Piece::Page(page) => Delivery::Page(page),
+            Piece::Again => Delivery::Again,
+        };
+        sender.send(Ok(delivery)).map_err(|_| gone())
+    };
     let outcome = source
         .read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver)
-        .map(|proof| Delivery::SliceEnd { to: slice.interval.to.clone(), rows: slice.rows, proof });
+        .map(|proof| Delivery::SliceEnd { to: slice.interval.to.clone(), rows: slice.rows, proof, last: None });
     let failed = outcome.is_err();
     if failed {
         let mut planner = lock(plan);

@@ -58,8 +58,8 @@ pub struct ReadPage<'m> {
     pub page: Page,
     /// Of each row: its stored version's hash, and its arrival.
     pub notes: Vec<(u64, Micros)>,
-    /// Where the rows behind this page start, when the page was full.
-    pub full_until: Option<Cursor>,
+    /// Where the slice goes on behind this page; none for its last page.
+    pub next: Option<Cursor>,
     /// The slice is read a second time: rows may have been printed before.
     pub again: bool,
     /// The memory that the page holds.
@@ -71,6 +71,15 @@ impl ReadPage<'_> {
     pub fn release(mut self) {
         self.memory.put_buffer(self.page.into_buffer());
     }
+}
+
+/// What reading a slice gives, piece by piece.
+#[derive(Debug)]
+pub enum Piece<'m> {
+    /// A page.
+    Page(Box<ReadPage<'m>>),
+    /// The slice is read again from its start: its last page, which nobody has printed yet, comes again.
+    Again,
 }
 
 /// How the count of a slice came out.
@@ -90,7 +99,7 @@ pub enum Proof {
 }
 
 impl Source<'_> {
-    /// Reads a slice and hands its pages to `deliver`, in order.
+    /// Reads a slice and hands its pages to `deliver`, in order; the last page is proved only by what this returns.
     ///
     /// # Errors
     /// Faults that asking for less does not help against, and what `deliver` returns.
@@ -98,13 +107,16 @@ impl Source<'_> {
         &self,
         slice: &Slice,
         reserve: impl Fn() -> Result<Reservation<'m>>,
-        deliver: &mut dyn FnMut(ReadPage<'m>) -> Result<()>,
+        deliver: &mut dyn FnMut(Piece<'m>) -> Result<()>,
     ) -> Result<Proof> {
         let mut versions: Vec<u64> = Vec::new();
         let mut received = 0;
         for again in [false, true] {
             received = 0;
             versions.clear();
+            if again {
+                deliver(Piece::Again)?;
+            }
             let mut parts = Parts::new(self, slice);
             let mut attempt = 1;
             while let Some((interval, limit)) = parts.next() {
@@ -114,8 +126,9 @@ impl Source<'_> {
                         page.again = again;
                         received += page.page.len() as u64;
                         versions.extend(page.notes.iter().map(|(version, _)| *version));
-                        parts.done(&page);
-                        deliver(page)?;
+                        parts.done(page.next.as_ref());
+                        page.next = parts.next().map(|(rest, _)| rest.from);
+                        deliver(Piece::Page(Box::new(page)))?;
                     }
                     Err(Fault::Split(why)) => {
                         log::debug(format!("asking for less than {limit} rows: {why}"));
@@ -187,11 +200,11 @@ impl Source<'_> {
             size.took(rows, seconds);
         });
         let full = page.len() == limit as usize;
-        let full_until = if full { row_key(&last).map(Cursor::After) } else { None };
-        if full && full_until.is_none() {
+        let next = if full { row_key(&last).map(Cursor::After) } else { None };
+        if full && next.is_none() {
             return Err(Fault::untrusted("the last row of a page has no key"));
         }
-        Ok(ReadPage { page, notes, full_until, again: false, memory })
+        Ok(ReadPage { page, notes, next, again: false, memory })
     }
 
     fn prove(&self, slice: &Slice, received: u64, versions: &[u64]) -> Result<Proof> {
@@ -372,10 +385,10 @@ impl<'a> Parts<'a> {
         self.slice.units.get(self.first..self.end).unwrap_or(&[]).iter().map(|unit| unit.rows).sum()
     }
 
-    /// Goes on behind a page.
-    fn done(&mut self, page: &ReadPage<'_>) {
+    /// Goes on behind a page; `behind` is its last row if it was full.
+    fn done(&mut self, behind: Option<&Cursor>) {
         self.limit = self.limit.saturating_mul(2).min(self.max_limit);
-        match (&page.full_until, self.slice.units.get(self.end)) {
+        match (behind, self.slice.units.get(self.end)) {
             (Some(cursor), _) => {
                 self.cursor = cursor.clone();
                 // Units before the cursor are done: a later split must not go back behind it.

@@ -96,8 +96,8 @@ impl SizeModel {
 
     /// Learns from a refusal: `rows` rows were too much to ask for.
     pub fn refused(&mut self, rows: u64) {
-        // A small query that is refused says little of larger ones, and one huge row is no rule: go down in steps.
-        let least = if rows < MIN_ROWS { self.rows_cap / 4 } else { 0 };
+        // A query that was small by itself and is refused says little of larger ones: go down in steps.
+        let least = if rows < MIN_ROWS.min(self.slice_rows()) { self.rows_cap / 4 } else { 0 };
         self.rows_cap = self.rows_cap.min((rows / 2).max(least)).max(1);
     }
 }

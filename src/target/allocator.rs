@@ -11,8 +11,9 @@ use std::process::Command;
 
 /// glibc's own name for the variable.
 const VARIABLE: &str = "GLIBC_TUNABLES";
-/// Buffers below 64 MB come from the heap, and the heap is not given back.
-const TUNABLES: &str = "glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=268435456";
+/// Buffers below 8 MB come from the heap, and the heap is not given back. Larger ones (a long line) are given back, and
+/// grow in place.
+const TUNABLES: &str = "glibc.malloc.mmap_threshold=8388608:glibc.malloc.trim_threshold=268435456";
 
 /// Starts this program again, in place and with the same arguments, unless the variable is set already. Returns where that
 /// is not possible or not of use.

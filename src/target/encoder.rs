@@ -18,6 +18,8 @@ enum Job {
     Empty(Arc<Layout>),
     Close(u64),
     Finish(Sender<Vec<Staged>>),
+    /// Files to come belong to this commit.
+    Commit(u64),
 }
 
 /// The parser's end of the encoder thread.
@@ -94,6 +96,14 @@ impl Encoder {
         staged.recv().map_err(|_| self.death())
     }
 
+    /// Says which commit the files to come belong to.
+    ///
+    /// # Errors
+    /// As [`Encoder::append`].
+    pub fn set_commit(&mut self, commit: u64) -> Result<()> {
+        self.send(Job::Commit(commit))
+    }
+
     fn send(&mut self, job: Job) -> Result<()> {
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if sent { Ok(()) } else { Err(self.death()) }
@@ -126,6 +136,7 @@ fn run(mut files: Files, jobs: &Receiver<Job>) -> Result<()> {
             Job::Close(id) => files.close(id)?,
             // The parser waits for this answer; if it is gone, nobody is left to tell.
             Job::Finish(reply) => drop(reply.send(files.finish()?)),
+            Job::Commit(commit) => files.set_commit(commit),
         }
     }
     Ok(())

@@ -189,7 +189,14 @@ impl Files {
         Ok(())
     }
 
-    /// Completes all files and hands them over; files to come belong to the next commit.
+    /// Files to come belong to this commit. Their names hold its number, so it must be the log's: another one would give
+    /// two files one name.
+    pub fn set_commit(&mut self, commit: u64) {
+        self.commit = commit;
+        self.named = 0;
+    }
+
+    /// Completes all files and hands them over.
     ///
     /// # Errors
     /// As [`Files::close`].
@@ -198,12 +205,6 @@ impl Files {
         ids.sort_unstable();
         for id in ids {
             self.close(id)?;
-        }
-        // Without files there may be no commit. Counted all the same, the next file would have the number of a commit to
-        // come, and a later run would give a file the same name.
-        if !self.staged.is_empty() {
-            self.commit += 1;
-            self.named = 0;
         }
         self.bytes.store(0, Ordering::Relaxed);
         Ok(std::mem::take(&mut self.staged))

@@ -317,6 +317,7 @@ impl<W: Write> Load<W> {
             self.versions.after_commit(&self.commits)?;
             self.replay.forget(&self.commits)?;
         }
+        self.encoder.set_commit(self.commits.next())?;
         self.streams.committed();
         self.interval = Interval::default();
         self.last_commit = Instant::now();
