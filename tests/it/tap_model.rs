@@ -3,10 +3,11 @@
 //! Each history follows from its seed, which every failure names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Held, Options};
+use crate::tap_resume::rest_of;
 use crate::util::{Run, Tap, held};
 
 const MINUTE: i64 = 60_000_000;
@@ -152,7 +153,7 @@ impl History {
         if kill_after.is_some() {
             child.kill().unwrap();
         }
-        output.read_to_string(&mut text).unwrap();
+        text.push_str(&rest_of(&mut output));
         let run = Run { stdout: text, ..Run::of(child.wait_with_output().unwrap()) };
         tap.check(&run);
         assert!(kill_after.is_some() || run.code == 0, "seed {}: exit {}: {}", self.seed, run.code, run.stderr);

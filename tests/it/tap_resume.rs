@@ -18,6 +18,13 @@ fn fake() -> Fake {
     fake
 }
 
+/// What a killed tap left in the pipe. A kill may cut a character in two.
+pub(crate) fn rest_of(output: &mut impl std::io::Read) -> String {
+    let mut rest = Vec::new();
+    output.read_to_end(&mut rest).unwrap();
+    String::from_utf8_lossy(&rest).into_owned()
+}
+
 /// Reads lines until `enough` is true of the text so far, kills the tap, and gives everything that left it.
 fn kill_when(mut child: Child, mut enough: impl FnMut(&str) -> bool) -> String {
     let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -29,7 +36,7 @@ fn kill_when(mut child: Child, mut enough: impl FnMut(&str) -> bool) -> String {
     let mut text = String::new();
     while !enough(&text) && output.read_line(&mut text).unwrap() > 0 {}
     child.kill().unwrap();
-    output.read_to_string(&mut text).unwrap();
+    text.push_str(&rest_of(&mut output));
     child.wait().unwrap();
     drop(drain.join().unwrap());
     text
