@@ -32,6 +32,7 @@
 
 pub mod error;
 pub mod fingerprint;
+pub mod json;
 pub mod log;
 pub mod metrics;
 pub mod posthog;

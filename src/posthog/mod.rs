@@ -12,7 +12,6 @@ pub mod limits;
 pub mod page;
 pub mod request;
 pub mod rest;
-pub mod scan;
 pub mod secret;
 pub mod time;
 pub mod usage;

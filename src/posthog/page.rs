@@ -5,7 +5,8 @@
 //! is not believed before it was read to its end: shape, columns, width of every row, `error` and `is_cached` are
 //! checked (keys may come in any order). This module refuses to guess: what does not fit is an error with its place.
 
-use super::scan::{Scanner, Token};
+use crate::json::decode::{Decoder, Place};
+use crate::json::scan::{Escapes, Token};
 
 /// One cell of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +50,27 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Where a cell lies in the buffer, and what it is.
+/// Where a cell lies in the buffer, and what it is. Bodies above 4 GiB are refused.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct CellPlace {
     start: u32,
     end: u32,
     token: Token,
+}
+
+impl From<Place> for CellPlace {
+    fn from(place: Place) -> Self {
+        let [start, end] = [place.start, place.end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
+        CellPlace { start, end, token: place.token }
+    }
 }
 
 /// An answer whose shape was checked.
 #[derive(Debug)]
 pub struct Page {
     body: Vec<u8>,
-    places: Vec<Place>,
+    body_bytes: usize,
+    places: Vec<CellPlace>,
     width: usize,
 }
 
@@ -74,10 +83,11 @@ impl Page {
         if u32::try_from(body.len()).is_err() {
             return Err("the answer is larger than 4 GiB".to_owned());
         }
-        if std::str::from_utf8(&body).is_err() {
+        if simdutf8::basic::from_utf8(&body).is_err() {
             return Err("the answer is not UTF-8".to_owned());
         }
-        let mut reader = Reader { scanner: Scanner::new(body), places: Vec::new(), width: columns.len() };
+        let body_bytes = body.len();
+        let mut reader = Reader { decoder: Decoder::new(body), places: Vec::new(), width: columns.len() };
         let found = reader.answer()?;
         let Some(named) = found.columns else { return Err("the answer has no `columns`".to_owned()) };
         if !named.iter().map(String::as_str).eq(columns.iter().map(AsRef::as_ref)) {
@@ -86,7 +96,7 @@ impl Page {
         if !found.results {
             return Err("the answer has no `results`".to_owned());
         }
-        Ok(Page { body: reader.scanner.into_bytes(), places: reader.places, width: columns.len() })
+        Ok(Page { body: reader.decoder.into_bytes(), body_bytes, places: reader.places, width: columns.len() })
     }
 
     /// How many rows there are.
@@ -104,7 +114,7 @@ impl Page {
     /// How many bytes the buffer holds: the body as it was before decoding.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
-        self.body.len()
+        self.body_bytes
     }
 
     /// The row number `row`, counted from zero; empty when there is none.
@@ -131,7 +141,7 @@ impl Page {
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     body: &'a [u8],
-    places: &'a [Place],
+    places: &'a [CellPlace],
 }
 
 impl<'a> Row<'a> {
@@ -145,8 +155,7 @@ impl<'a> Row<'a> {
             Token::True => Cell::Bool(true),
             Token::False => Cell::Bool(false),
             Token::Number => Cell::Number(bytes),
-            Token::PlainText => Cell::Text { text: bytes, plain: true },
-            Token::Text => Cell::Text { text: bytes, plain: false },
+            Token::Text(escapes) => Cell::Text { text: bytes, plain: escapes == Escapes::None },
             Token::Nested => Cell::Json(bytes),
         }
     }
@@ -156,20 +165,11 @@ impl<'a> Row<'a> {
     pub fn text(&self, column: usize) -> Option<&'a str> {
         self.cell(column).text()
     }
-
-    /// How many bytes the cells of the row hold.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match (self.places.first(), self.places.last()) {
-            (Some(first), Some(last)) => (last.end - first.start) as usize,
-            _ => 0,
-        }
-    }
 }
 
 struct Reader {
-    scanner: Scanner<Vec<u8>>,
-    places: Vec<Place>,
+    decoder: Decoder,
+    places: Vec<CellPlace>,
     width: usize,
 }
 
@@ -182,16 +182,24 @@ struct Found {
 impl Reader {
     fn answer(&mut self) -> Result<Found, String> {
         let mut found = Found::default();
-        self.scanner.expect(b'{')?;
-        let mut more = !self.scanner.take(b'}');
+        let mut more = self.open(b'{', b'}')?;
         while more {
-            let key = self.scanner.string_value()?;
-            self.scanner.expect(b':')?;
+            let key = self.decoder.text()?;
+            self.decoder.step(|s| s.expect(b':', "expected :"))?;
             self.member(&key, &mut found)?;
-            more = self.scanner.next_or_end(b'}')?;
+            more = self.decoder.step(|s| s.more(b'}'))?;
         }
-        self.scanner.finish()?;
+        self.decoder.step(|s| s.end())?;
         Ok(found)
+    }
+
+    /// Behind the start of an array or object: true unless it is empty, and over.
+    #[inline]
+    fn open(&mut self, open: u8, close: u8) -> Result<bool, String> {
+        Ok(self.decoder.step(|s| {
+            s.expect(open, "expected an array or object")?;
+            Ok(!s.take(close))
+        })?)
     }
 
     fn member(&mut self, key: &str, found: &mut Found) -> Result<(), String> {
@@ -203,19 +211,19 @@ impl Reader {
             }
             "columns" => found.columns = Some(self.names()?),
             "error" => {
-                let (token, start, end) = self.scanner.value()?;
-                if token != Token::Null {
-                    let text = String::from_utf8_lossy(self.scanner.slice(start, end)).into_owned();
+                let place = self.decoder.value()?;
+                if place.token != Token::Null {
+                    let text = String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
                     return Err(format!("the answer carries an error: {}", text.chars().take(300).collect::<String>()));
                 }
             }
             "is_cached" => {
-                if self.scanner.value()?.0 == Token::True {
+                if self.decoder.value()?.token == Token::True {
                     return Err("the answer comes from a cache although a fresh one was asked for".to_owned());
                 }
             }
             _ => {
-                self.scanner.value()?;
+                self.decoder.step(|s| s.value())?;
             }
         }
         Ok(())
@@ -223,35 +231,30 @@ impl Reader {
 
     fn names(&mut self) -> Result<Vec<String>, String> {
         let mut names = Vec::new();
-        self.scanner.expect(b'[')?;
-        let mut more = !self.scanner.take(b']');
+        let mut more = self.open(b'[', b']')?;
         while more {
-            names.push(self.scanner.string_value()?);
-            more = self.scanner.next_or_end(b']')?;
+            names.push(self.decoder.text()?);
+            more = self.decoder.step(|s| s.more(b']'))?;
         }
         Ok(names)
     }
 
     fn results(&mut self) -> Result<(), String> {
-        self.scanner.expect(b'[')?;
-        let mut more = !self.scanner.take(b']');
+        let mut more = self.open(b'[', b']')?;
         while more {
             self.row()?;
-            more = self.scanner.next_or_end(b']')?;
+            more = self.decoder.step(|s| s.more(b']'))?;
         }
         Ok(())
     }
 
     fn row(&mut self) -> Result<(), String> {
-        self.scanner.expect(b'[')?;
         let before = self.places.len();
-        let mut more = !self.scanner.take(b']');
+        let mut more = self.open(b'[', b']')?;
         while more {
-            let (token, start, end) = self.scanner.value()?;
-            // Bodies above 4 GiB are refused at the start, so both fit.
-            let [start, end] = [start, end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
-            self.places.push(Place { start, end, token });
-            more = self.scanner.next_or_end(b']')?;
+            let place = self.decoder.value()?;
+            self.places.push(place.into());
+            more = self.decoder.step(|s| s.more(b']'))?;
         }
         let width = self.places.len() - before;
         if width == self.width { Ok(()) } else { Err(format!("a row has {width} cells instead of {}", self.width)) }

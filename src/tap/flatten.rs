@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::posthog::scan::{Escapes, Scanner, Token};
+use crate::json::escape::unescape;
+use crate::json::same;
+use crate::json::scan::{Escapes, Scan, Scanner, Text, Token};
 
 use super::write::{write_invalid, write_text};
 
@@ -138,48 +140,49 @@ impl Flattener {
         self.unmapped.clear();
     }
 
-    fn members(&mut self, document: &[u8]) -> Result<(), String> {
+    fn members(&mut self, document: &[u8]) -> Scan<()> {
         let mut scanner = Scanner::new(document);
-        scanner.expect(b'{')?;
+        scanner.expect(b'{', "expected an object")?;
         let mut more = !scanner.take(b'}');
         let mut place = 0;
         while more {
-            let (token, key_escapes, start, end) = scanner.raw_value()?;
-            if !matches!(token, Token::PlainText | Token::Text) {
-                return Err("a key expected".to_owned());
-            }
-            let key = Span { start, end };
-            scanner.expect(b':')?;
-            let (token, escapes, start, end) = scanner.raw_value()?;
-            let slot = self.slot(key.of(document), key_escapes, place);
+            scanner.peek();
+            let start = scanner.at();
+            let name = scanner.string()?;
+            let key = Span { start, end: scanner.at() };
+            scanner.expect(b':', "expected :")?;
+            scanner.peek();
+            let start = scanner.at();
+            let token = scanner.value()?;
+            let value = Span { start, end: scanner.at() };
+            let slot = self.slot(name, place);
             if let Some(slot) = slot {
                 if let Some(follower) = self.follower.get_mut(place) {
                     *follower = slot;
                 }
                 place = slot + 1;
             }
-            self.take(document, key, slot, (token, escapes, Span { start, end }));
-            more = scanner.next_or_end(b'}')?;
+            self.take(document, key, slot, (token, value));
+            more = scanner.more(b'}')?;
         }
-        scanner.finish()
+        scanner.end()
     }
 
-    /// The slot of a key as written, quotes included. `place` is where the key before it was found.
-    fn slot(&self, key: &[u8], escapes: Escapes, place: usize) -> Option<usize> {
-        if escapes != Escapes::None {
-            let name: String = serde_json::from_slice(key).ok()?;
-            return self.by_name.get(name.as_bytes()).copied();
+    /// The slot of a key. `place` is where the key before it was found.
+    fn slot(&self, key: Text<'_>, place: usize) -> Option<usize> {
+        if key.is_escaped() {
+            let mut name = Vec::new();
+            return if unescape(key, &mut name) == 0 { self.by_name.get(&name).copied() } else { None };
         }
-        let name = key.get(1..key.len() - 1)?;
         let likely = self.follower.get(place).copied().unwrap_or(0);
-        if self.names.get(likely).is_some_and(|known| known == name) {
+        if self.names.get(likely).is_some_and(|known| same(known, key.raw)) {
             return Some(likely);
         }
-        self.by_name.get(name).copied()
+        self.by_name.get(key.raw).copied()
     }
 
-    fn take(&mut self, document: &[u8], key: Span, slot: Option<usize>, value: (Token, Escapes, Span)) {
-        let (token, escapes, span) = value;
+    fn take(&mut self, document: &[u8], key: Span, slot: Option<usize>, value: (Token, Span)) {
+        let (token, span) = value;
         if let Some(slot) = slot {
             // The same key twice: the last one counts, as everywhere in JSON.
             self.values[slot] = None;
@@ -192,7 +195,7 @@ impl Flattener {
             return;
         }
         match slot {
-            Some(slot) if fits(self.kinds[slot], token, escapes, span.of(document)) => {
+            Some(slot) if fits(self.kinds[slot], token, span.of(document)) => {
                 self.values[slot] = Some((token, span));
                 self.filled.push(slot);
             }
@@ -216,9 +219,9 @@ fn kind_of(schema: &Value) -> Kind {
 }
 
 /// True if a column of this kind holds exactly this value.
-fn fits(kind: Kind, token: Token, escapes: Escapes, text: &[u8]) -> bool {
+fn fits(kind: Kind, token: Token, text: &[u8]) -> bool {
     match (kind, token) {
-        (Kind::Text, Token::PlainText | Token::Text) => {
+        (Kind::Text, Token::Text(escapes)) => {
             escapes != Escapes::LoneSurrogate && !matches!(text.get(1), Some(b'{' | b'['))
         }
         // As text only while it has no escape that text could not hold.

@@ -1,8 +1,8 @@
 //! Cells written as JSON: straight from a page's buffer into the output line. What is not what it should be is kept under a
 //! name of our own, so that a line stays a line and nothing is lost.
 
+use crate::json::scan::Scanner;
 use crate::posthog::page::Cell;
-use crate::posthog::scan::Scanner;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 /// The JSON document in a cell; empty where there is none.
@@ -92,8 +92,8 @@ fn is_object(text: &[u8]) -> bool {
     let mut scanner = Scanner::new(text);
     text.first() == Some(&b'{')
         && memchr::memchr2(b'\n', b'\r', text).is_none()
-        && scanner.raw_value().is_ok()
-        && scanner.finish().is_ok()
+        && scanner.value().is_ok()
+        && scanner.end().is_ok()
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::column::ColumnType;
-use super::scan::{Fault, Scanner, Text, unescape};
 use super::{number, time};
+use crate::json::escape::unescape;
+use crate::json::scan::{Fault, Scanner, Text};
 
 /// Why a cell was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub enum Values {
 /// the encoder gives each piece back as soon as it is written, and because a piece never has to move to grow.
 #[derive(Debug, Default)]
 pub struct Piece {
-    /// The values.
+    /// The values. JSON text stands here as it does in a page: each value behind its length in four bytes.
     pub data: Vec<u8>,
     /// The end of each value in `data`.
     pub ends: Vec<u32>,
@@ -109,7 +110,7 @@ impl Values {
             Values::Float(v) => v.len(),
             Values::Bool(v) => v.len(),
             Values::Decimal(v) => v.len(),
-            Values::Bytes { full, open } => full.iter().map(|piece| piece.ends.len()).sum::<usize>() + open.ends.len(),
+            Values::Bytes { full, open } => full.iter().chain([open]).map(|piece| piece.ends.len()).sum(),
         }
     }
 
@@ -268,7 +269,10 @@ impl Cells {
                 } else {
                     let start = scanner.at();
                     scanner.value()?;
-                    data.extend_from_slice(scanner.since(start));
+                    let text = scanner.since(start);
+                    let length = u32::try_from(text.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?;
+                    data.extend_from_slice(&length.to_le_bytes());
+                    data.extend_from_slice(text);
                 }
                 ends.push(u32::try_from(data.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?);
             }
@@ -316,7 +320,7 @@ fn any_number<'a>(scanner: &mut Scanner<'a>, first: u8, misfit: &'static str) ->
 
 /// A value of another type is a misfit only if it is a value at all.
 fn other_type(scanner: &mut Scanner<'_>, misfit: &'static str) -> Refusal {
-    scanner.value().map_or_else(Refusal::Syntax, |()| Refusal::Misfit(misfit))
+    scanner.value().map_or_else(Refusal::Syntax, |_| Refusal::Misfit(misfit))
 }
 
 fn boolean(scanner: &mut Scanner<'_>) -> Result<bool, Refusal> {

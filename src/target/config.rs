@@ -7,7 +7,7 @@ use std::time::Duration;
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use serde_json::{Map, Value};
 
-use super::column::ColumnType;
+use super::json_chunk::Level;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
         &[],
         "integer",
         "null",
-        "Level of zstd (1 to 22, default 2 for JSON text and 1 for the rest), gzip (0 to 9) or brotli (0 to 11)",
+        "Level of zstd (1 to 22, default 1, for JSON text settings of our own), gzip (0 to 9) or brotli (0 to 11)",
     ),
     setting(
         "batch_size_rows",
@@ -315,23 +315,21 @@ impl Found<'_> {
 /// How columns are compressed. JSON text gains by a level that other columns only pay for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Codec {
-    json: Compression,
-    other: Compression,
-}
-
-impl Codec {
-    /// For columns of this type.
-    #[must_use]
-    pub fn of(self, kind: ColumnType) -> Compression {
-        if kind == ColumnType::Json { self.json } else { self.other }
-    }
+    /// Of every column, with its level.
+    pub compression: Compression,
+    /// The level for JSON text, where the codec is zstd.
+    pub json: Option<Level>,
 }
 
 fn compression(name: &str, level: Value) -> Result<Codec> {
-    let is_default = level.is_null() && name.eq_ignore_ascii_case("zstd");
-    let json = codec(name, level)?;
-    let other = if is_default { codec(name, Value::from(1))? } else { json };
-    Ok(Codec { json, other })
+    let is_default = level.is_null();
+    let compression = codec(name, level)?;
+    let json = match compression {
+        Compression::ZSTD(_) if is_default => Some(Level::Events),
+        Compression::ZSTD(level) => Some(Level::Zstd(level.compression_level())),
+        _ => None,
+    };
+    Ok(Codec { compression, json })
 }
 
 fn codec(name: &str, level: Value) -> Result<Compression> {
@@ -345,7 +343,7 @@ fn codec(name: &str, level: Value) -> Result<Compression> {
     };
     let unsigned = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
     let codec = match name.to_ascii_lowercase().as_str() {
-        "zstd" => ZstdLevel::try_new(level.unwrap_or(2)).ok().map(Compression::ZSTD),
+        "zstd" => ZstdLevel::try_new(level.unwrap_or(1)).ok().map(Compression::ZSTD),
         "snappy" => Some(Compression::SNAPPY),
         "gzip" => unsigned(6).and_then(|level| GzipLevel::try_new(level).ok()).map(Compression::GZIP),
         "brotli" => unsigned(1).and_then(|level| BrotliLevel::try_new(level).ok()).map(Compression::BROTLI),

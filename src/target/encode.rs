@@ -13,12 +13,13 @@ use arrow_schema::{Field, Schema};
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::basic::Encoding;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::cells::{Cells, Piece, Validity, Values, give_back};
 use super::column::ColumnType;
 use super::file::Layout;
+use super::json_chunk::JsonChunk;
 use crate::error::{Error, Kind, Result};
 
 /// Values looked at to decide how a column is encoded.
@@ -39,9 +40,35 @@ pub struct RowGroup {
     changed: Condvar,
 }
 
+/// An encoded column.
+#[derive(Debug)]
+pub enum Chunk {
+    /// By the Parquet library.
+    Library(ArrowColumnChunk),
+    /// By us.
+    Json(JsonChunk),
+}
+
+impl Chunk {
+    /// Appends the chunk to a file's row group.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn append_to<W: std::io::Write + Send>(
+        self,
+        writer: &mut SerializedRowGroupWriter<'_, W>,
+        layout: &Layout,
+    ) -> parquet::errors::Result<()> {
+        match self {
+            Chunk::Library(chunk) => chunk.append_to_row_group(writer),
+            Chunk::Json(chunk) => writer.append_column(&chunk.pages().clone(), chunk.close(!layout.wide())),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Done {
-    chunks: Vec<Option<ArrowColumnChunk>>,
+    chunks: Vec<Option<Chunk>>,
     error: Option<Error>,
 }
 
@@ -83,7 +110,7 @@ impl RowGroup {
     ///
     /// # Errors
     /// When the encoding of any column failed.
-    pub fn chunk(&self, index: usize) -> Result<ArrowColumnChunk> {
+    pub fn chunk(&self, index: usize) -> Result<Chunk> {
         while self.encode_next_before(index) {}
         let mut done = lock(&self.done);
         loop {
@@ -111,7 +138,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<ArrowColumnChunk> {
+fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Chunk> {
     let Some(column) = layout.columns.get(index) else {
         return Err(Error::new(Kind::Internal, "a row group has more columns than its file"));
     };
@@ -121,14 +148,24 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ar
             format!("encoding column {:?} of stream {:?} failed: {e}", column.name, layout.stream),
         )
     };
-    let (values, validity) = cells.parts();
+    let (mut values, validity) = cells.parts();
+    let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(&column.parquet)]).build();
+    let root = TypePtr::new(root.map_err(failed)?);
+    if column.kind == ColumnType::Json {
+        let nulls = nulls(&validity, values.len(), rows);
+        values = match (layout.compression.json, values) {
+            (Some(level), Values::Bytes { mut full, open }) => {
+                full.push(open);
+                return JsonChunk::new(root, level, full, nulls.as_ref(), rows).map(Chunk::Json).map_err(failed);
+            }
+            (_, values) => without_lengths(values),
+        };
+    }
     let properties = properties(layout, column.kind, &column.parquet, &values);
     let field = Field::new(column.name.as_str(), column.kind.arrow(), true);
 
     // A file of one column that is never written: the way to one column encoder with settings of its own.
-    let root =
-        Type::group_type_builder("schema").with_fields(vec![Arc::clone(&column.parquet)]).build().map_err(failed)?;
-    let file = SerializedFileWriter::new(std::io::sink(), TypePtr::new(root), Arc::new(properties)).map_err(failed)?;
+    let file = SerializedFileWriter::new(std::io::sink(), root, Arc::new(properties)).map_err(failed)?;
     let schema = Arc::new(Schema::new(vec![field.clone()]));
     let writers = ArrowRowGroupWriterFactory::new(&file, schema).create_column_writers(0).map_err(failed)?;
     let Some(mut writer) = writers.into_iter().next() else {
@@ -139,7 +176,7 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ar
             .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)))
             .map_err(failed)
     })?;
-    writer.close().map_err(failed)
+    writer.close().map(Chunk::Library).map_err(failed)
 }
 
 /// How this column chunk is written: dictionary only where values repeat, deltas for numbers that do not.
@@ -147,7 +184,7 @@ fn properties(layout: &Layout, kind: ColumnType, column: &TypePtr, values: &Valu
     let path = ColumnPath::new(vec![column.name().to_owned()]);
     let dictionary = dictionary_pays(values);
     let builder = WriterProperties::builder()
-        .set_compression(layout.compression.of(kind))
+        .set_compression(layout.compression.compression)
         .set_column_dictionary_enabled(path.clone(), dictionary)
         .set_offset_index_disabled(layout.wide())
         .set_statistics_enabled(match kind {
@@ -214,8 +251,7 @@ fn arrays(
     rows: usize,
     write: &mut dyn FnMut(ArrayRef) -> Result<()>,
 ) -> Result<()> {
-    let count = values.len();
-    let nulls = (count < rows).then(|| nulls(validity, count, rows));
+    let nulls = nulls(validity, values.len(), rows);
     let spare = nulls.as_ref();
     let array: ArrayRef = match values {
         Values::Int(v) => Arc::new(Int64Array::new(spread(v, spare, rows).into(), nulls)),
@@ -272,14 +308,36 @@ fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: boo
     (Arc::new(BinaryArray::new(offsets, data.clone(), nulls)), data, end)
 }
 
-fn nulls(validity: &Validity, count: usize, rows: usize) -> NullBuffer {
+/// The rows without a value, if there are any.
+fn nulls(validity: &Validity, count: usize, rows: usize) -> Option<NullBuffer> {
+    if count == rows {
+        return None;
+    }
     let words = rows.div_ceil(64);
     let mut bits = validity.bits().map_or_else(|| vec![u64::MAX; count / 64], <[u64]>::to_vec);
     if validity.bits().is_none() {
         bits.push((1u64 << (count % 64)) - 1);
     }
     bits.resize(words, 0);
-    NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, rows))
+    Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(bits), 0, rows)))
+}
+
+/// JSON text as the Parquet library takes it.
+fn without_lengths(values: Values) -> Values {
+    let Values::Bytes { full, open } = values else { return values };
+    let strip = |piece: Piece| {
+        let mut data = Vec::with_capacity(piece.data.len());
+        let mut start = 0;
+        let ends = piece.ends.iter().map(|end| {
+            data.extend_from_slice(piece.data.get(start + 4..*end as usize).unwrap_or_default());
+            start = *end as usize;
+            u32::try_from(data.len()).unwrap_or(u32::MAX)
+        });
+        let ends = ends.collect();
+        give_back(piece.data);
+        Piece { data, ends }
+    };
+    Values::Bytes { full: full.into_iter().map(strip).collect(), open: strip(open) }
 }
 
 /// `values` put at their rows, with defaults where a row has none.

@@ -1,7 +1,8 @@
 //! The members around a record: which stream, which version, when extracted. Any order, any white space; a member that
 //! comes twice is refused, because two readers would disagree on it.
 
-use super::scan::{Fault, Scanner, Text, unescape};
+use crate::json::escape::unescape;
+use crate::json::scan::{Fault, Scanner, Text};
 
 /// A message, as places in its line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -62,7 +63,7 @@ impl<'a> Envelope<'a> {
         scanner.peek();
         let start = scanner.at();
         let mut plain = Vec::new();
-        let name = if name.escaped {
+        let name = if name.is_escaped() {
             unescape(name, &mut plain);
             plain.as_slice()
         } else {

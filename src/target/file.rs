@@ -262,7 +262,7 @@ impl OpenFile {
         let failed = |e: ParquetError| failed("a row group", &e);
         let mut writer = self.writer.next_row_group().map_err(failed)?;
         for index in 0..group.layout.columns.len() {
-            group.chunk(index)?.append_to_row_group(&mut writer).map_err(failed)?;
+            group.chunk(index)?.append_to(&mut writer, &group.layout).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
         self.rows += group.rows as u64;

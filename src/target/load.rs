@@ -19,11 +19,12 @@ use super::line::{Lines, Next};
 use super::metadata;
 use super::publish::Versions;
 use super::replay::Replay;
-use super::scan::{Fault, Scanner, unescape};
 use super::schema::SchemaMessage;
 use super::sink::RowError;
 use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
+use crate::json::escape::unescape;
+use crate::json::scan::{Fault, Scanner};
 use crate::singer::message::Output;
 use crate::stop::Stop;
 use crate::{log, metrics};
@@ -140,7 +141,7 @@ impl<W: Write> Load<W> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
-        if std::str::from_utf8(line).is_err() {
+        if simdutf8::basic::from_utf8(line).is_err() {
             return Err(self.not_singer("it is not UTF-8"));
         }
         self.messages += 1;
@@ -391,7 +392,8 @@ impl<W: Write> Load<W> {
 }
 
 /// Stands for members that the usual start of a line has.
-const EMPTY: super::scan::Text<'static> = super::scan::Text { raw: b"", escaped: false };
+const EMPTY: crate::json::scan::Text<'static> =
+    crate::json::scan::Text { raw: b"", escapes: crate::json::scan::Escapes::None };
 
 fn raw(text: &[u8]) -> Option<Box<serde_json::value::RawValue>> {
     serde_json::value::RawValue::from_string(std::str::from_utf8(text).ok()?.to_owned()).ok()

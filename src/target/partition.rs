@@ -3,10 +3,11 @@
 
 use super::config::{Grain, PartitionColumn};
 use super::name::partition_folder;
-use super::scan::{Fault, Scanner, unescape};
 use super::schema::StreamSchema;
 use super::sink::RowError;
 use super::time;
+use crate::json::escape::unescape;
+use crate::json::scan::{Fault, Scanner};
 
 /// The folder of a record, `a=1/b=2`. Columns that the stream does not have make no folder.
 ///
@@ -72,7 +73,7 @@ fn member<'a>(mut record: Scanner<'a>, name: &[u8]) -> Result<Option<&'a [u8]>, 
         let start = record.at();
         record.value()?;
         let mut plain = Vec::new();
-        if key.raw == name || (key.escaped && unescape(key, &mut plain) == 0 && plain == name) {
+        if key.raw == name || (key.is_escaped() && unescape(key, &mut plain) == 0 && plain == name) {
             return Ok(Some(record.since(start)));
         }
         if record.peek() != b',' {

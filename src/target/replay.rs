@@ -12,8 +12,9 @@ use super::commit::{CommitLog, fingerprints_path};
 use super::config::Dedup;
 use super::file::{STAGING, Staged};
 use super::fs::FsFile;
-use super::scan::{Scanner, unescape};
 use crate::error::{Error, Kind, Result};
+use crate::json::escape::unescape;
+use crate::json::scan::Scanner;
 use crate::log;
 
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.

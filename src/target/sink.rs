@@ -11,8 +11,10 @@ use std::sync::Arc;
 use super::cells::{Cells, Oddities, Refusal};
 use super::file::Layout;
 use super::replay::Hasher;
-use super::scan::{Fault, Scanner, Text, unescape};
 use super::schema::{DELETED_AT, Field, StreamSchema};
+use crate::json::escape::unescape;
+use crate::json::same;
+use crate::json::scan::{Fault, Scanner, Text};
 
 /// Columns tried after the one that was expected before a name is looked up.
 const NEAR: usize = 8;
@@ -93,9 +95,7 @@ impl Members {
     #[inline]
     fn near(&self, name: Text<'_>, expected: usize) -> Option<usize> {
         let candidates = self.quoted.get(expected + 1..).unwrap_or_default().iter().take(NEAR);
-        let is_it = |quoted: &Vec<u8>| {
-            quoted.len() == name.raw.len() + 2 && quoted.get(1..quoted.len() - 1).is_some_and(|inner| inner == name.raw)
-        };
+        let is_it = |quoted: &Vec<u8>| quoted.get(1..quoted.len() - 1).is_some_and(|inner| same(inner, name.raw));
         candidates.enumerate().find(|(_, quoted)| is_it(quoted)).map(|(index, _)| expected + 1 + index)
     }
 
@@ -106,7 +106,7 @@ impl Members {
     }
 
     fn look_up(&mut self, name: Text<'_>) -> Option<usize> {
-        if !name.escaped
+        if !name.is_escaped()
             && let Some(index) = self.by_name.get(name.raw)
         {
             return Some(*index);
@@ -218,7 +218,9 @@ impl Sink {
                         self.cell(index, scanner, odd)?;
                         last = index;
                     }
-                    None => scanner.value()?,
+                    None => {
+                        scanner.value()?;
+                    }
                 }
                 if scanner.peek() != b',' {
                     break;

@@ -15,11 +15,11 @@ use super::file::{Layout, Staged};
 use super::fs::Fs;
 use super::name::stream_folder;
 use super::partition;
-use super::scan::Scanner;
 use super::schema::{SchemaMessage, StreamSchema};
 use super::sink::{Members, RowError, Sink};
 use super::version::held_folder;
 use crate::error::Result;
+use crate::json::scan::Scanner;
 
 /// Rows of a row group, at most.
 const MAX_ROWS: usize = 1 << 20;

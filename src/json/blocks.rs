@@ -1,0 +1,85 @@
+//! Sixteen bytes at a time: where ordinary text ends (at the bytes that a JSON string cannot hold as they are), and whether
+//! two names are the same.
+
+use wide::u8x16;
+
+/// True for a quote, a backslash and the control characters.
+#[inline]
+pub(super) fn is_stop(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+/// A bit for each stop among sixteen bytes, the first byte's lowest.
+#[inline]
+fn stops(block: [u8; 16]) -> u32 {
+    let block = u8x16::new(block);
+    let control = block.min(u8x16::splat(0x1f)).simd_eq(block);
+    let hits = control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
+    hits.to_bitmask()
+}
+
+/// A bit for each stop among sixty-four bytes.
+#[inline]
+pub(super) fn stops64(window: &[u8; 64]) -> u64 {
+    let (blocks, _) = window.as_chunks::<16>();
+    blocks.iter().rev().fold(0, |bits, block| bits << 16 | u64::from(stops(*block)))
+}
+
+/// Where from `at` on the first stop lies; the end of the text when there is none.
+#[inline]
+pub(super) fn next_stop(text: &[u8], mut at: usize) -> usize {
+    while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let hits = stops(*block);
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
+        }
+        at += 16;
+    }
+    while text.get(at).is_some_and(|byte| !is_stop(*byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// Whether two texts are the same. Names are short: two blocks that overlap cover most of them, without a call.
+#[inline]
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<16>(), one.last_chunk::<16>(), other.first_chunk::<16>(), other.last_chunk::<16>()) {
+        (Some(a), Some(b), Some(c), Some(d)) if one.len() <= 32 => a == c && b == d,
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn texts_are_the_same_or_not(text in prop::collection::vec(any::<u8>(), 0..50), at: prop::sample::Index) {
+            prop_assert!(same(&text, &text.clone()));
+            let mut other = text.clone();
+            other.push(0);
+            prop_assert!(!same(&text, &other));
+            other.pop();
+            if !text.is_empty() {
+                other[at.index(text.len())] ^= 1;
+                prop_assert!(!same(&text, &other));
+            }
+        }
+
+        #[test]
+        fn every_stop_is_found(text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'a')], 64..200), at in 0usize..64) {
+            let expected = text.iter().skip(at).position(|b| is_stop(*b)).map_or(text.len(), |found| at + found);
+            prop_assert_eq!(next_stop(&text, at), expected);
+            let bits = stops64(text.first_chunk().unwrap());
+            for (i, byte) in text.iter().take(64).enumerate() {
+                prop_assert_eq!(bits >> i & 1 == 1, is_stop(*byte), "{}", i);
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! JSON text, read without a tree: the record paths of both programs.
+//!
+//! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] owns one and
+//! decodes its strings inside it. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth, and look at
+//! sixteen bytes at a time.
+
+mod blocks;
+pub mod decode;
+pub mod escape;
+pub mod scan;
+mod walk;
+
+pub use blocks::same;

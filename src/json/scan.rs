@@ -1,0 +1,323 @@
+//! A scanner over borrowed JSON: one pass over the bytes, no tree, no copy.
+//!
+//! Every byte that it steps over is checked (grammar of strings, escapes, numbers, structure, depth), so text that is
+//! taken from a document as it stands is valid JSON. It refuses what RFC 8259 refuses, and nesting deeper than
+//! [`MAX_DEPTH`]. It does not look at UTF-8: a document is checked for that before.
+
+use std::fmt;
+
+use super::{same, walk};
+
+/// How deep values may nest; the same bound as `serde_json`'s. One bit per level is kept, so this is also what the bit
+/// stack holds.
+pub const MAX_DEPTH: u32 = 128;
+
+/// What is wrong with a document, and where: byte offset and a fixed text, so that its data never gets into a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Offset in the document.
+    pub at: usize,
+    /// What was expected there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.what, self.at)
+    }
+}
+
+impl From<Fault> for String {
+    fn from(fault: Fault) -> String {
+        fault.to_string()
+    }
+}
+
+/// The outcome of a step.
+pub type Scan<T> = Result<T, Fault>;
+
+/// What a value is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// `null`
+    Null,
+    /// `true`
+    True,
+    /// `false`
+    False,
+    /// A number.
+    Number,
+    /// A string.
+    Text(Escapes),
+    /// An array or object.
+    Nested,
+}
+
+/// What the escapes of a string are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Escapes {
+    /// There are none: the text between the quotes is the string.
+    None,
+    /// There are some, and they stand for characters.
+    Some,
+    /// Among them is half of a surrogate pair: the string has no UTF-8 form.
+    LoneSurrogate,
+}
+
+/// A string as it stands in the document, without its quotes.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// The bytes between the quotes.
+    pub raw: &'a [u8],
+    /// What its backslashes are.
+    pub escapes: Escapes,
+}
+
+impl Text<'_> {
+    /// True if there is a backslash in it.
+    #[must_use]
+    pub fn is_escaped(&self) -> bool {
+        self.escapes != Escapes::None
+    }
+}
+
+/// A position in a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// A scanner at the start of `text`.
+    #[must_use]
+    pub fn new(text: &'a [u8]) -> Self {
+        Scanner { text, at: 0 }
+    }
+
+    /// The offset of the next byte.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Moves to the absolute offset `at`.
+    pub fn jump(&mut self, at: usize) {
+        self.at = at;
+    }
+
+    /// The bytes from offset `from` up to here.
+    #[must_use]
+    pub fn since(&self, from: usize) -> &'a [u8] {
+        self.text.get(from..self.at).unwrap_or_default()
+    }
+
+    /// Steps over `literal` if it comes next.
+    #[inline]
+    pub fn eat(&mut self, literal: &[u8]) -> bool {
+        let found = self.text.get(self.at..self.at + literal.len()).is_some_and(|next| same(next, literal));
+        if found {
+            self.at += literal.len();
+        }
+        found
+    }
+
+    /// The next byte that is not white space, without stepping over it. 0 at the end.
+    #[inline]
+    pub fn peek(&mut self) -> u8 {
+        let (at, byte) = walk::space(self.text, self.at);
+        self.at = at;
+        byte
+    }
+
+    /// Steps over `byte`, which must be the next one after white space.
+    ///
+    /// # Errors
+    /// `what` when another one stands there.
+    #[inline]
+    pub fn expect(&mut self, byte: u8, what: &'static str) -> Scan<()> {
+        if self.take(byte) { Ok(()) } else { Err(self.fault(what)) }
+    }
+
+    /// Steps over `byte` if it is the next one after white space.
+    #[inline]
+    pub fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == byte && self.at < self.text.len();
+        self.at += usize::from(found);
+        found
+    }
+
+    /// Behind a member: true when another one follows, false when `end` closes its container.
+    ///
+    /// # Errors
+    /// When neither stands there.
+    #[inline]
+    pub fn more(&mut self, end: u8) -> Scan<bool> {
+        let what = "expected , or the end of an array or object";
+        if self.take(b',') { Ok(true) } else { self.expect(end, what).map(|()| false) }
+    }
+
+    /// Only white space may follow.
+    ///
+    /// # Errors
+    /// When something else does.
+    pub fn end(&mut self) -> Scan<()> {
+        self.peek();
+        if self.at == self.text.len() { Ok(()) } else { Err(self.fault("expected the end")) }
+    }
+
+    /// The fault `what` at this place.
+    #[must_use]
+    pub fn fault(&self, what: &'static str) -> Fault {
+        Fault { at: self.at, what }
+    }
+
+    /// Steps over a string.
+    ///
+    /// # Errors
+    /// When no well-formed string stands here.
+    #[inline]
+    pub fn string(&mut self) -> Scan<Text<'a>> {
+        self.expect(b'"', "expected a string")?;
+        let start = self.at;
+        let (at, escapes) = walk::string(self.text, start)?;
+        self.at = at;
+        Ok(Text { raw: self.text.get(start..at - 1).unwrap_or_default(), escapes })
+    }
+
+    /// Steps over a number and returns its text.
+    ///
+    /// # Errors
+    /// When none stands here.
+    #[inline]
+    pub fn number(&mut self) -> Scan<&'a [u8]> {
+        let start = self.at;
+        self.at = walk::number(self.text, start)?;
+        Ok(self.since(start))
+    }
+
+    /// Steps over a value and says what it is.
+    ///
+    /// # Errors
+    /// When no well-formed value stands here, or it nests too deep.
+    #[inline]
+    pub fn value(&mut self) -> Scan<Token> {
+        let first = self.peek();
+        let (at, token) = walk::value(self.text, self.at, first)?;
+        self.at = at;
+        Ok(token)
+    }
+
+    /// Steps over a member's name and the colon, and returns the name.
+    ///
+    /// # Errors
+    /// When they do not stand here.
+    #[inline]
+    pub fn key(&mut self) -> Scan<Text<'a>> {
+        let name = self.string()?;
+        self.expect(b':', "expected :")?;
+        Ok(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn accepts(text: &str) -> bool {
+        let mut scanner = Scanner::new(text.as_bytes());
+        scanner.value().and_then(|_| scanner.end()).is_ok()
+    }
+
+    #[test]
+    fn accepts_and_refuses_what_the_grammar_says() {
+        for good in [
+            "0",
+            "-0.5e+10",
+            "[]",
+            "{}",
+            " [ 1 , {\"a\" : [true,false,null]} ] ",
+            "\"\\u00e9\\ud800\\n\"",
+            "\"é🎉\"",
+            "{\"a\":{},\"b\":[[],[]]}",
+        ] {
+            assert!(accepts(good), "{good}");
+        }
+        for bad in [
+            "",
+            "01",
+            "-",
+            "1.",
+            "1e",
+            ".5",
+            "+1",
+            "NaN",
+            "Infinity",
+            "[1,]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{a:1}",
+            "{\"a\":1,}",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"a\nb\"",
+            "\"open",
+            "[}",
+            "{]",
+            "tru",
+            "nul",
+            "1 1",
+            "]",
+            "{\"a\":1]",
+            "'a'",
+            "\u{feff}1",
+        ] {
+            assert!(!accepts(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_and_the_stack_is_not_used() {
+        let nest = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(accepts(&nest(128)));
+        assert!(!accepts(&nest(129)));
+        assert!(!accepts(&"[".repeat(1_000_000)));
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::hash_map(any::<String>(), inner, 0..6)
+                    .prop_map(|m| serde_json::Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_writes_is_accepted(value in json()) {
+            prop_assert!(accepts(&value.to_string()));
+        }
+
+        #[test]
+        fn what_is_accepted_after_a_change_serde_accepts_too(value in json(), at in 0usize..200, with in any::<u8>()) {
+            let mut bytes = value.to_string().into_bytes();
+            let at = at % bytes.len();
+            bytes[at] = with;
+            if let Ok(text) = std::str::from_utf8(&bytes) {
+                let theirs = serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok();
+                prop_assert_eq!(accepts(text), theirs, "{}", text);
+            }
+        }
+    }
+}

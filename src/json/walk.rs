@@ -1,0 +1,166 @@
+//! The grammar of JSON as steps: each takes a place in a text to the place behind what stands there. Places are passed and
+//! returned, never kept in memory: a loop over millions of short values is as fast as this chain of additions.
+
+use super::blocks::next_stop;
+use super::escape::escape;
+use super::scan::{Escapes, Fault, MAX_DEPTH, Scan, Token};
+
+/// A fault at this place.
+#[cold]
+pub(super) fn fault<T>(at: usize, what: &'static str) -> Scan<T> {
+    Err(Fault { at, what })
+}
+
+/// Over white space; also gives the byte behind it, 0 at the end.
+#[inline]
+pub(super) fn space(text: &[u8], mut at: usize) -> (usize, u8) {
+    loop {
+        match text.get(at) {
+            Some(b' ' | b'\t' | b'\r' | b'\n') => at += 1,
+            Some(&byte) => return (at, byte),
+            None => return (at, 0),
+        }
+    }
+}
+
+/// Over a string, from behind its first quote.
+#[inline]
+pub(super) fn string(text: &[u8], at: usize) -> Scan<(usize, Escapes)> {
+    let stop = next_stop(text, at);
+    if text.get(stop) == Some(&b'"') { Ok((stop + 1, Escapes::None)) } else { escaped_string(text, stop) }
+}
+
+/// Over the rest of a string that begins with a stop.
+fn escaped_string(text: &[u8], mut at: usize) -> Scan<(usize, Escapes)> {
+    let mut escapes = Escapes::None;
+    loop {
+        match text.get(at) {
+            Some(b'"') => return Ok((at + 1, escapes)),
+            Some(b'\\') => {
+                let Some((character, length)) = escape(text.get(at..).unwrap_or_default()) else {
+                    return fault(at, "bad escape in a string");
+                };
+                escapes = escapes.max(if character.is_some() { Escapes::Some } else { Escapes::LoneSurrogate });
+                at = next_stop(text, at + length);
+            }
+            Some(_) => return fault(at, "control character in a string"),
+            None => return fault(at, "the text ends inside a string"),
+        }
+    }
+}
+
+/// Over a number.
+#[inline]
+pub(super) fn number(text: &[u8], mut at: usize) -> Scan<usize> {
+    at += usize::from(text.get(at) == Some(&b'-'));
+    at = if text.get(at) == Some(&b'0') { at + 1 } else { digits(text, at)? };
+    if text.get(at) == Some(&b'.') {
+        at = digits(text, at + 1)?;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        at += 1;
+        at = digits(text, at + usize::from(matches!(text.get(at), Some(b'+' | b'-'))))?;
+    }
+    Ok(at)
+}
+
+#[inline]
+fn digits(text: &[u8], start: usize) -> Scan<usize> {
+    let mut at = start;
+    while text.get(at).is_some_and(u8::is_ascii_digit) {
+        at += 1;
+    }
+    if at > start { Ok(at) } else { fault(at, "expected a digit") }
+}
+
+/// Over `true`, `false` or `null`.
+#[inline]
+pub(super) fn literal(text: &[u8], at: usize, literal: &'static [u8]) -> Scan<usize> {
+    let end = at + literal.len();
+    if text.get(at..end) == Some(literal) { Ok(end) } else { fault(at, "expected true, false or null") }
+}
+
+/// Over a value that starts with `first`.
+#[inline]
+pub(super) fn value(text: &[u8], at: usize, first: u8) -> Scan<(usize, Token)> {
+    match first {
+        b'"' => string(text, at + 1).map(|(at, escapes)| (at, Token::Text(escapes))),
+        b'{' | b'[' => nested(text, at, first).map(|at| (at, Token::Nested)),
+        b'-' | b'0'..=b'9' => number(text, at).map(|at| (at, Token::Number)),
+        b't' => literal(text, at, b"true").map(|at| (at, Token::True)),
+        b'f' => literal(text, at, b"false").map(|at| (at, Token::False)),
+        b'n' => literal(text, at, b"null").map(|at| (at, Token::Null)),
+        _ => fault(at, "expected a value"),
+    }
+}
+
+/// Over a member's name and the colon.
+#[inline]
+fn key(text: &[u8], at: usize) -> Scan<usize> {
+    let (at, first) = space(text, at);
+    if first != b'"' {
+        return fault(at, "expected a string");
+    }
+    let (at, colon) = space(text, string(text, at + 1)?.0);
+    if colon == b':' { Ok(at + 1) } else { fault(at, "expected :") }
+}
+
+/// Over the array or object that starts with `first`, without recursion.
+fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
+    // One bit per open container: 1 is an object.
+    let mut objects: u128 = 0;
+    let mut depth: u32 = 0;
+    loop {
+        let mut behind;
+        if first == b'{' || first == b'[' {
+            let object = first == b'{';
+            behind = space(text, at + 1);
+            if behind.1 == if object { b'}' } else { b']' } {
+                if depth == 0 {
+                    return Ok(behind.0 + 1);
+                }
+                behind = space(text, behind.0 + 1);
+            } else {
+                if depth == MAX_DEPTH {
+                    return fault(at, "values nest deeper than 128 levels");
+                }
+                depth += 1;
+                objects = (objects << 1) | u128::from(object);
+                (at, first) = if object { space(text, key(text, behind.0)?) } else { behind };
+                continue;
+            }
+        } else {
+            behind = space(text, scalar(text, at, first)?);
+        }
+        // A value ended: close what closes here, or go on with the next member.
+        loop {
+            let object = objects & 1 == 1;
+            let (comma, byte) = behind;
+            if byte == b',' {
+                (at, first) = space(text, if object { key(text, comma + 1)? } else { comma + 1 });
+                break;
+            }
+            if byte != if object { b'}' } else { b']' } {
+                return fault(comma, if object { "expected , or }" } else { "expected , or ]" });
+            }
+            depth -= 1;
+            objects >>= 1;
+            if depth == 0 {
+                return Ok(comma + 1);
+            }
+            behind = space(text, comma + 1);
+        }
+    }
+}
+
+#[inline]
+fn scalar(text: &[u8], at: usize, first: u8) -> Scan<usize> {
+    match first {
+        b'"' => string(text, at + 1).map(|(at, _)| at),
+        b'-' | b'0'..=b'9' => number(text, at),
+        b't' => literal(text, at, b"true"),
+        b'f' => literal(text, at, b"false"),
+        b'n' => literal(text, at, b"null"),
+        _ => fault(at, "expected a value"),
+    }
+}
