@@ -23,7 +23,7 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], [`log`], [`metrics`], [`fingerprint`], [`retry`], [`stop`] |
+//! | 0 | [`error`], [`json`], [`log`], [`metrics`], [`fingerprint`], [`retry`], [`stop`] |
 //! | 1 | [`singer`] (the wire format), [`posthog`] (the service) |
 //! | 2 | [`tap`], [`target`] |
 //! | 3 | `src/bin/`: parse, run, exit code |

@@ -44,6 +44,11 @@ pub fn unescape(text: Text<'_>, out: &mut Vec<u8>) -> u32 {
     while let Some(stop) = memchr::memchr(b'\\', rest) {
         let (plain, escaped) = rest.split_at(stop);
         out.extend_from_slice(plain);
+        if let Some(same @ (b'"' | b'\\' | b'/')) = escaped.get(1) {
+            out.push(*same);
+            rest = escaped.get(2..).unwrap_or_default();
+            continue;
+        }
         let (character, length) = escape(escaped).unwrap_or((None, escaped.len()));
         lone += u32::from(character.is_none());
         let mut utf8 = [0; 4];

@@ -394,7 +394,7 @@ mod tests {
             let settings = from(json!({name: "x", "destination_path": null})).unwrap();
             assert_eq!(settings.destination, PathBuf::from("x"));
         }
-        assert_eq!(from(json!({"compression_method": "snappy"})).unwrap().compression.other, Compression::SNAPPY);
+        assert_eq!(from(json!({"compression_method": "snappy"})).unwrap().compression.compression, Compression::SNAPPY);
     }
 
     #[test]

@@ -18,6 +18,7 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::cells::{Cells, Piece, Validity, Values, give_back};
 use super::column::ColumnType;
+use super::extremes;
 use super::file::Layout;
 use super::json_chunk::JsonChunk;
 use crate::error::{Error, Kind, Result};
@@ -61,7 +62,7 @@ impl Chunk {
     ) -> parquet::errors::Result<()> {
         match self {
             Chunk::Library(chunk) => chunk.append_to_row_group(writer),
-            Chunk::Json(chunk) => writer.append_column(&chunk.pages().clone(), chunk.close(!layout.wide())),
+            Chunk::Json(chunk) => chunk.append_to(writer, !layout.wide()),
         }
     }
 }
@@ -162,6 +163,8 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ch
         };
     }
     let properties = properties(layout, column.kind, &column.parquet, &values);
+    let statistics =
+        (column.kind == ColumnType::Text).then(|| extremes::statistics(texts(&values), rows - values.len()));
     let field = Field::new(column.name.as_str(), column.kind.arrow(), true);
 
     // A file of one column that is never written: the way to one column encoder with settings of its own.
@@ -176,7 +179,13 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ch
             .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)))
             .map_err(failed)
     })?;
-    writer.close().map(Chunk::Library).map_err(failed)
+    let mut chunk = writer.close().map_err(failed)?;
+    if let Some(statistics) = statistics {
+        let close = chunk.close_mut();
+        let metadata = close.metadata.clone().into_builder().set_statistics(statistics).build();
+        close.metadata = metadata.map_err(failed)?;
+    }
+    Ok(Chunk::Library(chunk))
 }
 
 /// How this column chunk is written: dictionary only where values repeat, deltas for numbers that do not.
@@ -188,8 +197,8 @@ fn properties(layout: &Layout, kind: ColumnType, column: &TypePtr, values: &Valu
         .set_column_dictionary_enabled(path.clone(), dictionary)
         .set_offset_index_disabled(layout.wide())
         .set_statistics_enabled(match kind {
-            // The least JSON text says nothing about the values in it.
-            ColumnType::Json => EnabledStatistics::None,
+            // The least JSON text says nothing about the values in it, and that of texts is found elsewhere.
+            ColumnType::Json | ColumnType::Text => EnabledStatistics::None,
             _ => EnabledStatistics::Chunk,
         });
     if !dictionary && matches!(values, Values::Int(_) | Values::Date(_)) {
@@ -206,20 +215,28 @@ fn dictionary_pays(values: &Values) -> bool {
         Values::Float(v) => distinct(v.iter().take(SAMPLE).map(|v| v.to_bits())),
         #[expect(clippy::cast_possible_truncation, reason = "the low half is hash enough")]
         Values::Decimal(v) => distinct(v.iter().take(SAMPLE).map(|v| *v as u64)),
-        Values::Bytes { full, open } => {
-            let Piece { data, ends } = full.first().unwrap_or(open);
-            let mut start = 0;
-            distinct(ends.iter().take(SAMPLE).map(|end| {
-                let value = data.get(start..*end as usize).unwrap_or_default();
-                start = *end as usize;
-                hash(value)
-            }))
-        }
+        Values::Bytes { .. } => distinct(texts(values).take(SAMPLE).map(hash)),
     };
     let sampled = values.len().min(SAMPLE);
     #[expect(clippy::cast_precision_loss, reason = "at most SAMPLE")]
     let share = distinct as f64 / sampled.max(1) as f64;
     share <= DICTIONARY_SHARE
+}
+
+/// The values of a column of bytes.
+fn texts(values: &Values) -> impl Iterator<Item = &[u8]> {
+    let pieces = match values {
+        Values::Bytes { full, open } => Some(full.iter().chain([open])),
+        _ => None,
+    };
+    pieces.into_iter().flatten().flat_map(|piece| {
+        let mut start = 0;
+        piece.ends.iter().map(move |end| {
+            let text = piece.data.get(start..*end as usize).unwrap_or_default();
+            start = *end as usize;
+            text
+        })
+    })
 }
 
 fn distinct(hashes: impl Iterator<Item = u64>) -> usize {

@@ -4,6 +4,7 @@
 //! pages of one megabyte that know nothing of each other. Here a cell stands in its piece as the page has it, it is moved
 //! once, and a page is larger than what it compresses against.
 
+use std::io::Write;
 use std::ops::Range;
 
 use arrow_buffer::NullBuffer;
@@ -13,7 +14,7 @@ use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::Result;
 use parquet::file::metadata::{ColumnChunkMetaData, OffsetIndexBuilder, PageEncodingStats};
-use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, TrackedWrite};
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
@@ -95,19 +96,19 @@ impl JsonChunk {
         Ok(JsonChunk { pages, close })
     }
 
-    /// The encoded pages.
-    #[must_use]
-    pub fn pages(&self) -> &Bytes {
-        &self.pages
-    }
-
-    /// What the footer says of them; `page_index` tells whether it lists their places.
-    #[must_use]
-    pub fn close(mut self, page_index: bool) -> ColumnCloseResult {
+    /// Appends the chunk to a file's row group; `page_index` tells whether the footer lists the places of its pages.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn append_to<W: Write + Send>(
+        mut self,
+        file: &mut SerializedRowGroupWriter<'_, W>,
+        page_index: bool,
+    ) -> Result<()> {
         if !page_index {
             self.close.offset_index = None;
         }
-        self.close
+        file.append_column(&self.pages, self.close)
     }
 }
 
@@ -192,4 +193,68 @@ fn data_page(data: Vec<u8>, uncompressed: usize, rows: usize) -> CompressedPage 
         statistics: None,
     };
     CompressedPage::new(page, uncompressed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::reader::{FileReader as _, SerializedFileReader};
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::record::RowAccessor as _;
+    use parquet::schema::parser::parse_message_type;
+    use std::sync::Arc;
+
+    fn piece(values: &[String]) -> Piece {
+        let mut piece = Piece::default();
+        for value in values {
+            piece.data.extend_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+            piece.data.extend_from_slice(value.as_bytes());
+            piece.ends.push(u32::try_from(piece.data.len()).unwrap());
+        }
+        piece
+    }
+
+    /// Writes a column, reads it back with the library's reader, and gives its values and how many pages it has.
+    fn written(
+        pieces: Vec<Piece>,
+        present: Option<&[bool]>,
+        rows: usize,
+        level: Level,
+    ) -> (Vec<Option<String>>, usize) {
+        let root = Arc::new(parse_message_type("message schema { optional binary j (JSON); }").unwrap());
+        let nulls = present.map(|present| NullBuffer::from(present.to_vec()));
+        let chunk = JsonChunk::new(Arc::clone(&root), level, pieces, nulls.as_ref(), rows).unwrap();
+        let mut file = SerializedFileWriter::new(Vec::new(), root, Arc::new(WriterProperties::new())).unwrap();
+        let mut group = file.next_row_group().unwrap();
+        let pages = chunk.close.offset_index.as_ref().unwrap().page_locations().len();
+        group.append_column(&chunk.pages, chunk.close).unwrap();
+        group.close().unwrap();
+        let reader = SerializedFileReader::new(Bytes::from(file.into_inner().unwrap())).unwrap();
+        let values = reader.get_row_iter(None).unwrap().map(|row| row.unwrap().get_string(0).ok().cloned()).collect();
+        (values, pages)
+    }
+
+    #[test]
+    fn pages_end_where_their_rows_do() {
+        let large = |n: usize| format!("[{n},\"{}\"]", "é".repeat(500_000));
+        let values: Vec<String> = (0..12).map(large).collect();
+        let pieces = || values.chunks(5).map(piece).collect();
+        let whole = values.iter().cloned().map(Some).collect();
+        assert!(written(pieces(), None, 12, Level::Events) == (whole, 3));
+        // Two rows without a value before each, and some behind the last one.
+        let rows: Vec<Option<String>> =
+            values.iter().flat_map(|v| [None, None, Some(v.clone())]).chain([const { None }; 5]).collect();
+        let present: Vec<bool> = rows.iter().map(Option::is_some).collect();
+        assert!(written(pieces(), Some(&present), rows.len(), Level::Zstd(3)) == (rows, 3));
+    }
+
+    #[test]
+    fn few_rows_and_none_with_a_value() {
+        for level in [Level::Events, Level::Zstd(1), Level::Zstd(19)] {
+            let one = vec![Some("{}".to_owned())];
+            assert_eq!(written(vec![piece(&["{}".to_owned()])], None, 1, level), (one, 1));
+            assert_eq!(written(vec![Piece::default()], Some(&[false; 9]), 9, level), (vec![None; 9], 1));
+        }
+    }
 }

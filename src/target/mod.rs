@@ -19,6 +19,7 @@ pub mod encode;
 pub mod encoder;
 pub mod envelope;
 pub mod evolve;
+pub mod extremes;
 pub mod file;
 pub mod fs;
 pub mod json_chunk;

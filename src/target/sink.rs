@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use ahash::RandomState;
+
 use super::cells::{Cells, Oddities, Refusal};
 use super::file::Layout;
 use super::replay::Hasher;
@@ -41,7 +43,7 @@ impl From<Fault> for RowError {
 pub struct Members {
     /// Each property's name as JSON writes it, with quotes.
     quoted: Vec<Vec<u8>>,
-    by_name: HashMap<Vec<u8>, usize>,
+    by_name: HashMap<Vec<u8>, usize, RandomState>,
     /// The column that came after each column in the last record; the last entry is for the start of a record.
     follower: Vec<usize>,
     required: Vec<usize>,

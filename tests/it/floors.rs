@@ -4,9 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Modules of floor 0, and what the modules of the higher floors may import besides.
-const GROUND: &[&str] = &["error", "fingerprint", "log", "metrics", "retry", "stop"];
+/// Modules of floor 0, and what the modules in folders may import besides.
+const GROUND: &[&str] = &["error", "fingerprint", "json", "log", "metrics", "retry", "stop"];
 const ABOVE: &[(&str, &[&str])] = &[
+    ("json", &["json"]),
     ("singer", &["singer"]),
     ("posthog", &["posthog"]),
     ("tap", &["tap", "singer", "posthog"]),
