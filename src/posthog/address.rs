@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result, one_line};
-use crate::posthog::client::Url;
+use url::Url;
 
 /// PostHog Cloud in the United States.
 pub const US: &str = "https://us.posthog.com";

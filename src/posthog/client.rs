@@ -9,7 +9,6 @@ use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-pub(crate) use reqwest::Url;
 use reqwest::blocking::{Client as Http, Request, Response};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
@@ -22,6 +21,7 @@ use crate::posthog::limits::{Budget, Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::retry;
+use crate::stop::Stop;
 
 use form::QueryForm;
 use wire::{broken, certificates, chain, host_of, looks_whole, proxy_of, text, unix_seconds, unreachable, unsent};
@@ -41,6 +41,8 @@ const LIST_BYTES: usize = 256 * 1024 * 1024;
 pub struct Client {
     http: Http,
     options: Options,
+    /// Ends waits and requests early.
+    stop: Stop,
     queries: Limiter,
     lists: Limiter,
     clickhouse_lists: Limiter,
@@ -66,7 +68,7 @@ struct Ask<'a> {
 }
 
 impl Client {
-    /// A client for `options`.
+    /// A client for `options`, which nothing ends early.
     ///
     /// # Errors
     /// [`Kind::Config`] when the certificate file, the proxy's address, the key or the user agent cannot be used.
@@ -108,11 +110,18 @@ impl Client {
             lists: Limiter::new(Rates::LISTS),
             clickhouse_lists: Limiter::new(Rates::CLICKHOUSE_LISTS),
             options,
+            stop: Stop::new(),
             budget: Budget::default(),
             started: Instant::now(),
             counters: Counters::default(),
             form: QueryForm::default(),
         })
+    }
+
+    /// The same client; `stop` ends its waits and requests early.
+    #[must_use]
+    pub fn ended_by(self, stop: &Stop) -> Client {
+        Client { stop: stop.clone(), ..self }
     }
 
     /// Runs a query and reads its answer. `read` parses and checks the body; what it does not believe is asked for again.
@@ -233,7 +242,7 @@ impl Client {
 
     /// One attempt: within the limits, send, check, read.
     fn attempt(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>) -> Result<Answer, Verdict> {
-        self.options.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
+        self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, window| {
                 let name = match window {
@@ -281,7 +290,7 @@ impl Client {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => return Err(unreachable(&error, &self.options)),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.options.stop.check() {
+                    if let Err(error) = self.stop.check() {
                         if let Some(id) = id {
                             self.cancel(id);
                         }
@@ -356,7 +365,7 @@ impl Client {
 
     /// Between two reads of a body: should the run end, has this taken too long?
     fn look(&self, sent: Instant) -> Result<(), Cut> {
-        self.options.stop.check().map_err(Cut::Stopped)?;
+        self.stop.check().map_err(Cut::Stopped)?;
         if sent.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
             return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));
         }
@@ -381,7 +390,7 @@ impl Client {
             log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64()));
         }
         let before = Instant::now();
-        let ended = self.options.stop.sleep(wait).map_err(Fault::Stopped);
+        let ended = self.stop.sleep(wait).map_err(Fault::Stopped);
         self.counters.waited(before.elapsed());
         ended
     }

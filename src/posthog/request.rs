@@ -7,7 +7,6 @@ use crate::posthog::address::BaseUrl;
 use crate::posthog::attempts::Patience;
 use crate::posthog::limits::Rates;
 use crate::posthog::secret::Secret;
-use crate::stop::Stop;
 
 /// What a client is made from.
 #[derive(Clone, Debug)]
@@ -30,8 +29,6 @@ pub struct Options {
     pub query_rates: Rates,
     /// How long to go on when answers are bad.
     pub patience: Patience,
-    /// Ends waits and requests early.
-    pub stop: Stop,
 }
 
 /// A HogQL query.

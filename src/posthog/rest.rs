@@ -9,9 +9,10 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use url::Url;
 
 use crate::error::{Error, Kind};
-use crate::posthog::client::{Client, Get, RateClass, Url};
+use crate::posthog::client::{Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 
 /// Pages without items that may follow one another before the list is held to be broken.

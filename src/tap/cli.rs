@@ -87,7 +87,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         return examine(arguments, now, &mut output);
     }
     let config = load(arguments, now)?;
-    let client = Client::new(config.connection.options(&stop))?;
+    let client = Client::new(config.connection.clone())?.ended_by(&stop);
     if arguments.discover {
         let catalog = discover::discover(&client, &config, now)?.to_value();
         return output.text(&pretty(&catalog)?);

@@ -13,7 +13,6 @@ use crate::posthog::attempts::{OnBudget, Patience};
 use crate::posthog::client::Options;
 use crate::posthog::limits::Rates;
 use crate::posthog::secret::Secret;
-use crate::stop::Stop;
 use crate::tap::settings::{Raw, Settings};
 
 /// The value of `--config` that turns on reading the environment.
@@ -26,7 +25,7 @@ const DEFAULT_DAYS: i64 = 30;
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How to reach the project.
-    pub connection: Connection,
+    pub connection: Options,
     /// How to read events.
     pub events: EventsConfig,
     /// Without a catalog: the only stream to read.
@@ -35,31 +34,6 @@ pub struct Config {
     pub properties: Properties,
     /// Most bytes of a STATE message's value.
     pub max_state_bytes: usize,
-}
-
-/// How to reach the project.
-#[derive(Clone, Debug)]
-pub struct Connection {
-    /// Where PostHog is.
-    pub base: BaseUrl,
-    /// The project's number.
-    pub project_id: u64,
-    /// The personal API key.
-    pub key: Secret,
-    /// More certificate authorities.
-    pub ca_file: Option<PathBuf>,
-    /// The proxy's address.
-    pub proxy: Option<Secret>,
-    /// How requests name us.
-    pub user_agent: String,
-    /// The longest silence of a server.
-    pub request_timeout: Duration,
-    /// How fast queries are sent.
-    pub query_rates: Rates,
-    /// The longest wait that the server may ask for.
-    pub max_wait: Duration,
-    /// What a used-up byte budget means.
-    pub on_budget: OnBudget,
 }
 
 /// How to read events. Instants are Unix microseconds.
@@ -155,25 +129,6 @@ impl Config {
     }
 }
 
-impl Connection {
-    /// The options of a client that ends with `stop`.
-    #[must_use]
-    pub fn options(&self, stop: &Stop) -> Options {
-        Options {
-            base: self.base.clone(),
-            project_id: self.project_id,
-            key: self.key.clone(),
-            ca_file: self.ca_file.clone(),
-            proxy: self.proxy.clone(),
-            user_agent: self.user_agent.clone(),
-            request_timeout: self.request_timeout,
-            query_rates: self.query_rates,
-            patience: Patience { max_wait: self.max_wait, on_budget: self.on_budget, ..Patience::default() },
-            stop: stop.clone(),
-        }
-    }
-}
-
 fn wrong<T>(text: impl Into<String>) -> Result<T> {
     Err(Error::new(Kind::Config, text))
 }
@@ -215,7 +170,7 @@ fn warn_if_open(path: &Path) {
     }
 }
 
-fn connection(settings: &Settings) -> Result<Connection> {
+fn connection(settings: &Settings) -> Result<Options> {
     let Some(key) = settings.text("api_key")? else {
         return wrong("setting api_key is missing; make a personal API key in PostHog, Settings, Personal API keys");
     };
@@ -231,7 +186,7 @@ fn connection(settings: &Settings) -> Result<Connection> {
     let Some(project_id) = settings.whole_if_given("project_id")? else {
         return wrong("setting project_id is missing; it is the number in PostHog, Settings, Project ID");
     };
-    Ok(Connection {
+    Ok(Options {
         base: base(settings)?,
         project_id,
         key: Secret::new(key),
@@ -243,8 +198,11 @@ fn connection(settings: &Settings) -> Result<Connection> {
             per_minute: at_least_one(settings.whole("requests_per_minute")?),
             per_hour: at_least_one(settings.whole("requests_per_hour")?),
         },
-        max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
-        on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
+        patience: Patience {
+            max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
+            on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
+            ..Patience::default()
+        },
     })
 }
 

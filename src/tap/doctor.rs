@@ -18,7 +18,6 @@ use crate::posthog::client::{Answer, Client, Get, Options, Query, RateClass};
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
-use crate::stop::Stop;
 
 use super::config::Config;
 use super::discover::{covers, scopes_of_key, try_list};
@@ -227,7 +226,7 @@ fn report(checks: &[Check], elapsed: Duration, now: Micros) -> (Value, u8) {
 
 /// A client that tries once and never waits.
 fn client(config: &Config, timeout: Duration) -> Result<Client> {
-    let options = config.connection.options(&Stop::new());
+    let options = config.connection.clone();
     Client::new(Options { patience: Patience::none(), request_timeout: timeout, ..options })
 }
 

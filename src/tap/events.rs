@@ -124,7 +124,6 @@ impl Events<'_> {
         };
         read_all(&source, plan, |delivery| match delivery {
             Delivery::Page(page) => reading.page(*page),
-            Delivery::Again => Ok(()),
             Delivery::SliceEnd { to, proof, last, .. } => {
                 reading.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
             }

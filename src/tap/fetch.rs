@@ -25,8 +25,6 @@ const HELD_BYTES: usize = 36_000_000;
 pub enum Delivery<'m> {
     /// A page of the current slice, which goes on behind it.
     Page(Box<ReadPage<'m>>),
-    /// The current slice starts again; for the queue's own use.
-    Again,
     /// The current slice is read: where the next one starts (none: it was the last), and how its count came out.
     SliceEnd {
         /// The end of the slice.
@@ -40,7 +38,13 @@ pub enum Delivery<'m> {
     },
 }
 
-type Channel<'m> = Receiver<Result<Delivery<'m>>>;
+/// What a fetch thread says of its slice.
+enum Said<'m> {
+    Piece(Piece<'m>),
+    End { to: Option<Key>, rows: u64, proof: Proof },
+}
+
+type Channel<'m> = Receiver<Result<Said<'m>>>;
 
 /// Reads everything that is left of a plan, and hands it to `deliver` in key order.
 ///
@@ -70,15 +74,15 @@ fn deliver_all<'m>(
     for (slice, channel) in (0..).zip(channels) {
         memory.set_front(slice);
         let (mut ended, mut held) = (false, None);
-        for delivery in channel {
-            match delivery? {
-                Delivery::Page(page) if page.next.is_none() => held = Some(page),
-                Delivery::Again => held = None,
-                Delivery::SliceEnd { to, rows, proof, .. } => {
+        for said in channel {
+            match said? {
+                Said::Piece(Piece::Page(page)) if page.next.is_none() => held = Some(page),
+                Said::Piece(Piece::Page(page)) => deliver(Delivery::Page(page))?,
+                Said::Piece(Piece::Again) => held = None,
+                Said::End { to, rows, proof } => {
                     ended = true;
                     deliver(Delivery::SliceEnd { to, rows, proof, last: held.take() })?;
                 }
-                page => deliver(page)?,
             }
         }
         if !ended {
@@ -129,16 +133,10 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
         }
     };
     let gone = || Error::new(Kind::Internal, "nobody reads the rows any more");
-    let mut deliver = |piece| {
-        let delivery = match piece {
-            Piece::Page(page) => Delivery::Page(page),
-            Piece::Again => Delivery::Again,
-        };
-        sender.send(Ok(delivery)).map_err(|_| gone())
-    };
+    let mut deliver = |piece| sender.send(Ok(Said::Piece(piece))).map_err(|_| gone());
     let outcome = source
         .read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver)
-        .map(|proof| Delivery::SliceEnd { to: slice.interval.to.clone(), rows: slice.rows, proof, last: None });
+        .map(|proof| Said::End { to: slice.interval.to.clone(), rows: slice.rows, proof });
     let failed = outcome.is_err();
     if failed {
         let mut planner = lock(plan);

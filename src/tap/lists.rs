@@ -15,18 +15,18 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::metrics;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::rest;
-use crate::posthog::time::{DAY_US, Day, Micros, parse_rfc3339, to_rfc3339};
-use crate::singer::catalog::{Method, SelectedStream};
+use crate::posthog::time::{DAY_US, Day, Micros, parse_rfc3339};
+use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
 use super::context::Context;
+use super::extent::{Extent, set_bookmark};
 use super::record::{Envelope, write_label};
-use super::streams::{List, Shape, Source, find};
-use super::tables::bookmark;
+use super::streams::{List, Shape, find};
+use super::tables::Sink;
 
 /// The usual page of PostHog's lists.
 const ITEMS_A_PAGE: u32 = 100;
@@ -49,35 +49,27 @@ type Item<'a> = IndexMap<String, &'a RawValue>;
 pub fn sync_stream<W: Write>(
     context: &Context<'_>,
     stream: &SelectedStream,
-    state: &mut State,
-    output: &mut Output<W>,
+    list: &'static List,
+    extent: Extent,
+    sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
-    let row = find(&stream.id)?;
-    let Source::List(list) = row.source else {
-        return Err(Error::new(Kind::Internal, format!("{} is not a list", stream.id)));
-    };
-    let incremental = stream.replication_method.unwrap_or(row.method) == Method::Incremental;
-    let version = (!incremental).then_some(context.now / 1000);
-    let since = if incremental { bookmark(state, stream) } else { None };
-    let known = row.entry()?.schema;
+    let known = find(&stream.id)?.entry()?.schema;
     let mut reading = Reading {
         context,
         list,
         stream,
         known: known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default(),
-        envelope: Envelope::new(&stream.name, version, context.now),
-        since,
+        envelope: Envelope::new(&stream.name, extent.version, context.now),
+        since: extent.since,
         newest: None,
         seen: HashSet::new(),
         rows: 0,
     };
-    reading.read(output)?;
-    match version {
-        Some(version) => output.activate_version(&stream.name, version)?,
-        None => reading.keep_bookmark(state),
+    reading.read(sink.output)?;
+    match extent.version {
+        Some(version) => sink.output.activate_version(&stream.name, version)?,
+        None => reading.keep_bookmark(sink.state),
     }
-    metrics::counter("record_count", reading.rows, Some(&stream.name));
-    output.state(&state.to_value())?;
     Ok(reading.rows)
 }
 
@@ -238,11 +230,9 @@ impl Reading<'_> {
     }
 
     fn keep_bookmark(&self, state: &mut State) {
-        let Some(key) = &self.stream.replication_key else { return };
         let newest = self.newest.max(self.since).map(|newest| newest.min(self.context.now - CLOCKS_US));
         if let Some(newest) = newest {
-            let value = json!({"replication_key": key, "replication_key_value": to_rfc3339(newest)});
-            state.set_bookmark(&self.stream.id, value);
+            set_bookmark(state, self.stream, newest);
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod context;
 pub mod discover;
 pub mod doctor;
 pub mod events;
+pub mod extent;
 pub mod fetch;
 pub mod flatten;
 pub mod ledger;

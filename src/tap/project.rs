@@ -7,7 +7,7 @@ use crate::posthog::hogql::Column;
 use crate::posthog::page::Row;
 
 use super::flatten::{Family, Flattener};
-use super::write::{document, write_cell, write_document, write_time};
+use super::write::{document, label, write_cell, write_document, write_object, write_time};
 
 /// Where the columns that every page has lie: identity, order and arrival of a row.
 pub mod column {
@@ -71,9 +71,7 @@ impl Projection {
                 _ => projection.property(name, field_schema),
             };
             let field = field.unwrap_or_else(|| Field::Scalar(projection.ask(name, name)));
-            let mut label = Value::from(name.as_str()).to_string().into_bytes();
-            label.push(b':');
-            projection.fields.push((label, field));
+            projection.fields.push((label(name), field));
         }
         projection
     }
@@ -89,31 +87,20 @@ impl Projection {
         for (source, flattener) in self.families.iter_mut().flatten() {
             flattener.read(document(row.cell(*source)));
         }
-        out.push(b'{');
-        let start = out.len();
-        for (label, field) in &self.fields {
-            let before = out.len();
-            if before > start {
-                out.push(b',');
+        let families = &self.families;
+        let of = |family: Family| families[family.index()].as_ref();
+        // An absent property is left out: in a nullable column that means null.
+        write_object(&self.fields, out, |field, out| match field {
+            Field::Scalar(column) => write_cell(row.cell(*column), out),
+            Field::Time(column) => write_time(row.cell(*column), out),
+            Field::Document(column) => write_document(row.cell(*column), out),
+            Field::Property(family, slot) => {
+                of(*family).is_some_and(|(column, f)| f.write_slot(*slot, document(row.cell(*column)), out))
             }
-            out.extend_from_slice(label);
-            let written = match field {
-                Field::Scalar(column) => write_cell(row.cell(*column), out),
-                Field::Time(column) => write_time(row.cell(*column), out),
-                Field::Document(column) => write_document(row.cell(*column), out),
-                Field::Property(family, slot) => self.families[family.index()]
-                    .as_ref()
-                    .is_some_and(|(column, f)| f.write_slot(*slot, document(row.cell(*column)), out)),
-                Field::Unmapped(family) => self.families[family.index()]
-                    .as_ref()
-                    .is_some_and(|(column, f)| f.write_unmapped(document(row.cell(*column)), out)),
-            };
-            if !written {
-                // An absent property is left out: in a nullable column that means null.
-                out.truncate(before);
+            Field::Unmapped(family) => {
+                of(*family).is_some_and(|(column, f)| f.write_unmapped(document(row.cell(*column)), out))
             }
-        }
-        out.push(b'}');
+        });
     }
 
     /// The place of a column in the page; asked for if it was not yet.

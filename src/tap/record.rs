@@ -8,7 +8,7 @@ use crate::posthog::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Flattener};
-use super::write::{document, write_cell, write_document, write_text};
+use super::write::{document, label, write_cell, write_document, write_object, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]
@@ -86,9 +86,7 @@ impl TableRecord {
                     }
                 }
             };
-            let mut label = Value::from(name.as_str()).to_string().into_bytes();
-            label.push(b':');
-            record.fields.push((label, field));
+            record.fields.push((label(name), field));
         }
         record
     }
@@ -125,27 +123,15 @@ impl TableRecord {
         if source.is_some() {
             flattener.read(properties);
         }
-        out.push(b'{');
-        let start = out.len();
-        for (label, field) in &self.fields {
-            let before = out.len();
-            if before > start {
-                out.push(b',');
-            }
-            out.extend_from_slice(label);
-            let written = match field {
-                Field::Scalar(column) => write_cell(row.cell(*column), out),
-                Field::Time(column) => write_utc(row.cell(*column), out),
-                Field::Boolean(column) => write_boolean(row.cell(*column), out),
-                Field::Document(column) => write_document(row.cell(*column), out),
-                Field::Property(slot) => flattener.write_slot(*slot, properties, out),
-                Field::Unmapped => flattener.write_unmapped(properties, out),
-            };
-            if !written {
-                out.truncate(before);
-            }
-        }
-        out.push(b'}');
+        let (_, flattener) = &self.properties;
+        write_object(&self.fields, out, |field, out| match field {
+            Field::Scalar(column) => write_cell(row.cell(*column), out),
+            Field::Time(column) => write_utc(row.cell(*column), out),
+            Field::Boolean(column) => write_boolean(row.cell(*column), out),
+            Field::Document(column) => write_document(row.cell(*column), out),
+            Field::Property(slot) => flattener.write_slot(*slot, properties, out),
+            Field::Unmapped => flattener.write_unmapped(properties, out),
+        });
     }
 }
 

@@ -6,20 +6,16 @@
 
 use std::io::Write;
 
-use serde_json::json;
-
 use crate::error::Result;
-use crate::metrics;
 use crate::posthog::hogql;
-use crate::posthog::time::{DAY_US, Day, Micros, to_rfc3339};
+use crate::posthog::time::{DAY_US, Day, Micros};
 use crate::singer::catalog::SelectedStream;
-use crate::singer::message::Output;
-use crate::singer::state::State;
 
 use super::context::Context;
+use super::extent::{bookmark, set_bookmark};
 use super::run::server_time;
 use super::streams::SESSIONS;
-use super::tables::{Reading, Sink, bookmark};
+use super::tables::{Reading, Sink};
 
 /// How long a session is held to change, PostHog's own figure.
 const UNSETTLED_US: Micros = 3 * DAY_US;
@@ -31,16 +27,11 @@ const LONGEST_STRETCH_DAYS: i64 = 16;
 ///
 /// # Errors
 /// Whatever ended the reading early; the state says which stretch was the last whole one.
-pub fn sync_stream<W: Write>(
-    context: &Context<'_>,
-    stream: &SelectedStream,
-    state: &mut State,
-    output: &mut Output<W>,
-) -> Result<u64> {
+pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<u64> {
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
     let since = context.config.events.since;
-    let mut from = bookmark(state, stream).map_or(since, |last| since.max(Day::of(last - UNSETTLED_US).start()));
+    let mut from = bookmark(sink.state, stream).map_or(since, |last| since.max(Day::of(last - UNSETTLED_US).start()));
     let mut reading = Reading::new(context, &SESSIONS, stream, None);
     let mut stretch_days = 1;
     while from < end {
@@ -48,16 +39,14 @@ pub fn sync_stream<W: Write>(
         let before = reading.rows;
         let key = hogql::identifier("$start_timestamp");
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
-        reading.read(SESSIONS.name, &condition, &mut Sink { state, output })?;
+        reading.read(SESSIONS.name, &condition, sink)?;
         stretch_days = match reading.rows - before {
             0..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
             _ => 1,
         };
         from = to;
-        let value = json!({"replication_key": "$start_timestamp", "replication_key_value": to_rfc3339(to)});
-        state.set_bookmark(&stream.id, value);
-        output.state(&state.to_value())?;
+        set_bookmark(sink.state, stream, to);
+        sink.output.state(&sink.state.to_value())?;
     }
-    metrics::counter("record_count", reading.rows, Some(&stream.name));
     Ok(reading.rows)
 }

@@ -15,9 +15,11 @@ use crate::singer::state::State;
 
 use super::context::Context;
 use super::events::{Events, Summary};
+use super::extent::Extent;
 use super::lists;
-use super::streams::{Source, find};
-use super::tables;
+use super::sessions;
+use super::streams::{SESSIONS, Source, find};
+use super::tables::{self, Sink};
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
 /// find the commit that it belongs to.
@@ -51,7 +53,9 @@ fn sync_one<W: Write>(
 ) -> Result<Summary> {
     let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
     output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)?;
-    match find(&stream.id)?.source {
+    let row = find(&stream.id)?;
+    let extent = Extent::of(context, stream, row.method, state);
+    let rows = match row.source {
         Source::Events => {
             let none = Map::new();
             let events = Events {
@@ -62,17 +66,17 @@ fn sync_one<W: Write>(
                 stream: &stream.name,
                 fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
             };
-            events.sync(state, output)
+            return events.sync(state, output);
         }
-        Source::Table(_) => {
-            let rows = tables::sync_stream(context, stream, state, output)?;
-            Ok(Summary { rows, ..Summary::default() })
+        Source::Table(table) if table.name == SESSIONS.name => {
+            sessions::sync_stream(context, stream, &mut Sink { state, output })?
         }
-        Source::List(_) => {
-            let rows = lists::sync_stream(context, stream, state, output)?;
-            Ok(Summary { rows, ..Summary::default() })
-        }
-    }
+        Source::Table(table) => tables::sync_stream(context, stream, table, extent, &mut Sink { state, output })?,
+        Source::List(list) => lists::sync_stream(context, stream, list, extent, &mut Sink { state, output })?,
+    };
+    metrics::counter("record_count", rows, Some(&stream.name));
+    output.state(&state.to_value())?;
+    Ok(Summary { rows, ..Summary::default() })
 }
 
 /// The closing line of a stream.

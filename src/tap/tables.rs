@@ -9,28 +9,27 @@ use std::io::Write;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::metrics;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::Query;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, MAX_LIMIT};
 use crate::posthog::keyset::{KeyPart, Place, Walk};
 use crate::posthog::page::{Cell, Page, Row};
-use crate::posthog::time::{HOUR_US, parse_rfc3339, to_rfc3339};
-use crate::singer::catalog::{Method, SelectedStream};
+use crate::posthog::time::HOUR_US;
+use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
 use super::context::Context;
+use super::extent::{Extent, set_bookmark};
 use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
-use super::sessions;
 use super::size::SizeModel;
-use super::streams::{Raw, Source, Table, find};
+use super::streams::{Raw, Table};
 
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
@@ -44,53 +43,30 @@ const STOP_LOOK_ROWS: u64 = 1_000;
 pub fn sync_stream<W: Write>(
     context: &Context<'_>,
     stream: &SelectedStream,
-    state: &mut State,
-    output: &mut Output<W>,
+    table: &'static Table,
+    extent: Extent,
+    sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
-    let row = find(&stream.id)?;
-    let Source::Table(table) = row.source else {
-        return Err(Error::new(Kind::Internal, format!("{} is not a table", stream.id)));
-    };
-    if table.name == "sessions" {
-        return sessions::sync_stream(context, stream, state, output);
-    }
-    let incremental = stream.replication_method.unwrap_or(row.method) == Method::Incremental;
-    let version = (!incremental).then_some(context.now / 1000);
-    let since = if incremental { bookmark(state, stream) } else { None };
-    let started = if incremental { server_time(context.client)? } else { 0 };
+    let started = if extent.version.is_none() { server_time(context.client)? } else { 0 };
     // `last_seen_at` is rounded to the hour.
-    let condition = since.map_or_else(String::new, |since| {
+    let condition = extent.since.map_or_else(String::new, |since| {
         let key = stream.replication_key.as_deref().unwrap_or_default();
         format!("{} >= {}", hogql::identifier(key), hogql::datetime(since - HOUR_US))
     });
-    let mut reading = Reading::new(context, table, stream, version);
+    let mut reading = Reading::new(context, table, stream, extent.version);
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     let refused = match raw {
-        Some(raw) => reading.read_raw(&raw, &mut Sink { state, output })?,
+        Some(raw) => reading.read_raw(&raw, sink)?,
         None => true,
     };
     if refused {
-        reading.read(table.name, &condition, &mut Sink { state, output })?;
+        reading.read(table.name, &condition, sink)?;
     }
-    match version {
-        Some(version) => output.activate_version(&stream.name, version)?,
-        None => {
-            let key = stream.replication_key.as_deref().unwrap_or_default();
-            let value = json!({"replication_key": key, "replication_key_value": to_rfc3339(started)});
-            state.set_bookmark(&stream.id, value);
-        }
+    match extent.version {
+        Some(version) => sink.output.activate_version(&stream.name, version)?,
+        None => set_bookmark(sink.state, stream, started),
     }
-    metrics::counter("record_count", reading.rows, Some(&stream.name));
-    output.state(&state.to_value())?;
     Ok(reading.rows)
-}
-
-/// The bookmark of a stream, if it is of the replication key of this run.
-#[must_use]
-pub fn bookmark(state: &State, stream: &SelectedStream) -> Option<i64> {
-    let bookmark = state.bookmark(&stream.id)?;
-    let same = bookmark.get("replication_key").and_then(Value::as_str) == stream.replication_key.as_deref();
-    parse_rfc3339(bookmark.get("replication_key_value")?.as_str()?).filter(|_| same)
 }
 
 /// Where rows and states go.

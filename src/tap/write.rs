@@ -1,6 +1,8 @@
 //! Cells written as JSON: straight from a page's buffer into the output line. What is not what it should be is kept under a
 //! name of our own, so that a line stays a line and nothing is lost.
 
+use serde_json::Value;
+
 use crate::json::scan::Scanner;
 use crate::posthog::page::Cell;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
@@ -11,6 +13,31 @@ pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
         Cell::Text { text, .. } | Cell::Json(text) => text,
         _ => b"",
     }
+}
+
+/// Writes an object of labelled fields; `write` writes a field's value, or says that it has none: then it is left out.
+pub fn write_object<F>(fields: &[(Vec<u8>, F)], out: &mut Vec<u8>, mut write: impl FnMut(&F, &mut Vec<u8>) -> bool) {
+    out.push(b'{');
+    let start = out.len();
+    for (label, field) in fields {
+        let before = out.len();
+        if before > start {
+            out.push(b',');
+        }
+        out.extend_from_slice(label);
+        if !write(field, out) {
+            out.truncate(before);
+        }
+    }
+    out.push(b'}');
+}
+
+/// The label of a field: its name and a colon.
+#[must_use]
+pub fn label(name: &str) -> Vec<u8> {
+    let mut label = Value::from(name).to_string().into_bytes();
+    label.push(b':');
+    label
 }
 
 /// Writes a cell as it is. Always true: even `null` is written.

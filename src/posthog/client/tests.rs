@@ -110,7 +110,6 @@ pub(crate) fn options(base: &str) -> Options {
         request_timeout: Duration::from_secs(20),
         query_rates: Rates { per_minute: per(60_000), per_hour: per(3_600_000) },
         patience: Patience { max_attempts: 4, backoff: quick, concurrency: quick, ..Patience::default() },
-        stop: Stop::new(),
     }
 }
 
@@ -324,8 +323,8 @@ fn the_budget_header_stops_a_run_before_it_is_refused() {
 fn a_signal_ends_a_wait_for_an_answer_and_cancels_the_query() {
     let server = serve(vec![Play::Hang, good()]);
     let options = options(&server.base);
-    let stop = options.stop.clone();
-    let client = Client::new(options).unwrap();
+    let stop = Stop::new();
+    let client = Client::new(options).unwrap().ended_by(&stop);
     let seen = Arc::clone(&server.seen);
     std::thread::spawn(move || {
         while seen.lock().unwrap().is_empty() {

@@ -4,13 +4,13 @@ use std::io;
 
 use reqwest::header::HeaderMap;
 
-use super::Url;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::body::Cut;
 use crate::posthog::fault::{Cause, Fault, Verdict};
 use crate::posthog::request::Options;
 use crate::posthog::secret::Secret;
+use url::Url;
 
 /// The verdict on a request that got no answer.
 pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict {

@@ -1,11 +1,15 @@
 //! Streams against a server that plays a script.
 
+use serde_json::json;
+
 use super::*;
 use crate::posthog::client::Client;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::singer::catalog::Method;
 use crate::stop::Stop;
 use crate::tap::config::Config;
 use crate::tap::settings::Raw as RawSettings;
+use crate::tap::streams::{Source, find};
 use crate::tap::sync::sync;
 
 const NOW: i64 = 1_800_000_000_000_000;
@@ -168,7 +172,11 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
     let at = json!({"replication_key": "last_seen_at", "replication_key_value": "2026-01-01T05:00:00.000000Z"});
     let mut state = State::from_value(json!({"bookmarks": {"persons": at}})).unwrap();
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
-    sync_stream(&context, &stream, &mut state, &mut Output::new(Vec::new())).unwrap();
+    let row = find("persons").unwrap();
+    let Source::Table(table) = row.source else { panic!("not a table") };
+    let extent = Extent::of(&context, &stream, row.method, &state);
+    let mut sink = Sink { state: &mut state, output: &mut Output::new(Vec::new()) };
+    sync_stream(&context, &stream, table, extent, &mut sink).unwrap();
     let asked = server.seen.lock().unwrap()[1].1.clone();
     assert!(
         asked.contains("FROM persons WHERE last_seen_at >= toDateTime64('2026-01-01 04:00:00.000000', 6, 'UTC')"),
