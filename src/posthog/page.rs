@@ -70,6 +70,7 @@ impl From<Place> for CellPlace {
 pub struct Page {
     body: Vec<u8>,
     body_bytes: usize,
+    timezone: Option<String>,
     places: Vec<CellPlace>,
     width: usize,
 }
@@ -96,7 +97,13 @@ impl Page {
         if !found.results {
             return Err("the answer has no `results`".to_owned());
         }
-        Ok(Page { body: reader.decoder.into_bytes(), body_bytes, places: reader.places, width: columns.len() })
+        Ok(Page {
+            body: reader.decoder.into_bytes(),
+            body_bytes,
+            timezone: found.timezone,
+            places: reader.places,
+            width: columns.len(),
+        })
     }
 
     /// How many rows there are.
@@ -115,6 +122,12 @@ impl Page {
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         self.body_bytes
+    }
+
+    /// The project's time zone, where the answer names it.
+    #[must_use]
+    pub fn timezone(&self) -> Option<&str> {
+        self.timezone.as_deref()
     }
 
     /// The row number `row`, counted from zero; empty when there is none.
@@ -177,6 +190,7 @@ struct Reader {
 struct Found {
     columns: Option<Vec<String>>,
     results: bool,
+    timezone: Option<String>,
 }
 
 impl Reader {
@@ -216,6 +230,11 @@ impl Reader {
                     let text = String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
                     return Err(format!("the answer carries an error: {}", text.chars().take(300).collect::<String>()));
                 }
+            }
+            "timezone" => {
+                let place = self.decoder.value()?;
+                let text = |_| String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
+                found.timezone = matches!(place.token, Token::Text(_)).then_some(()).map(text);
             }
             "is_cached" => {
                 if self.decoder.value()?.token == Token::True {

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Answer, Client, Query};
-use crate::posthog::fault::Fault;
+use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
 use crate::posthog::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
@@ -262,6 +262,7 @@ pub fn ask<T>(
     let body = BodyLimit { max_bytes: COUNT_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
     let answer = client.query(&Query { sql, name }, body, |answer| {
         let page = Page::parse(answer.body, columns).map_err(Fault::untrusted)?;
+        check_days(client, &page)?;
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
     });
@@ -269,6 +270,20 @@ pub fn ask<T>(
         Fault::Split(why) => Fault::Split(format!("{name}: {why}")),
         other => other,
     })
+}
+
+/// Without the modifier that an old PostHog refuses, a day is the project's, and no query could be bounded by days.
+fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
+    match page.timezone() {
+        Some(zone) if client.modifiers_refused() && !matches!(zone, "UTC" | "GMT" | "Etc/UTC" | "Etc/GMT") => {
+            let text = format!(
+                "this PostHog is too old for a project in the time zone {zone}: it refuses the query modifier \
+                 convertToProjectTimezone; update it, or set the project's time zone to UTC"
+            );
+            Err(Fault::Fatal(Failure { cause: Cause::Request, error: Error::new(Kind::Config, text) }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs a query that has one row and cannot be made smaller. Where the server refuses it as too much, it is asked again

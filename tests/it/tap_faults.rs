@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::fake::events::realistic;
-use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
+use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
 use crate::util::{Tap, same_once};
 
 /// Part of every page query and of no other.
@@ -198,4 +198,13 @@ fn old_servers_without_modifiers_and_optional_columns_are_read() {
     fake.world().insert((0..50).map(|n| Event::new(n, "e", micros("2026-08-14T10:00:00Z"))));
     let run = Tap::new(&fake).run().ends(0);
     same_once("old server", &run.events(), fake.world().held());
+}
+
+#[test]
+fn an_old_server_whose_days_are_not_utc_is_refused() {
+    let fake = Fake::start(Options { refuses_modifiers: true, zone: Zone::LosAngeles, ..Options::default() });
+    fake.world().insert((0..50).map(|n| Event::new(n, "e", micros("2026-08-14T10:00:00Z"))));
+    let run = Tap::new(&fake).run().ends(3);
+    assert!(run.stderr.contains("time zone America/Los_Angeles") && run.stderr.contains("update it"), "{}", run.stderr);
+    assert!(run.events().is_empty());
 }
