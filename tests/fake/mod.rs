@@ -35,7 +35,7 @@ mod zone;
 
 pub(crate) use cityhash::cityhash64;
 pub(crate) use events::Event;
-pub(crate) use faults::Fault;
+pub(crate) use faults::{Fault, NAMES as FAULTS};
 pub(crate) use world::{Held, Identity, Options, Request, World};
 pub(crate) use zone::{DAY_MICROS, HOUR_MICROS, Zone, parse_micros};
 

@@ -199,6 +199,26 @@ fn a_signal_after_a_state_commits_and_otherwise_drops() {
 }
 
 #[test]
+fn a_commit_that_hangs_after_a_signal_is_given_up_after_five_seconds() {
+    let d = Destination::with(json!({"max_batch_age_minutes": 100}));
+    let mut child = d.command().spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // More than a pipe holds, and nobody reads it.
+    let wide = state(json!({"at": "x".repeat(1 << 20)}));
+    stdin.write_all((state(json!({})) + &head() + &ids(0, 3) + &wide).as_bytes()).unwrap();
+    stdin.flush().unwrap();
+    while rustix::io::ioctl_fionread(&stdin).unwrap() > 0 {
+        std::thread::yield_now();
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    drop(stdin);
+    // What hung was the printing: the rows were committed before it.
+    assert_eq!(sorted(&d), [0, 1, 2]);
+}
+
+#[test]
 fn silence_after_a_state_commits_when_the_age_is_reached() {
     let d = Destination::with(json!({"max_batch_age_minutes": 0.005}));
     let mut child = d.command().spawn().unwrap();

@@ -22,7 +22,8 @@ def backfill(report, box, name, **settings):
         body, read, requests = sum(q["bytes"] for q in queries), stats["ch_bytes_read"], len(queries)
         least = body / (ANSWER_MB * 1e6)
         print(f"| {name} | {run.rows()} rows | {read / 1e6:.0f} MB read / {body / 1e6:.0f} MB of bodies = {read / body:.3f} | {requests} requests = {requests / least:.2f} x bodies / {ANSWER_MB} MB | "
-              f"{run.seconds:.0f} s, {run.rows() / run.seconds:.0f} rows/s | {run.tap_mb} MB tap, {run.target_mb} MB target |", flush=True)
+              f"{run.seconds:.0f} s, {run.rows() / run.seconds:.0f} rows/s | {run.tap_mb} MB tap, {run.target_mb} MB target | "
+              f"{' and '.join(f'{cpu / run.rows() * 1e6:.1f} us' for cpu in run.cpu)} of CPU per record |", flush=True)
         kinds = {}
         for query in queries:
             sql = query["sql"]

@@ -160,10 +160,10 @@ class Box:
 class Outcome:
     """How one run of the pipe ended."""
 
-    def __init__(self, tap_code, target_code, states, tap_log, target_log, seconds, tap_mb, target_mb):
+    def __init__(self, tap_code, target_code, states, tap_log, target_log, seconds, tap_mb, target_mb, cpu):
         self.tap_code, self.target_code, self.states = tap_code, target_code, states
         self.tap_log, self.target_log, self.seconds = tap_log, target_log, seconds
-        self.tap_mb, self.target_mb = tap_mb, target_mb
+        self.tap_mb, self.target_mb, self.cpu = tap_mb, target_mb, cpu
 
     def rows(self):
         found = re.findall(r"events: (\d+) rows in", self.tap_log)
@@ -178,10 +178,10 @@ class Outcome:
 
 
 class Watch:
-    """Peak resident memory of a running process, as the kernel counts it (VmHWM)."""
+    """Peak resident memory of a running process, as the kernel counts it (VmHWM), and its CPU time."""
 
     def __init__(self, process):
-        self.peak_kb, self.path = 0, f"/proc/{process.pid}/status"
+        self.peak_kb, self.cpu_seconds, self.path = 0, 0.0, f"/proc/{process.pid}/status"
         threading.Thread(target=self.watch, args=(process,), daemon=True).start()
 
     def watch(self, process):
@@ -189,6 +189,8 @@ class Watch:
             with contextlib.suppress(OSError):
                 found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(self.path).read_text())
                 self.peak_kb = int(found.group(1)) if found else self.peak_kb
+                fields = pathlib.Path(self.path + "/../stat").read_text().rsplit(")", 1)[1].split()
+                self.cpu_seconds = max(self.cpu_seconds, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
             time.sleep(0.02)
 
     def mb(self):
@@ -260,7 +262,7 @@ class Pipe:
         states = [line for line in texts[1].split("\n")[:-1] if line.startswith("{")]
         if states and keep_state:
             self.state = states[-1]
-        return Outcome(*codes, states, texts[0], texts[2], seconds, watched[0].mb(), watched[1].mb())
+        return Outcome(*codes, states, texts[0], texts[2], seconds, watched[0].mb(), watched[1].mb(), [one.cpu_seconds for one in watched])
 
     def files(self):
         return sorted(str(path) for path in (self.folder / "out" / "events").rglob("*.parquet"))
