@@ -14,10 +14,10 @@ use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, MAX_LIMIT, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, HOUR_US, Micros, SECOND_US, to_rfc3339};
 
+use super::ask::{ask, ask_one};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
 use super::ledger::{Hours, Ledger, WATCHED_US};
-use super::pages::{ask, ask_one};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;

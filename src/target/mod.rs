@@ -2,9 +2,9 @@
 //!
 //! | step | files |
 //! |---|---|
-//! | a line becomes a row | [`mod@line`], [`envelope`], [`scan`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
+//! | a line becomes a row | [`mod@line`], [`envelope`], [`crate::json`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
 //! | a SCHEMA becomes columns | [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
-//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`], [`mod@file`] |
+//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`] ([`json_chunk`], [`extremes`]), [`mod@file`] |
 //! | files become visible | [`commit`] (the log), [`replay`] (rows that come again), [`publish`] and [`version`] (full tables) |
 //! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
 

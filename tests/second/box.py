@@ -189,7 +189,7 @@ class Watch:
             with contextlib.suppress(OSError):
                 found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(self.path).read_text())
                 self.peak_kb = int(found.group(1)) if found else self.peak_kb
-                fields = pathlib.Path(self.path + "/../stat").read_text().rsplit(")", 1)[1].split()
+                fields = pathlib.Path(self.path.replace("status", "stat")).read_text().rsplit(")", 1)[1].split()
                 self.cpu_seconds = max(self.cpu_seconds, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
             time.sleep(0.02)
 

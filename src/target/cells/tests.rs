@@ -1,0 +1,66 @@
+use super::*;
+
+fn read(cells: &mut Cells, row: usize, text: &str) -> Result<bool, Refusal> {
+    cells.read(&mut Scanner::new(text.as_bytes()), row, &mut Oddities::default())
+}
+
+#[test]
+fn rows_without_a_value_cost_nothing_and_are_known() {
+    let mut cells = Cells::new(ColumnType::Int64);
+    for (row, text) in ["1", "2", "null", "3"].iter().enumerate() {
+        read(&mut cells, row, text).unwrap();
+    }
+    read(&mut cells, 200, "4").unwrap();
+    let (values, validity) = cells.parts();
+    assert_eq!(values.len(), 4);
+    let rows: Vec<usize> = (0..300).filter(|row| validity.is_set(*row, values.len())).collect();
+    assert_eq!(rows, [0, 1, 3, 200]);
+}
+
+#[test]
+fn the_first_word_boundary_is_no_exception() {
+    for full in [63, 64, 65, 128] {
+        let mut cells = Cells::new(ColumnType::Bool);
+        for row in 0..full {
+            read(&mut cells, row, "true").unwrap();
+        }
+        read(&mut cells, full + 1, "false").unwrap();
+        let (values, validity) = cells.parts();
+        let rows = (0..full + 2).filter(|row| validity.is_set(*row, values.len())).count();
+        assert_eq!(rows, full + 1);
+        assert!(!validity.is_set(full, values.len()));
+    }
+}
+
+#[test]
+fn a_row_can_be_taken_back() {
+    let mut cells = Cells::new(ColumnType::Text);
+    for (row, text) in ["\"a\"", "\"bc\"", "\"def\""].iter().enumerate() {
+        read(&mut cells, row, text).unwrap();
+    }
+    cells.undo(2);
+    cells.undo(2);
+    read(&mut cells, 3, "\"x\"").unwrap();
+    cells.undo(3);
+    let (values, validity) = cells.parts();
+    assert!(matches!(&values, Values::Bytes { open, .. } if open.data == b"abc" && open.ends == [1, 3]));
+    assert_eq!((0..5).filter(|row| validity.is_set(*row, 2)).collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn another_type_is_a_misfit_and_broken_json_is_not() {
+    for kind in [ColumnType::Int64, ColumnType::Text, ColumnType::Float64, ColumnType::Bool, ColumnType::Timestamp] {
+        assert!(matches!(read(&mut Cells::new(kind), 0, "[1, 2]"), Err(Refusal::Misfit(_))), "{kind}");
+        assert!(matches!(read(&mut Cells::new(kind), 0, "[1, 2"), Err(Refusal::Syntax(_))), "{kind}");
+    }
+}
+
+#[test]
+fn json_keeps_its_text() {
+    let mut cells = Cells::new(ColumnType::Json);
+    read(&mut cells, 0, r#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#).unwrap();
+    let (values, _) = cells.parts();
+    let Values::Bytes { open, .. } = values else { panic!("not bytes") };
+    assert_eq!(open.data.first_chunk(), Some(&63u32.to_le_bytes()));
+    assert_eq!(&open.data[4..], br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);
+}
