@@ -67,19 +67,23 @@ fn fill(
     limit: &mut BodyLimit<'_>,
     mut check: impl FnMut() -> Result<(), Cut>,
 ) -> Result<Vec<u8>, Cut> {
+    // What the buffer held is written over as it is: to clear it first would cost as much as to read it.
     let mut body = std::mem::take(&mut limit.buffer);
-    body.clear();
-    let mut length = 0;
+    let (mut length, mut announced) = (0, 0);
     loop {
-        if length == body.len() {
+        if length == announced {
             let step = if length == 0 { FIRST_BYTES } else { STEP_BYTES };
             // One byte above the limit is enough to see that it is passed.
-            let grown = (length + step).min(limit.max_bytes.saturating_add(1));
-            (limit.on_growth)(grown).map_err(Cut::Stopped)?;
-            body.resize(grown, 0);
+            announced = (length + step).min(limit.max_bytes.saturating_add(1));
+            (limit.on_growth)(announced).map_err(Cut::Stopped)?;
+            if body.len() < announced {
+                // Exactly: a buffer of twice the size would be too large to keep.
+                body.reserve_exact(announced - body.len());
+                body.resize(announced, 0);
+            }
         }
         check()?;
-        match source.read(&mut body[length..]) {
+        match source.read(&mut body[length..announced]) {
             Ok(0) => break,
             Ok(count) => length += count,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -144,8 +144,7 @@ impl Page {
 
     /// The buffer, to be used for the next body.
     #[must_use]
-    pub fn into_buffer(mut self) -> Vec<u8> {
-        self.body.clear();
+    pub fn into_buffer(self) -> Vec<u8> {
         self.body
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use ahash::RandomState;
 use serde_json::Value;
 
 use crate::json::escape::unescape;
@@ -73,7 +74,7 @@ impl Span {
 /// The slots of one family, filled from one document after another.
 #[derive(Debug, Default)]
 pub struct Flattener {
-    by_name: HashMap<Vec<u8>, usize>,
+    by_name: HashMap<Vec<u8>, usize, RandomState>,
     names: Vec<Vec<u8>>,
     kinds: Vec<Kind>,
     /// After a slot usually comes the same one as last time: documents of one sender have one order.
