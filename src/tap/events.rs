@@ -232,6 +232,7 @@ impl<'a, W: Write> Reading<'a, W> {
             self.slice_set = self.slice_versions.iter().copied().collect();
         }
         let mut last = None;
+        let mut printed = 0;
         for (row, &(version, created_at)) in read.page.rows().zip(&read.notes) {
             // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
             let repeated = last.replace(version) == Some(version);
@@ -246,11 +247,12 @@ impl<'a, W: Write> Reading<'a, W> {
                 continue;
             }
             self.print(&row)?;
+            printed += 1;
             self.slice_versions.push(version);
         }
         let received = if read.again { 0 } else { read.page.len() as u64 };
         if let Some(progress) = &mut self.progress {
-            progress.add(received);
+            progress.add(received, printed);
         }
         read.release();
         Ok(())

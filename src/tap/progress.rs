@@ -19,6 +19,7 @@ pub struct Progress {
     stream: String,
     planned: u64,
     done: u64,
+    printed: u64,
     started: Instant,
     last_line: Instant,
     last_metric: (Instant, u64),
@@ -38,12 +39,13 @@ impl Progress {
         });
         let now = Instant::now();
         let stream = stream.to_owned();
-        Progress { stream, planned, done: 0, started: now, last_line: now, last_metric: (now, 0), bar }
+        Progress { stream, planned, done: 0, printed: 0, started: now, last_line: now, last_metric: (now, 0), bar }
     }
 
-    /// Counts rows that were read, printed or not.
-    pub fn add(&mut self, rows: u64) {
+    /// Counts rows that were read, and those of them that were printed.
+    pub fn add(&mut self, rows: u64, printed: u64) {
         self.done += rows;
+        self.printed += printed;
         let now = Instant::now();
         if let Some(bar) = &self.bar {
             bar.set_length(self.planned.max(self.done));
@@ -66,8 +68,8 @@ impl Progress {
     }
 
     fn write_metric(&mut self, now: Instant) {
-        metrics::counter("record_count", self.done - self.last_metric.1, Some(&self.stream));
-        self.last_metric = (now, self.done);
+        metrics::counter("record_count", self.printed - self.last_metric.1, Some(&self.stream));
+        self.last_metric = (now, self.printed);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "shown to a person")]

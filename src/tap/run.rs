@@ -57,7 +57,9 @@ pub fn filters(config: &EventsConfig) -> Filters {
 /// [`Kind::Config`] when a filter changed while a closed set is half read: its cursor would skip rows.
 pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
     let changed = bookmark.filters.differences(filters);
-    if changed.is_empty() || bookmark.last_run().is_none() && bookmark.run.is_none() {
+    // An upgraded state does not say what its filters were.
+    let unknown = bookmark.since.is_none() && bookmark.filters == Filters::default();
+    if changed.is_empty() || bookmark.run.is_none() && (unknown || bookmark.last_run().is_none()) {
         return Ok(());
     }
     let names = changed.join(", ");
@@ -92,7 +94,16 @@ pub fn server_time(client: &Client) -> Result<Micros> {
 /// Those of queries.
 pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, columns: &str) -> Result<()> {
     // Never before the last one, also where horizon_lag_seconds grew: what that run delivered must stay in the overlap.
-    let horizon = (server_time(client)? - config.horizon_lag_us).max(bookmark.last_run().unwrap_or(Micros::MIN));
+    let now = server_time(client)?;
+    if let Some(last_run) = bookmark.last_run().filter(|last_run| *last_run > now) {
+        log::warn(format!(
+            "the state says that everything up to {} was read, but PostHog's clock says {}: nothing is read before then; start \
+             over without --state if the state is wrong",
+            to_rfc3339(last_run),
+            to_rfc3339(now)
+        ));
+    }
+    let horizon = (now - config.horizon_lag_us).max(bookmark.last_run().unwrap_or(Micros::MIN));
     let since = match bookmark.since {
         Some(since) if config.since_is_default => since,
         _ if config.since_is_default => horizon - DEFAULT_DAYS * DAY_US,

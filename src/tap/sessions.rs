@@ -22,6 +22,8 @@ const UNSETTLED_US: Micros = 3 * DAY_US;
 /// A stretch with fewer records than this makes the next one longer.
 const FEW_ROWS: u64 = 10_000;
 const LONGEST_STRETCH_DAYS: i64 = 16;
+/// While nothing is found at all, stretches may become this long.
+const LONGEST_EMPTY_STRETCH_DAYS: i64 = 4096;
 
 /// Reads the sessions that are new or may have changed; gives the number of records.
 ///
@@ -35,13 +37,15 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
     let mut reading = Reading::new(context, &SESSIONS, stream, None);
     let mut stretch_days = 1;
     while from < end {
-        let to = Day::of(from + stretch_days * DAY_US).start().min(end);
+        // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.
+        let to = Day::of((from + stretch_days * DAY_US).max(DAY_US)).start().min(end);
         let before = reading.rows;
         let key = hogql::identifier("$start_timestamp");
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
         reading.read(SESSIONS.name, &condition, sink)?;
         stretch_days = match reading.rows - before {
-            0..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
+            0 => (stretch_days * 2).min(LONGEST_EMPTY_STRETCH_DAYS),
+            1..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
             _ => 1,
         };
         from = to;

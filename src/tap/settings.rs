@@ -85,7 +85,7 @@ pub const SETTINGS: &[Setting] = &[
         "How old, by its own `timestamp`, an event that arrives late may be; 0: any age.",
     ),
     row("horizon_lag_seconds", whole(0, 86_400), Some("0"), "Leave the newest seconds of arrivals to the next run."),
-    row("page_size", whole(1, 50_000), None, "Most rows of one answer; adapts itself when not given."),
+    row("page_size", whole(1, 50_000), None, "Most rows of one answer; adapts itself when not given or `auto`."),
     row("max_response_mb", whole(1, 1024), Some("48"), "A larger answer is cut off and asked for in smaller parts."),
     row("deduplication_enabled", Form::Flag, Some("true"), "Leave out what an earlier run or page has delivered."),
     row("flatten_properties", Form::Flag, Some("true"), "One column per property instead of one object."),
@@ -204,7 +204,7 @@ fn take(into: &mut BTreeMap<&'static str, Value>, object: Map<String, Value>, or
     let mut by_alias = Vec::new();
     let mut by_name = BTreeMap::new();
     for (key, value) in object {
-        if value.is_null() {
+        if value.is_null() || key == "page_size" && value == "auto" {
             continue;
         }
         if let Some(setting) = SETTINGS.iter().find(|s| s.name == key) {

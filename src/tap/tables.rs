@@ -33,6 +33,8 @@ use super::streams::{Raw, Table};
 
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
+/// How often it is said how far a reading is.
+const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How many rows are printed between two looks at whether the run should end.
 const STOP_LOOK_ROWS: u64 = 1_000;
 
@@ -95,6 +97,8 @@ pub struct Reading<'a> {
     size: SizeModel,
     versions: Option<Versions>,
     last_state: Instant,
+    last_line: Instant,
+    stream: String,
     /// Records written.
     pub rows: u64,
 }
@@ -114,6 +118,8 @@ impl<'a> Reading<'a> {
             size: SizeModel::new(context.config.events.page_size),
             versions: None,
             last_state: Instant::now(),
+            last_line: Instant::now(),
+            stream: stream.name.clone(),
             rows: 0,
         }
     }
@@ -160,6 +166,10 @@ impl<'a> Reading<'a> {
                 return Err(Error::new(Kind::Service, text).into());
             }
             place = next;
+            if self.last_line.elapsed() >= LINE_EVERY {
+                self.last_line = Instant::now();
+                log::info(format!("{}: {} rows so far", self.stream, self.rows));
+            }
             if self.last_state.elapsed() >= STATE_EVERY {
                 self.last_state = Instant::now();
                 sink.output.state(&sink.state.to_value())?;

@@ -99,6 +99,13 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "Add the _sdc_ columns of the Singer SDK",
     ),
+    setting(
+        "json_logical_type",
+        &[],
+        "boolean",
+        "false",
+        "Declare JSON text as JSON; DuckDB then refuses a column that holds half a surrogate pair anywhere",
+    ),
 ];
 
 /// Settings of Singer SDK targets that would change the data, and that this target does not have.
@@ -172,6 +179,8 @@ pub struct Settings {
     pub partition_by: Vec<PartitionColumn>,
     /// Whether `_sdc_` columns are added.
     pub add_record_metadata: bool,
+    /// Columns of JSON text are declared as such, and not as strings.
+    pub json_logical_type: bool,
 }
 
 fn refused(name: &str, expected: &str) -> Error {
@@ -249,6 +258,7 @@ impl Settings {
             },
             partition_by: partition_by(&found.value("partition_by"))?,
             add_record_metadata: found.boolean("add_record_metadata")?,
+            json_logical_type: found.boolean("json_logical_type")?,
         })
     }
 }

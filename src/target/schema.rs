@@ -135,13 +135,14 @@ impl StreamSchema {
         Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed: !keys.is_empty(), footer })
     }
 
-    /// The columns as a file declares them.
+    /// The columns as a file declares them; with `json`, JSON text as JSON and not as a string.
     ///
     /// # Errors
     /// When the Parquet library refuses one.
-    pub fn layout_columns(&self) -> Result<Vec<LayoutColumn>> {
+    pub fn layout_columns(&self, json: bool) -> Result<Vec<LayoutColumn>> {
         let declare = |field: &Field| {
-            let parquet = field.kind.parquet(&field.column)?;
+            let declared = if field.kind == ColumnType::Json && !json { ColumnType::Text } else { field.kind };
+            let parquet = declared.parquet(&field.column)?;
             Ok(LayoutColumn { name: field.column.clone(), kind: field.kind, parquet: Arc::clone(&parquet) })
         };
         self.fields.iter().map(declare).collect()

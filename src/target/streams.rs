@@ -282,7 +282,7 @@ impl Stream {
             id,
             stream: self.name.clone(),
             folder,
-            columns: self.schema.layout_columns()?,
+            columns: self.schema.layout_columns(settings.json_logical_type)?,
             compression: settings.compression,
             footer: self.schema.footer.clone(),
             max_file_bytes: settings.file_size_bytes,

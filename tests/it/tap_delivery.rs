@@ -298,6 +298,16 @@ fn the_form_of_state_that_came_before_is_upgraded() {
     let run = Tap::new(&fake).state(&state).run().ends(0);
     same_once("upgraded", &run.events(), held.into_iter().filter(|held| held.created_at >= last_run));
     assert!(run.last_state()["bookmarks"]["events"]["replication_key_value"].is_string());
+    assert!(!run.stderr.contains("changed since the last run"), "{}", run.stderr);
+}
+
+#[test]
+fn a_state_ahead_of_the_servers_clock_is_said() {
+    let fake = fake([Event::new(1, "e", micros("2026-08-14T10:00:00Z"))]);
+    let state = json!({"last_run": "2090-01-01T00:00:00Z", "seen_uuids": []});
+    let run = Tap::new(&fake).state(&state).run().ends(0);
+    assert!(run.events().is_empty());
+    assert!(run.stderr.contains("2090-01-01") && run.stderr.contains("start over without --state"), "{}", run.stderr);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use serde_json::json;
 
 use crate::fake::{Event, Fake, HOUR_MICROS, Options};
-use crate::util::Tap;
+use crate::util::{Tap, nobody};
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::default());
@@ -100,9 +100,8 @@ fn unknown_options_and_missing_files_are_usage_errors_or_named() {
 #[test]
 fn a_server_that_is_not_there_is_said_to_be() {
     let fake = fake();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let (_socket, address) = nobody();
+    let address = address.to_string();
     let tap = Tap::new(&fake).set("custom_base_url", format!("http://{address}"));
     let mut child = tap.spawn();
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);

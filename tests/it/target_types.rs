@@ -1,5 +1,6 @@
 //! Values in, values out: types, schema changes, partitions, metadata.
 
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -170,6 +171,19 @@ fn all_codecs_write_files_that_read_back() {
         let input = schema("s", json!({"id": {"type": "integer"}}), &["id"], &[]) + &record("s", json!({"id": 1}));
         assert_eq!(d.run(input).code, Some(0), "{codec}");
         assert_eq!(d.rows("s"), [json!({"id": 1})], "{codec}");
+    }
+}
+
+#[test]
+fn json_text_is_declared_as_a_string_unless_asked_for() {
+    for (settings, declared) in [(json!({}), "UTF8"), (json!({"json_logical_type": true}), "JSON")] {
+        let d = Destination::with(settings);
+        let input = schema("s", json!({"o": {"type": "object"}}), &[], &[]) + &record("s", json!({"o": {"a": 1}}));
+        assert_eq!(d.run(input).code, Some(0));
+        let reader = SerializedFileReader::new(std::fs::File::open(&d.files("s")[0]).unwrap()).unwrap();
+        let column = reader.metadata().file_metadata().schema_descr().column(0);
+        assert_eq!(column.converted_type().to_string(), declared);
+        assert_eq!(d.rows("s"), [json!({"o": "{\"a\":1}"})]);
     }
 }
 

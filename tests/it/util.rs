@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -10,6 +11,15 @@ use serde_json::{Value as Json, json};
 use tempfile::TempDir;
 
 use crate::fake::{DAY_MICROS, Fake, Held, Identity, micros};
+
+/// An address that nobody listens on, and that nobody else gets while the socket lives.
+pub(crate) fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
+}
 
 /// The tap, its files, and the fake that it reads.
 pub(crate) struct Tap<'a> {

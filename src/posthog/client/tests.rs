@@ -9,7 +9,7 @@ use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
@@ -95,6 +95,15 @@ fn play(stream: &TcpStream, script: &Mutex<std::vec::IntoIter<Play>>, log: &Mute
             Some(Play::Close) | None => return,
         }
     }
+}
+
+/// An address that nobody listens on, and that nobody else gets while the socket lives.
+pub(crate) fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    (socket, address)
 }
 
 pub(crate) fn options(base: &str) -> Options {
@@ -346,7 +355,7 @@ fn a_silent_server_is_slow_and_an_absent_one_unreachable() {
     assert!(
         matches!(run(&Client::new(options.clone()).unwrap(), 1000), Err(Fault::Split(why)) if why.contains("no answer"))
     );
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, nobody) = nobody();
     options.base = BaseUrl::parse(&format!("http://{nobody}"), false).unwrap();
     assert!(matches!(run(&Client::new(options).unwrap(), 1000), Err(Fault::Fatal(f)) if f.cause == Cause::Network));
 }

@@ -82,7 +82,7 @@ fn a_limit_is_rate_limit_and_is_not_waited_for() {
 
 #[test]
 fn nobody_there_is_network_and_silence_is_timeout() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_socket, nobody) = crate::posthog::client::tests::nobody();
     expect(run(config(&format!("http://{nobody}")), TIMEOUT, NOW), "network", 4, "may reach that address");
     let server = serve(vec![Play::Hang]);
     expect(run(config(&server.base), Duration::from_millis(300), NOW), "timeout", 4, "");

@@ -213,3 +213,18 @@ fn sessions_are_read_in_stretches_with_a_state_behind_each() {
     let last = &run.messages.last().unwrap()["value"]["bookmarks"]["sessions"]["replication_key_value"];
     assert_eq!(last, "2027-01-15T08:00:00.000000Z");
 }
+
+#[test]
+fn sessions_pass_the_time_before_1970_in_one_stretch_and_empty_years_in_few() {
+    let now = json_answer(200, "", &json!({"columns": ["now"], "results": [[NOW / 1_000_000]]}).to_string());
+    let schema = find("sessions").unwrap().entry().unwrap().schema;
+    let names: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let nothing = json!({"columns": names, "results": []}).to_string();
+    let script = std::iter::once(now).chain((0..40).map(|_| json_answer(200, "", &nothing))).collect();
+    let run = run("sessions", json!({"initial_since": "1960-01-01"}), State::default(), script);
+    assert_eq!(*run.rows.as_ref().unwrap(), 0);
+    assert!(run.asked[1].contains("< toDateTime64('1970-01-02 00:00:00.000000', 6, 'UTC')"), "{}", run.asked[1]);
+    assert!(run.asked.len() < 25, "{} requests", run.asked.len());
+    let last = &run.messages.last().unwrap()["value"]["bookmarks"]["sessions"]["replication_key_value"];
+    assert_eq!(last, "2027-01-15T08:00:00.000000Z");
+}
