@@ -160,10 +160,19 @@ impl Validity {
     /// Notes that `row` has a value; `before` values came in earlier rows.
     #[inline]
     fn set(&mut self, row: usize, before: usize) {
+        if !self.sparse && row == before {
+            return;
+        }
+        match self.bits.get_mut(row / 64) {
+            Some(word) if self.sparse => *word |= 1 << (row % 64),
+            _ => self.grow(row, before),
+        }
+    }
+
+    /// The first row behind one without a value, or the first of the next word.
+    #[cold]
+    fn grow(&mut self, row: usize, before: usize) {
         if !self.sparse {
-            if row == before {
-                return;
-            }
             self.sparse = true;
             self.bits.clear();
             self.bits.resize(before / 64 + 1, u64::MAX);

@@ -2,7 +2,7 @@
 
 /// What the process takes apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
 /// footers of open files.
-const FIXED: usize = 56 << 20;
+const FIXED: usize = 42 << 20;
 /// Row groups are never made smaller than this together.
 const LEAST: usize = 8 << 20;
 
