@@ -7,7 +7,7 @@ use super::scan::{Escapes, Fault, MAX_DEPTH, Scan, Token};
 
 /// A fault at this place.
 #[cold]
-pub(super) fn fault<T>(at: usize, what: &'static str) -> Scan<T> {
+fn fault<T>(at: usize, what: &'static str) -> Scan<T> {
     Err(Fault { at, what })
 }
 
@@ -75,7 +75,7 @@ fn digits(text: &[u8], start: usize) -> Scan<usize> {
 
 /// Over `true`, `false` or `null`.
 #[inline]
-pub(super) fn literal(text: &[u8], at: usize, literal: &'static [u8]) -> Scan<usize> {
+fn literal(text: &[u8], at: usize, literal: &'static [u8]) -> Scan<usize> {
     let end = at + literal.len();
     if text.get(at..end) == Some(literal) { Ok(end) } else { fault(at, "expected true, false or null") }
 }
@@ -84,8 +84,16 @@ pub(super) fn literal(text: &[u8], at: usize, literal: &'static [u8]) -> Scan<us
 #[inline]
 pub(super) fn value(text: &[u8], at: usize, first: u8) -> Scan<(usize, Token)> {
     match first {
-        b'"' => string(text, at + 1).map(|(at, escapes)| (at, Token::Text(escapes))),
         b'{' | b'[' => nested(text, at, first).map(|at| (at, Token::Nested)),
+        _ => scalar(text, at, first),
+    }
+}
+
+/// Over a string, number or literal that starts with `first`.
+#[inline]
+fn scalar(text: &[u8], at: usize, first: u8) -> Scan<(usize, Token)> {
+    match first {
+        b'"' => string(text, at + 1).map(|(at, escapes)| (at, Token::Text(escapes))),
         b'-' | b'0'..=b'9' => number(text, at).map(|at| (at, Token::Number)),
         b't' => literal(text, at, b"true").map(|at| (at, Token::True)),
         b'f' => literal(text, at, b"false").map(|at| (at, Token::False)),
@@ -130,7 +138,7 @@ fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
                 continue;
             }
         } else {
-            behind = space(text, scalar(text, at, first)?);
+            behind = space(text, scalar(text, at, first)?.0);
         }
         // A value ended: close what closes here, or go on with the next member.
         loop {
@@ -150,17 +158,5 @@ fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
             }
             behind = space(text, comma + 1);
         }
-    }
-}
-
-#[inline]
-fn scalar(text: &[u8], at: usize, first: u8) -> Scan<usize> {
-    match first {
-        b'"' => string(text, at + 1).map(|(at, _)| at),
-        b'-' | b'0'..=b'9' => number(text, at),
-        b't' => literal(text, at, b"true"),
-        b'f' => literal(text, at, b"false"),
-        b'n' => literal(text, at, b"null"),
-        _ => fault(at, "expected a value"),
     }
 }

@@ -232,8 +232,8 @@ impl Reader {
             }
             "timezone" => {
                 let place = self.decoder.value()?;
-                let text = |_| String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
-                found.timezone = matches!(place.token, Token::Text(_)).then_some(()).map(text);
+                let text = || String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
+                found.timezone = matches!(place.token, Token::Text(_)).then(text);
             }
             "is_cached" => {
                 if self.decoder.value()?.token == Token::True {

@@ -9,7 +9,7 @@ use crate::log;
 use crate::metrics;
 
 /// How often a line is written where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often the counters of the metrics are written.
 const METRIC_EVERY: Duration = Duration::from_secs(60);
 

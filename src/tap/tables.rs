@@ -26,6 +26,7 @@ use crate::singer::state::State;
 
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
+use super::progress::LINE_EVERY;
 use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
 use super::size::SizeModel;
@@ -33,8 +34,6 @@ use super::streams::{Raw, Table};
 
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
-/// How often it is said how far a reading is.
-const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How many rows are printed between two looks at whether the run should end.
 const STOP_LOOK_ROWS: u64 = 1_000;
 

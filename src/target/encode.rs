@@ -153,10 +153,11 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ch
     let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(&column.parquet)]).build();
     let root = TypePtr::new(root.map_err(failed)?);
     if column.kind == ColumnType::Json {
-        let nulls = nulls(&validity, values.len(), rows);
+        let count = values.len();
         values = match (layout.compression.json, values) {
             (Some(level), Values::Bytes { mut full, open }) => {
                 full.push(open);
+                let nulls = nulls(&validity, count, rows);
                 return JsonChunk::new(root, level, full, nulls.as_ref(), rows).map(Chunk::Json).map_err(failed);
             }
             (_, values) => without_lengths(values),
