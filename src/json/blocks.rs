@@ -11,7 +11,7 @@ pub(super) fn is_stop(byte: u8) -> bool {
 
 /// A bit for each stop among sixteen bytes, the first byte's lowest.
 #[inline]
-fn stops(block: [u8; 16]) -> u32 {
+pub(super) fn stops(block: [u8; 16]) -> u32 {
     let block = u8x16::new(block);
     let control = block.min(u8x16::splat(0x1f)).simd_eq(block);
     let hits = control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
@@ -46,6 +46,8 @@ pub(super) fn next_stop(text: &[u8], mut at: usize) -> usize {
 pub fn same(one: &[u8], other: &[u8]) -> bool {
     match one.len() {
         length if length != other.len() => false,
+        4..=7 => same_ends::<4>(one, other),
+        8..=15 => same_ends::<8>(one, other),
         16..=32 => same_ends::<16>(one, other),
         33..=64 => same_ends::<32>(one, other),
         _ => one == other,

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::blocks::stops;
+use super::escape::unescape;
 use super::{same, walk};
 
 /// How deep values may nest; the same bound as `serde_json`'s. One bit per level is kept, so this is also what the bit
@@ -185,6 +187,35 @@ impl<'a> Scanner<'a> {
         Ok(Text { raw: self.text.get(start..at - 1).unwrap_or_default(), escapes })
     }
 
+    /// Steps over a string and appends it to `out` without its escapes. Returns how many halves of surrogate pairs became
+    /// U+FFFD.
+    ///
+    /// # Errors
+    /// When no well-formed string stands here.
+    #[inline]
+    pub fn string_into(&mut self, out: &mut Vec<u8>) -> Scan<u32> {
+        // Copied while it is looked at: most strings have no escapes and are a block or two.
+        let before = out.len();
+        let mut at = self.at + 1;
+        while let Some(block) = self.text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+            out.extend_from_slice(block);
+            let hits = stops(*block);
+            if hits == 0 {
+                at += 16;
+                continue;
+            }
+            let plain = hits.trailing_zeros() as usize;
+            if self.text.get(self.at) == Some(&b'"') && block.get(plain) == Some(&b'"') {
+                out.truncate(out.len() - 16 + plain);
+                self.at = at + plain + 1;
+                return Ok(0);
+            }
+            break;
+        }
+        out.truncate(before);
+        Ok(unescape(self.string()?, out))
+    }
+
     /// Steps over a number and returns its text.
     ///
     /// # Errors
@@ -304,6 +335,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn strings_are_copied_as_they_are_stepped_over(text in ".{0,70}", behind in ".{0,40}", cut in 0usize..400) {
+            let mut line = serde_json::to_string(&text).unwrap();
+            line.push_str(&behind.replace('\n', " "));
+            let line = line.as_bytes().get(..cut).unwrap_or(line.as_bytes());
+            let (mut one, mut other) = (Scanner::new(line), Scanner::new(line));
+            let (mut copied, mut plain) = (b"x".to_vec(), b"x".to_vec());
+            let stepped = other.string().map(|text| unescape(text, &mut plain));
+            prop_assert_eq!(one.string_into(&mut copied), stepped);
+            prop_assert_eq!((one.at(), copied), (other.at(), plain));
+        }
+
         #[test]
         fn what_serde_writes_is_accepted(value in json()) {
             prop_assert!(accepts(&value.to_string()));

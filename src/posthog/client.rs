@@ -184,10 +184,9 @@ impl Client {
         self.counters.snapshot()
     }
 
-    /// The queries an hour that the client keeps to: the setting, or less if the server showed a lower tier.
-    #[must_use]
-    pub fn queries_per_hour(&self) -> u32 {
-        self.queries.per_hour()
+    /// The pace of queries: the setting, or less if the server showed a lower tier.
+    pub(crate) fn queries(&self) -> &Limiter {
+        &self.queries
     }
 
     /// The options it was made from.

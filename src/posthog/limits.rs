@@ -4,14 +4,15 @@
 //! everybody else on the same project a bad hour. The server's 429 stays the last word; it is handled in the client.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use serde::{Deserialize, Serialize};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -55,6 +56,17 @@ pub enum Window {
     Hour,
 }
 
+/// How much of the bursts is used up at a time, so that the next process goes on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// Unix time in seconds.
+    pub at: i64,
+    /// Requests of the minute's burst that have not come back yet.
+    pub minute: u32,
+    /// Requests of the hour's burst that have not come back yet.
+    pub hour: u32,
+}
+
 /// A pace that never passes its rates in any window, because its burst plus what refills in a window is the quota.
 pub(crate) struct Limiter<C: Clock + Clone = DefaultClock> {
     clock: C,
@@ -65,7 +77,9 @@ pub(crate) struct Limiter<C: Clock + Clone = DefaultClock> {
 
 struct Gate<C: Clock + Clone> {
     quota: NonZeroU32,
-    limiter: RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<C::Instant>>,
+    pace: Quota,
+    spent: AtomicU32,
+    limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
 }
 
 impl<C: Clock + Clone> Gate<C> {
@@ -74,12 +88,32 @@ impl<C: Clock + Clone> Gate<C> {
         let burst = NonZeroU32::new(quota.get() / 6).unwrap_or(NonZeroU32::MIN);
         let refill = (quota.get() - burst.get()).max(1);
         let pace = Quota::with_period(window / refill).unwrap_or(Quota::per_hour(NonZeroU32::MIN)).allow_burst(burst);
-        Gate { quota, limiter: RateLimiter::direct_with_clock(pace, clock.clone()) }
+        let limiter = RateLimiter::direct_with_clock(pace, clock.clone()).with_middleware();
+        Gate { quota, pace, spent: AtomicU32::new(0), limiter }
     }
 
     /// Takes one request out of the window, or says how long there is none.
     fn take(&self, clock: &C) -> Result<(), Duration> {
-        self.limiter.check().map_err(|refusal| refusal.wait_time_from(clock.now()))
+        let after = self.limiter.check().map_err(|refusal| refusal.wait_time_from(clock.now()))?;
+        self.note(after.remaining_burst_capacity());
+        Ok(())
+    }
+
+    fn note(&self, left: u32) {
+        self.spent.store(self.pace.burst_size().get().saturating_sub(left), Ordering::Relaxed);
+    }
+
+    /// Takes what another process took `ago`, less what came back since.
+    fn take_back(&self, spent: u32, ago: Duration) {
+        let period = self.pace.replenish_interval().as_nanos().max(1);
+        let back = u32::try_from(ago.as_nanos() / period).unwrap_or(u32::MAX);
+        let free = self.pace.burst_size().get() - self.spent.load(Ordering::Relaxed);
+        let left_over = spent.saturating_sub(back).min(free);
+        if let Some(requests) = NonZeroU32::new(left_over)
+            && let Ok(Ok(after)) = self.limiter.check_n(requests)
+        {
+            self.note(after.remaining_burst_capacity());
+        }
     }
 }
 
@@ -110,6 +144,20 @@ impl<C: Clock + Clone> Limiter<C> {
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What is used up at `at`, Unix time in seconds.
+    pub(crate) fn spent(&self, at: i64) -> Spent {
+        let hour = lock(&self.hour).spent.load(Ordering::Relaxed);
+        Spent { at, minute: self.minute.spent.load(Ordering::Relaxed), hour }
+    }
+
+    /// Goes on from what another process had used up; `now` is Unix time in seconds. A time to come means that one of two
+    /// clocks is wrong: then nothing has come back.
+    pub(crate) fn resume(&self, spent: Spent, now: i64) {
+        let ago = Duration::from_secs(u64::try_from(now.saturating_sub(spent.at)).unwrap_or(0));
+        self.minute.take_back(spent.minute, ago);
+        lock(&self.hour).take_back(spent.hour, ago);
     }
 
     /// The requests an hour that this limiter keeps to.
@@ -239,6 +287,54 @@ mod tests {
             assert!(hour <= per_hour as usize, "{hour} in an hour of {per_hour}");
             assert!(hour * 10 >= per_hour as usize * 8, "only {hour} of {per_hour} used");
         }
+    }
+
+    #[test]
+    fn a_process_that_starts_anew_goes_on_within_the_same_hour() {
+        for (per_minute, per_hour) in [(240, 2400), (1000, 30), (60, 120), (5, 7)] {
+            let clock = FakeRelativeClock::default();
+            let (mut now, mut spent, mut instants) = (Duration::ZERO, None, Vec::new());
+            for run in 0..40 {
+                let limiter = Limiter::with_clock(Rates::of(per_minute, per_hour), clock.clone());
+                if let Some(spent) = spent {
+                    limiter.resume(spent, now.as_secs().cast_signed());
+                }
+                for _ in 0..per_hour / 9 + 1 {
+                    limiter
+                        .acquire(|wait, _| {
+                            clock.advance(wait.max(Duration::from_nanos(1)));
+                            now += wait.max(Duration::from_nanos(1));
+                            Ok::<(), ()>(())
+                        })
+                        .unwrap();
+                    instants.push(now.as_millis());
+                }
+                // A state names whole seconds, rounded down.
+                spent = Some(limiter.spent(now.as_secs().cast_signed()));
+                let idle = Duration::from_millis(1700 * (run % 3));
+                clock.advance(idle);
+                now += idle;
+            }
+            let hour = most_in_any(3_600_000, &instants);
+            assert!(hour <= per_hour as usize, "{hour} in an hour of {per_hour}");
+            assert!(most_in_any(60_000, &instants) <= per_minute as usize, "{per_minute} a minute");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_went_back_and_a_day_later() {
+        let rates = Rates::of(240, 2400);
+        let spent = Spent { at: 1_000_000, minute: 40, hour: 400 };
+        let resumed = |now| {
+            let limiter = Limiter::with_clock(rates, FakeRelativeClock::default());
+            limiter.resume(spent, now);
+            let after = limiter.spent(now);
+            (after.minute, after.hour)
+        };
+        assert_eq!(resumed(999_000), (40, 400));
+        assert_eq!(resumed(1_000_018), (0, 390), "a request comes back in 0.3 s, and in 1.8 s");
+        assert_eq!(resumed(1_086_400), (0, 0));
+        assert_eq!(resumed(i64::MIN), (40, 400));
     }
 
     #[test]

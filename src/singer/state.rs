@@ -55,6 +55,11 @@ impl State {
         self.0.get(name)
     }
 
+    /// Sets a member of the root.
+    pub fn set_member(&mut self, name: &str, value: Value) {
+        self.0.insert(name.to_owned(), value);
+    }
+
     /// Removes a member of the root.
     pub fn remove_member(&mut self, name: &str) {
         self.0.shift_remove(name);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::client::Client;
-use crate::posthog::time::Micros;
+use crate::posthog::time::{Micros, SECOND_US};
 use crate::singer::catalog::Catalog;
 use crate::singer::message::Output;
 use crate::singer::state::State;
@@ -22,6 +22,7 @@ use super::config::{self, Config};
 use super::context::Context;
 use super::discover;
 use super::doctor;
+use super::pace;
 use super::report;
 use super::sync::sync;
 use super::trial::trial;
@@ -94,6 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
     // Files are read before the first request: a broken one costs nothing.
     let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
+    pace::resume(&state, &client, now / SECOND_US);
     let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     if arguments.plan {
         return output.text(&report::plan(&client, &config, &state)?);

@@ -281,7 +281,7 @@ fn query(client: &Client) -> Result<Facts, Fault> {
 impl Facts {
     fn tell(&self, client: &Client, tell: &impl Fn(Check)) {
         let now = Instant::now();
-        let tier = format!("up to {} queries an hour", client.queries_per_hour());
+        let tier = format!("up to {} queries an hour", client.queries().per_hour());
         match self.budget_left {
             Some(0) => {
                 let text = "the project's hourly byte budget is used up; a run would wait for it to refill";

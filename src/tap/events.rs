@@ -24,6 +24,7 @@ use crate::stop::Stop;
 use super::bookmark::{Bookmark, Pass};
 use super::config::{CountProof, EventsConfig, PersonIds};
 use super::fetch::{Delivery, read_all};
+use super::pace::write_state;
 use super::pages::{Proof, ReadPage, Source};
 use super::plan::Plan;
 use super::progress::Progress;
@@ -340,7 +341,7 @@ impl<'a, W: Write> Reading<'a, W> {
         self.note_seen();
         self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
         self.last_state = Instant::now();
-        self.output.state(&self.state.to_value())
+        write_state(self.state, self.events.client, self.output)
     }
 
     /// Puts what was delivered of the coming overlap into the bookmark.
@@ -372,7 +373,7 @@ impl<'a, W: Write> Reading<'a, W> {
                 self.note_seen();
                 self.bookmark.finish();
                 self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
-                self.output.state(&self.state.to_value())?;
+                write_state(self.state, self.events.client, self.output)?;
                 Ok(self.summary)
             }
             // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a

@@ -15,6 +15,7 @@ pub mod flatten;
 pub mod ledger;
 pub mod lists;
 pub mod memory;
+pub mod pace;
 pub mod pages;
 pub mod plan;
 pub mod probe;

@@ -44,7 +44,7 @@ pub fn plan(client: &Client, config: &Config, state: &State) -> Result<String> {
         rows += days.iter().map(|(_, count)| count).sum::<u64>();
         chart(&mut out, &days);
     }
-    out += &costs(rows, client.queries_per_hour());
+    out += &costs(rows, client.queries().per_hour());
     Ok(out)
 }
 

@@ -13,6 +13,7 @@ use crate::singer::catalog::SelectedStream;
 
 use super::context::Context;
 use super::extent::{bookmark, set_bookmark};
+use super::pace::write_state;
 use super::run::server_time;
 use super::streams::SESSIONS;
 use super::tables::{Reading, Sink};
@@ -50,7 +51,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         };
         from = to;
         set_bookmark(sink.state, stream, to);
-        sink.output.state(&sink.state.to_value())?;
+        write_state(sink.state, context.client, sink.output)?;
     }
     Ok(reading.rows)
 }

@@ -17,6 +17,7 @@ use super::context::Context;
 use super::events::{Events, Summary};
 use super::extent::Extent;
 use super::lists;
+use super::pace::write_state;
 use super::sessions;
 use super::streams::{SESSIONS, Source, find};
 use super::tables::{self, Sink};
@@ -42,7 +43,7 @@ pub fn sync<W: Write>(
         let summary = outcome?;
         log::info(sentence(&stream.name, summary, &before, &context.client.usage(), seconds));
     }
-    output.state(&state.to_value())
+    write_state(&mut state, context.client, output)
 }
 
 fn sync_one<W: Write>(
@@ -75,7 +76,7 @@ fn sync_one<W: Write>(
         Source::List(list) => lists::sync_stream(context, stream, list, extent, &mut Sink { state, output })?,
     };
     metrics::counter("record_count", rows, Some(&stream.name));
-    output.state(&state.to_value())?;
+    write_state(state, context.client, output)?;
     Ok(Summary { rows, ..Summary::default() })
 }
 

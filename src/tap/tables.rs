@@ -26,6 +26,7 @@ use crate::singer::state::State;
 
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
+use super::pace::write_state;
 use super::progress::LINE_EVERY;
 use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
@@ -171,7 +172,7 @@ impl<'a> Reading<'a> {
             }
             if self.last_state.elapsed() >= STATE_EVERY {
                 self.last_state = Instant::now();
-                sink.output.state(&sink.state.to_value())?;
+                write_state(sink.state, self.context.client, sink.output)?;
             }
         }
     }

@@ -7,7 +7,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::column::ColumnType;
 use super::{number, time};
-use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner, Text};
 
 /// Why a cell was not taken.
@@ -273,8 +272,10 @@ impl Cells {
                 }
                 let Piece { data, ends } = open;
                 if self.kind == ColumnType::Text {
-                    let text = string(scanner, first, "this column holds strings")?;
-                    odd.lone_surrogates += u64::from(unescape(text, data));
+                    if first != b'"' {
+                        return Err(other_type(scanner, "this column holds strings"));
+                    }
+                    odd.lone_surrogates += u64::from(scanner.string_into(data)?);
                 } else {
                     let start = scanner.at();
                     scanner.value()?;

@@ -298,7 +298,7 @@ fn arrays(
 /// The array of one piece, its bytes, and the row behind it. `last`: the rows without a value at the end belong to it, too.
 fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, Buffer, usize) {
     let Piece { data, ends } = piece;
-    let mut offsets = Vec::with_capacity(ends.len() + 1);
+    let mut offsets = Vec::with_capacity(nulls.map_or(ends.len(), |_| rows.len()) + 1);
     // A piece has at most one line's bytes more than its capacity: far below 2 GB.
     let offset = |end: &u32| i32::try_from(*end).unwrap_or(i32::MAX);
     offsets.push(0);
@@ -308,16 +308,15 @@ fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: boo
             rows.start + ends.len()
         }
         Some(nulls) => {
-            let (mut left, mut at) = (ends.iter(), 0);
-            let mut row = rows.start;
-            while row < rows.end && (last || left.len() > 0) {
-                if nulls.is_valid(row) {
-                    at = left.next().map_or(at, offset);
-                }
-                offsets.push(at);
-                row += 1;
-            }
-            row
+            let rows_left = nulls.slice(rows.start, rows.len());
+            let mut count = 0;
+            // A row without a value ends where the one before it does.
+            offsets.extend(rows_left.inner().iter().map_while(|valid| {
+                let wanted = last || count < ends.len();
+                count += usize::from(valid);
+                wanted.then(|| ends.get(count.wrapping_sub(1)).map_or(0, offset))
+            }));
+            rows.start + offsets.len() - 1
         }
     };
     let nulls = nulls.map(|nulls| nulls.slice(rows.start, end - rows.start));

@@ -4,6 +4,8 @@
 use parquet::data_type::ByteArray;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 
+use crate::json::same;
+
 /// What the footer holds of a text at most, in bytes.
 const LONGEST: usize = 64;
 
@@ -35,10 +37,11 @@ fn extremes<'a>(mut texts: impl Iterator<Item = &'a [u8]>) -> Option<(&'a [u8], 
     let (mut least, mut greatest) = ((head(first), first), (head(first), first));
     for text in texts {
         let text = (head(text), text);
-        if text < least {
+        // Of equal heads most are equal texts.
+        if text.0 <= least.0 && !same(text.1, least.1) && text < least {
             least = text;
         }
-        if text > greatest {
+        if text.0 >= greatest.0 && !same(text.1, greatest.1) && text > greatest {
             greatest = text;
         }
     }

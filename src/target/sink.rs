@@ -18,7 +18,7 @@ use crate::json::escape::unescape;
 use crate::json::same;
 use crate::json::scan::{Fault, Scanner, Text};
 
-/// Columns tried after the one that was expected before a name is looked up.
+/// Columns tried behind the last one before a name is looked up.
 const NEAR: usize = 8;
 /// The exact size is counted again after so many bytes of input.
 const RECOUNT_BYTES: usize = 128 << 10;
@@ -44,7 +44,8 @@ pub struct Members {
     /// Each property's name as JSON writes it, with quotes.
     quoted: Vec<Vec<u8>>,
     by_name: HashMap<Vec<u8>, usize, RandomState>,
-    /// The column that came after each column in the last record; the last entry is for the start of a record.
+    /// The column to expect behind each column: the next one, or the one far away that came there last. The last entry is
+    /// for the start of a record.
     follower: Vec<usize>,
     required: Vec<usize>,
     /// Names that the schema does not have, each said once.
@@ -86,19 +87,23 @@ impl Members {
             return Ok(Some(expected));
         }
         let name = scanner.key()?;
-        let index = self.near(name, expected).or_else(|| self.look_up(name));
+        if let Some(index) = self.near(name, last) {
+            return Ok(Some(index));
+        }
+        let index = self.look_up(name);
         if let Some(index) = index {
             self.set_follower(last, index);
         }
         Ok(index)
     }
 
-    /// One of the columns behind the expected one: most records leave some out.
+    /// One of the columns behind the last one: most records leave some out, now these, now those, so nothing is learned.
     #[inline]
-    fn near(&self, name: Text<'_>, expected: usize) -> Option<usize> {
-        let candidates = self.quoted.get(expected + 1..).unwrap_or_default().iter().take(NEAR);
+    fn near(&self, name: Text<'_>, last: usize) -> Option<usize> {
+        let behind = if last + 1 < self.follower.len() { last + 1 } else { 0 };
+        let candidates = self.quoted.get(behind..).unwrap_or_default().iter().take(NEAR);
         let is_it = |quoted: &Vec<u8>| quoted.get(1..quoted.len() - 1).is_some_and(|inner| same(inner, name.raw));
-        candidates.enumerate().find(|(_, quoted)| is_it(quoted)).map(|(index, _)| expected + 1 + index)
+        candidates.enumerate().find(|(_, quoted)| is_it(quoted)).map(|(index, _)| behind + index)
     }
 
     fn set_follower(&mut self, last: usize, index: usize) {

@@ -135,6 +135,24 @@ fn a_terminated_run_ends_on_a_whole_line_with_143() {
     same_once("both runs", &all, fake.world().held());
 }
 
+/// The hour's quota is one over all processes, so a run counts what the run before it asked.
+#[test]
+fn the_requests_of_the_run_before_count() {
+    let fake = fake();
+    let first = Tap::new(&fake).run().ends(0).last_state();
+    assert!(first["requests"]["minute"].as_u64().unwrap() > 0, "{first}");
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let next = |ago: u64| {
+        let mut state = first.clone();
+        state["requests"] = serde_json::json!({"at": now - ago, "minute": 0, "hour": 20});
+        Tap::new(&fake).set("requests_per_hour", 120).state(&state).arg("--max-runtime=2").run()
+    };
+    let waits = next(0).ends(75);
+    assert!(waits.stderr.contains("keeping below the limit of requests an hour"), "{}", waits.stderr);
+    assert!(waits.records("events").is_empty());
+    assert!(next(3600).ends(0).stderr.contains("proved"));
+}
+
 #[test]
 fn a_closed_pipe_ends_the_run_with_its_own_code() {
     let fake = fake();
