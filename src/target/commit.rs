@@ -51,6 +51,9 @@ pub struct Record {
     /// not yet seen all of them come again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncovered: Option<u64>,
+    /// It replaces everything that its streams had.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overwrite: bool,
     /// How many row fingerprints its `.fp` file holds.
     pub fingerprints: u64,
     /// Its files.
@@ -222,9 +225,11 @@ impl CommitLog {
     /// # Errors
     /// [`Kind::Disk`].
     pub fn forget_before(&self, n: u64) -> Result<()> {
-        for name in names(&*self.fs, COMMITS)? {
-            let number = name.strip_suffix(".fp").or(name.strip_suffix(".json")).and_then(|n| n.parse::<u64>().ok());
-            if number.is_some_and(|number| number < n) {
+        let names = names(&*self.fs, COMMITS)?;
+        // Records first, the oldest first: whatever ends this, those that are left have their fingerprints and no gap.
+        for suffix in [".json", ".fp"] {
+            let number = |name: &String| name.strip_suffix(suffix)?.parse::<u64>().ok();
+            for name in names.iter().filter(|name| number(name).is_some_and(|number| number < n)) {
                 let path = format!("{COMMITS}/{name}");
                 self.fs.remove(&path, false).map_err(|e| disk(format!("removing {path}"), &e))?;
             }

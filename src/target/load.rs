@@ -17,7 +17,7 @@ use super::envelope::Envelope;
 use super::fs::Fs;
 use super::line::{Lines, Next};
 use super::metadata;
-use super::publish::Versions;
+use super::publish::{End, Versions};
 use super::replay::Replay;
 use super::schema::SchemaMessage;
 use super::sink::RowError;
@@ -213,7 +213,7 @@ impl<W: Write> Load<W> {
 
     fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
-        let held = self.versions.held(&stream.name, &stream.folder, version, self.commits.fs());
+        let held = self.versions.held(&stream.name, &stream.folder, version, self.commits.fs())?;
         let routed = self.streams.route(index, held, *record, &self.settings);
         let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
         read.map_err(|error| self.misfit(index, error))
@@ -223,7 +223,7 @@ impl<W: Write> Load<W> {
     fn keep_row(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
         let keyed = !self.replay.is_off() && self.streams.get(index).is_some_and(|stream| stream.schema.keyed);
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
-        if keyed && !self.replay.note(sink.fingerprint(line), &self.commits)? {
+        if keyed && !self.replay.note(sink.fingerprint(line, envelope.version), &self.commits)? {
             sink.undo();
             return Ok(());
         }
@@ -250,7 +250,7 @@ impl<W: Write> Load<W> {
         let index = self.stream_of(envelope)?;
         let version = envelope.version.ok_or_else(|| self.not_singer("its ACTIVATE_VERSION has no version"))?;
         if let Some(stream) = self.streams.get(index) {
-            self.versions.activate(&stream.name, &stream.folder, version, self.commits.fs());
+            self.versions.activate(&stream.name, &stream.folder, version);
         }
         Ok(())
     }
@@ -288,13 +288,25 @@ impl<W: Write> Load<W> {
     /// Makes everything so far durable, then prints the newest STATE.
     fn commit(&mut self, eof: bool) -> Result<()> {
         self.streams.flush(&mut self.encoder)?;
-        self.versions.before_commit(&mut self.streams, &mut self.encoder, (&self.settings, eof), self.commits.fs())?;
+        // Rows behind the last STATE say that the tap was interrupted, unless it is one that sends none.
+        let end = match (eof, self.rows_behind_state == 0 || self.state.is_none()) {
+            (false, _) => End::NotYet,
+            (true, true) => End::Whole,
+            (true, false) => End::Interrupted,
+        };
+        if end == End::Interrupted && !self.commits_now() {
+            // The next run reads everything again: no state may say that it need not.
+            return Ok(());
+        }
+        self.versions.before_commit(&mut self.streams, &mut self.encoder, &self.settings, end, self.commits.fs())?;
         let mut staged = self.encoder.finish()?;
         let fingerprints = self.replay.finish()?;
         let last_state = self.commits.last().and_then(|last| last.state.clone());
         let state = self.state.as_deref().and_then(raw).or_else(|| last_state.clone());
         let activate = self.versions.activations(&staged, self.commits.fs())?;
-        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state);
+        // A run that ends well is a witness for its last state, also where it was committed before the end was seen.
+        let unwitnessed = eof && self.commits.last().is_some_and(|last| last.run == self.first_commit && !last.eof);
+        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state) || unwitnessed;
         if news && (self.messages > 1 || !staged.is_empty()) {
             for (stream, rows) in Streams::rows_of(&staged) {
                 metrics::counter("record_count", rows, Some(stream));
@@ -307,6 +319,7 @@ impl<W: Write> Load<W> {
                 eof,
                 trailing: self.rows_behind_state > 0,
                 uncovered: self.replay.uncovered(),
+                overwrite: !activate.is_empty() && self.settings.load_method == LoadMethod::Overwrite,
                 fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
                 versions: self.versions.visible(&activate),
                 activate,
@@ -353,6 +366,7 @@ impl<W: Write> Load<W> {
     }
 
     fn report(&self) {
+        self.versions.report();
         for stream in self.streams.iter() {
             for (name, count) in stream.members.unknown() {
                 let stream = &stream.name;

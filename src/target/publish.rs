@@ -10,6 +10,7 @@ use super::fs::Fs;
 use super::streams::Streams;
 use super::version::{self, Activation, HELD, held_folder};
 use crate::error::Result;
+use crate::log;
 
 /// A version whose rows are held in this run.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ struct Held {
     version: i64,
     /// Rows of it came.
     rows: bool,
+    /// It is older than the visible one.
+    old: bool,
     /// The tap asked for it: with the next commit, or (before any row of it came) at the end of input.
     wanted: Option<When>,
 }
@@ -27,6 +30,17 @@ struct Held {
 enum When {
     NextCommit,
     EndOfInput,
+}
+
+/// How far the input has come when a commit is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// More may come.
+    NotYet,
+    /// It ended, as a tap ends that has done its work.
+    Whole,
+    /// It ended with rows behind the last STATE: the tap did not get to its end.
+    Interrupted,
 }
 
 /// The versions of a run.
@@ -53,43 +67,65 @@ impl Versions {
     /// The version under which a row is held, or `None` if it goes straight into the stream's folder.
     ///
     /// The first version that a stream ever has is visible at once: there is no older one to protect.
-    pub fn held(&mut self, stream: &str, folder: &str, version: Option<i64>, fs: &dyn Fs) -> Option<i64> {
-        let version = self.overwrite.or(version)?;
+    ///
+    /// # Errors
+    /// When it cannot be told what is there.
+    pub fn held(&mut self, stream: &str, folder: &str, version: Option<i64>, fs: &dyn Fs) -> Result<Option<i64>> {
+        let Some(version) = self.overwrite.or(version) else { return Ok(None) };
         if self.overwrite.is_none() {
-            let visible = self.visible.get(stream);
-            if visible == Some(&version) {
-                return None;
+            if self.visible.get(stream) == Some(&version) {
+                return Ok(None);
             }
-            let held = self.held.iter().any(|held| held.stream == stream);
-            if visible.is_none() && !held && fs.list(folder).map_or(true, |entries| entries.is_empty()) {
+            if self.is_first(stream, folder, version, fs)? {
+                // An ACTIVATE_VERSION that came before has its wish.
+                self.held.retain(|held| held.stream != stream);
                 self.visible.insert(stream.to_owned(), version);
-                return None;
+                return Ok(None);
             }
         }
         self.add(stream, folder, version).rows = true;
-        Some(version)
+        Ok(Some(version))
+    }
+
+    /// True if no version of the stream is visible, and no rows of it are there or held.
+    fn is_first(&self, stream: &str, folder: &str, version: i64, fs: &dyn Fs) -> Result<bool> {
+        let held = |held: &Held| held.stream == stream && (held.rows || held.version != version);
+        if self.visible.contains_key(stream) || self.held.iter().any(held) {
+            return Ok(false);
+        }
+        Ok(version::is_empty(fs, folder)? && !version::is_there(fs, &held_folder(folder, version))?)
     }
 
     fn add(&mut self, stream: &str, folder: &str, version: i64) -> &mut Held {
         let found = self.held.iter().position(|held| held.version == version && held.stream == stream);
         let index = found.unwrap_or_else(|| {
             let wanted = self.overwrite.map(|_| When::EndOfInput);
-            self.held.push(Held { stream: stream.to_owned(), folder: folder.to_owned(), version, rows: false, wanted });
+            let old = self.overwrite.is_none() && self.visible.get(stream).is_some_and(|visible| version < *visible);
+            if old {
+                log::warn(format!(
+                    "stream {stream:?}: version {version} is older than the one in place; its rows and its \
+                     ACTIVATE_VERSION are left out"
+                ));
+            }
+            let (stream, folder) = (stream.to_owned(), folder.to_owned());
+            self.held.push(Held { stream, folder, version, rows: false, old, wanted });
             self.held.len() - 1
         });
         &mut self.held[index]
     }
 
     /// Takes an ACTIVATE_VERSION. One that comes before any row of its version waits for the end of input: made
-    /// visible now, it would empty the stream until its rows are there.
-    pub fn activate(&mut self, stream: &str, folder: &str, version: i64, fs: &dyn Fs) {
+    /// visible now, it would empty the stream until its rows are there, or show those of an interrupted run only. An older
+    /// version than the visible one never takes its place: versions are times.
+    pub fn activate(&mut self, stream: &str, folder: &str, version: i64) {
         if self.overwrite.is_some() || self.visible.get(stream) == Some(&version) {
             return;
         }
-        let on_disk = fs.list(&held_folder(folder, version)).is_ok();
-        let known = self.held.iter().any(|held| held.stream == stream && held.version == version);
-        let when = if known || on_disk { When::NextCommit } else { When::EndOfInput };
-        self.add(stream, folder, version);
+        let held = self.add(stream, folder, version);
+        if held.old {
+            return;
+        }
+        let when = if held.rows { When::NextCommit } else { When::EndOfInput };
         for held in self.held.iter_mut().filter(|held| held.stream == stream) {
             // The newest wish counts.
             held.wanted = (held.version == version).then_some(when);
@@ -104,21 +140,27 @@ impl Versions {
         &mut self,
         streams: &mut Streams,
         encoder: &mut Encoder,
-        (settings, eof): (&Settings, bool),
+        settings: &Settings,
+        end: End,
         fs: &dyn Fs,
     ) -> Result<()> {
-        if let (Some(run), true) = (self.overwrite, eof) {
+        if let (Some(run), true) = (self.overwrite, end != End::NotYet) {
             let names: Vec<(String, String)> = streams.iter().map(|s| (s.name.clone(), s.folder.clone())).collect();
             for (stream, folder) in names {
                 self.add(&stream, &folder, run);
             }
         }
-        let is_due = |held: &&Held| held.wanted == Some(When::NextCommit) || (eof && held.wanted.is_some());
+        let is_due = |held: &&Held| match held.wanted {
+            Some(When::NextCommit) => true,
+            Some(When::EndOfInput) => end == End::Whole,
+            None => false,
+        };
         self.due.clear();
         for held in self.held.iter().filter(is_due) {
             let Held { stream, folder, version, .. } = held;
+            version::refuse_foreign(fs, folder)?;
             self.due.push((stream.clone(), folder.clone(), *version));
-            if held.rows || fs.list(&held_folder(folder, *version)).is_ok() {
+            if held.rows || version::is_there(fs, &held_folder(folder, *version))? {
                 continue;
             }
             let Some(index) = streams.find(stream) else { continue };
@@ -166,7 +208,18 @@ impl Versions {
         visible
     }
 
-    /// The commit is done: what it made visible is visible, and versions that this run does not send are swept.
+    /// Says whose rows stay out of sight.
+    pub fn report(&self) {
+        for Held { stream, version, .. } in self.held.iter().filter(|held| held.rows && !held.old) {
+            let version = if self.overwrite.is_some() { "this run".to_owned() } else { format!("version {version}") };
+            log::warn(format!(
+                "stream {stream:?}: the rows of {version} are held back, and the older ones stay, because the input ended \
+                 before its work was done (no ACTIVATE_VERSION, or rows behind the last STATE)"
+            ));
+        }
+    }
+
+    /// The commit is done: what it made visible is visible, and versions older than those of this run are swept.
     ///
     /// # Errors
     /// When files cannot be removed.
@@ -177,7 +230,8 @@ impl Versions {
         let due = std::mem::take(&mut self.due);
         self.held
             .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
-        self.held.iter().try_for_each(|held| version::sweep_others(commits.fs(), &held.folder, held.version))
+        let of_use = self.held.iter().filter(|held| held.rows && !held.old);
+        of_use.into_iter().try_for_each(|held| version::sweep_older(commits.fs(), &held.folder, held.version))
     }
 }
 

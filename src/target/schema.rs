@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::column::{ColumnType, property};
 use super::evolve::FolderColumns;
 use super::file::LayoutColumn;
+use super::row_hash::slot;
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 
@@ -57,8 +58,8 @@ pub struct Field {
     pub nullable: bool,
     /// Whether every record must have the property.
     pub required: bool,
-    /// Its place in the row's fingerprint, if it is part of it.
-    pub slot: Option<u32>,
+    /// What stands for it in the row's fingerprint, if it is part of it.
+    pub slot: Option<u64>,
 }
 
 /// A stream's columns, and what else its SCHEMA says.
@@ -72,6 +73,9 @@ pub struct StreamSchema {
     pub metadata_from: usize,
     /// True if rows can be told apart.
     pub keyed: bool,
+    /// How many values a fingerprint covers where it covers keys and bookmarks only. A row with fewer has no bookmark, and
+    /// its fingerprint covers the whole record; so do all of them where this is none.
+    pub covered: Option<usize>,
     /// What is written into the footer of every file.
     pub footer: Vec<(String, String)>,
 }
@@ -126,13 +130,15 @@ impl StreamSchema {
         if with_metadata {
             fields.extend(METADATA.iter().map(|(name, kind)| metadata_field(name, *kind, folder)));
         }
-        number_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
+        let covered = choose_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
+        // Values of the target's own columns say when a row was read: they tell no rows apart.
+        let keyed = !keys.is_empty() && !keys.iter().any(|key| is_metadata(key));
         let footer = vec![
             ("singer.stream".to_owned(), message.stream.clone()),
             ("singer.key_properties".to_owned(), Value::from(keys.clone()).to_string()),
             ("singer.schema".to_owned(), fingerprint::of(&message.schema)),
         ];
-        Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed: !keys.is_empty(), footer })
+        Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed, covered, footer })
     }
 
     /// The columns as a file declares them; with `json`, JSON text as JSON and not as a string.
@@ -163,7 +169,9 @@ impl StreamSchema {
     }
 }
 
-fn is_metadata(name: &str) -> bool {
+/// True for the target's own columns.
+#[must_use]
+pub fn is_metadata(name: &str) -> bool {
     METADATA.iter().any(|(metadata, _)| *metadata == name)
 }
 
@@ -172,16 +180,17 @@ fn metadata_field(name: &str, kind: ColumnType, folder: &mut FolderColumns) -> F
     Field { property: name.to_owned(), column, kind, nullable: true, required: false, slot: None }
 }
 
-/// Numbers the columns of the fingerprint in the order of their names: keys and bookmarks, or everything where there
-/// is no bookmark.
-fn number_slots(fields: &mut [Field], keys: &[String], bookmarks: &[String]) {
-    let mut chosen: Vec<&mut Field> = fields
-        .iter_mut()
-        .filter(|field| !is_metadata(&field.property))
-        .filter(|f| bookmarks.is_empty() || keys.contains(&f.property) || bookmarks.contains(&f.property))
-        .collect();
-    chosen.sort_by(|a, b| a.property.cmp(&b.property));
-    for (slot, field) in (0..).zip(chosen) {
-        field.slot = Some(slot);
+/// Chooses the columns of the fingerprint: keys and bookmarks, or everything where there is no bookmark. Returns how many
+/// they are in the first case.
+fn choose_slots(fields: &mut [Field], keys: &[String], bookmarks: &[String]) -> Option<usize> {
+    let is_there = |name: &String| fields.iter().any(|field| field.property == *name && !is_metadata(name));
+    let by_bookmark = !bookmarks.is_empty() && bookmarks.iter().all(is_there);
+    let mut covered = 0;
+    for field in fields.iter_mut().filter(|field| !is_metadata(&field.property)) {
+        if !by_bookmark || keys.contains(&field.property) || bookmarks.contains(&field.property) {
+            field.slot = Some(slot(&field.property));
+            covered += 1;
+        }
     }
+    by_bookmark.then_some(covered)
 }

@@ -12,7 +12,7 @@ use ahash::RandomState;
 
 use super::cells::{Cells, Oddities, Refusal};
 use super::file::Layout;
-use super::replay::Hasher;
+use super::row_hash::{Fingerprint, Hasher};
 use super::schema::{DELETED_AT, Field, StreamSchema};
 use crate::json::escape::unescape;
 use crate::json::same;
@@ -146,15 +146,17 @@ pub struct Sink {
     bytes: usize,
     uncounted: usize,
     /// Values that the row's fingerprint covers, as places in the line.
-    marks: Vec<(u32, Range<usize>)>,
+    marks: Vec<(u64, Range<usize>)>,
+    /// The place of the record in the line.
+    record: Range<usize>,
     hasher: Hasher,
 }
 
 impl Sink {
     /// An empty row group.
     #[must_use]
-    pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>, version: Option<i64>) -> Self {
-        let hasher = Hasher::new(&schema.stream, version);
+    pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>) -> Self {
+        let hasher = Hasher::new(&schema.stream);
         let mut sink = Sink {
             layout,
             schema: Arc::clone(schema),
@@ -166,6 +168,7 @@ impl Sink {
             bytes: 0,
             uncounted: 0,
             marks: Vec::new(),
+            record: 0..0,
             hasher,
         };
         sink.take();
@@ -216,6 +219,8 @@ impl Sink {
         odd: &mut Oddities,
     ) -> Result<(), RowError> {
         self.marks.clear();
+        scanner.peek();
+        let start = scanner.at();
         let mut last = self.schema.fields.len();
         scanner.expect(b'{', "expected an object as record")?;
         if scanner.peek() != b'}' {
@@ -236,6 +241,7 @@ impl Sink {
             }
         }
         scanner.expect(b'}', "expected , or }")?;
+        self.record = start..scanner.at();
         let missing = members.required.iter().find(|index| self.seen.get(**index) != Some(&(self.rows + 1)));
         match missing.and_then(|index| self.schema.fields.get(*index)) {
             Some(field) => Err(RowError::Misfit(field.property.clone(), "the record must have this property")),
@@ -269,10 +275,15 @@ impl Sink {
         Err(RowError::Misfit(field.property.clone(), "null is not allowed in this column"))
     }
 
-    /// The fingerprint of the row that was read last, out of its line.
-    pub fn fingerprint(&mut self, line: &[u8]) -> [u8; 16] {
+    /// The fingerprint of the row that was read last, out of its line. Not of the key alone: a row without a bookmark may
+    /// have changed.
+    pub fn fingerprint(&mut self, line: &[u8], version: Option<i64>) -> Fingerprint {
+        self.hasher.start(version);
+        if self.schema.covered.is_some_and(|covered| self.marks.len() < covered) {
+            self.hasher.add_record(line.get(self.record.clone()).unwrap_or_default());
+            return self.hasher.finish();
+        }
         self.marks.sort_unstable_by_key(|(slot, _)| *slot);
-        self.hasher.start();
         for (slot, range) in &self.marks {
             self.hasher.add(*slot, line.get(range.clone()).unwrap_or_default());
         }

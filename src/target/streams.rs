@@ -167,7 +167,7 @@ impl Streams {
         let id = self.next_layout;
         self.next_layout += 1;
         let layout = stream.layout(id, held, &partition, settings).map_err(|_| record.fault("no such column"))?;
-        let sink = Sink::new(&stream.schema, layout, held.or(stream.last_version));
+        let sink = Sink::new(&stream.schema, layout);
         stream.current = stream.sinks.len();
         stream.sinks.push((held, partition, sink));
         Ok(())

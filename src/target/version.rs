@@ -41,31 +41,78 @@ fn disk(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Error {
 pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     let Activation { folder, version, marker } = activation;
     let held = held_folder(folder, *version);
-    if !exists(fs, &format!("{folder}/{marker}.parquet"))? {
+    // Neither here nor there: it was done, and somebody took the files away since.
+    let waits = is_there(fs, &held)?;
+    if waits && !exists(fs, &format!("{folder}/{marker}.parquet"))? {
         name_files(fs, &held)?;
         super::commit::make_dirs(fs, folder)?;
         exchange(fs, &held, folder)?;
     }
     fs.sync_dir("").map_err(disk("fsync of the destination"))?;
     let above = format!("{HELD}/{folder}");
-    if fs.list(&above).is_ok() {
+    if is_there(fs, &above)? {
         fs.sync_dir(&above).map_err(disk(format!("fsync of {above}")))?;
         remove_tree(fs, &above)?;
     }
     Ok(())
 }
 
-/// Removes everything that is held for a stream's folder but the version `keep`.
+/// Removes what is held for a stream's folder of versions before `keep`.
 ///
 /// # Errors
 /// [`Kind::Disk`].
-pub fn sweep_others(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
+pub fn sweep_older(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
     let above = format!("{HELD}/{folder}");
-    let Ok(entries) = fs.list(&above) else { return Ok(()) };
-    for entry in entries.iter().filter(|entry| entry.is_dir && entry.name != keep.to_string()) {
+    if !is_there(fs, &above)? {
+        return Ok(());
+    }
+    let entries = fs.list(&above).map_err(disk(format!("listing {above}")))?;
+    for entry in
+        entries.iter().filter(|entry| entry.is_dir && entry.name.parse::<i64>().is_ok_and(|version| version < keep))
+    {
         remove_tree(fs, &format!("{above}/{}", entry.name))?;
     }
     Ok(())
+}
+
+/// Refuses to replace a folder in which there are files that this program did not write.
+///
+/// # Errors
+/// [`Kind::Disk`].
+pub fn refuse_foreign(fs: &dyn Fs, folder: &str) -> Result<()> {
+    match foreign(fs, folder)? {
+        Some(path) => Err(Error::new(
+            Kind::Disk,
+            format!("{path} is not a file of this target, and replacing the stream would remove it; move it away"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// A file that is not ours: our files are named after their commit, in the folder or in those of its partitions. What is
+/// hidden from readers is nobody's loss.
+fn foreign(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
+    let is_ours = |name: &str| {
+        let stem = name.strip_suffix(".parquet").and_then(|stem| stem.split_once('-'));
+        stem.is_some_and(|(commit, number)| {
+            commit.len() == 20 && [commit, number].iter().all(|n| n.parse::<u64>().is_ok())
+        })
+    };
+    if !is_there(fs, folder)? {
+        return Ok(None);
+    }
+    let entries = fs.list(folder).map_err(disk(format!("listing {folder}")))?;
+    for entry in entries.iter().filter(|entry| !entry.name.starts_with(['.', '_'])) {
+        let path = format!("{folder}/{}", entry.name);
+        let found = match entry.is_dir {
+            true if entry.name.contains('=') => foreign(fs, &path)?,
+            is_dir => (is_dir || !is_ours(&entry.name)).then_some(path),
+        };
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// Gives held files the names under which readers find them. Their folder is still out of sight.
@@ -92,13 +139,37 @@ fn exchange(fs: &dyn Fs, held: &str, folder: &str) -> Result<()> {
         Ok(()) => Ok(()),
         Err(e) if matches!(e.raw_os_error(), Some(22 | 38 | 95)) => {
             let aside = format!("{held}.old");
-            if fs.list(&aside).is_ok() {
+            if is_there(fs, &aside)? {
                 remove_tree(fs, &aside)?;
             }
             fs.rename(folder, &aside).map_err(disk(format!("renaming {folder}")))?;
             fs.rename(held, folder).map_err(disk(format!("renaming {held}")))
         }
         Err(e) => Err(disk(format!("exchanging {held} and {folder}"))(e)),
+    }
+}
+
+/// Whether there is such a folder.
+///
+/// # Errors
+/// [`Kind::Disk`] when that cannot be told.
+pub fn is_there(fs: &dyn Fs, dir: &str) -> Result<bool> {
+    match fs.list(dir) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(disk(format!("listing {dir}"))(e)),
+    }
+}
+
+/// Whether a folder has nothing in it, or does not exist.
+///
+/// # Errors
+/// [`Kind::Disk`] when that cannot be told.
+pub fn is_empty(fs: &dyn Fs, dir: &str) -> Result<bool> {
+    match fs.list(dir) {
+        Ok(entries) => Ok(entries.is_empty()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(disk(format!("listing {dir}"))(e)),
     }
 }
 

@@ -1,0 +1,241 @@
+//! The fingerprint of a row: 128 bits over its stream, its version and its values. The same row has the same one in every
+//! run, also when the SCHEMA got columns in between or an object's members come in another order.
+
+use crate::json::escape::unescape;
+use crate::json::scan::{Escapes, Fault, Scanner};
+
+use super::schema::is_metadata;
+
+/// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
+pub type Fingerprint = [u8; 16];
+
+/// What stands for a property in a fingerprint: a hash of its name, so that other properties may come and go.
+#[must_use]
+pub fn slot(property: &str) -> u64 {
+    let hash = blake3::hash(property.as_bytes());
+    u64::from_le_bytes(hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default())
+}
+
+/// Hashes rows of one stream.
+#[derive(Debug)]
+pub struct Hasher {
+    stream: String,
+    version: Option<i64>,
+    /// The stream and the version.
+    key: [u8; 32],
+    text: Vec<u8>,
+}
+
+impl Hasher {
+    /// For rows of `stream`.
+    #[must_use]
+    pub fn new(stream: &str) -> Self {
+        Hasher { stream: stream.to_owned(), version: None, key: key(stream, None), text: Vec::new() }
+    }
+
+    /// Starts a row of `version`.
+    pub fn start(&mut self, version: Option<i64>) {
+        if version != self.version {
+            self.version = version;
+            self.key = key(&self.stream, version);
+        }
+        self.text.clear();
+    }
+
+    /// Adds the JSON text of the row's next value. Values are added in the order of their slots.
+    pub fn add(&mut self, slot: u64, value: &[u8]) {
+        self.text.extend_from_slice(&slot.to_le_bytes());
+        canonical(value, &mut self.text);
+    }
+
+    /// Adds a whole record: every member that is not null and not one of the target's own.
+    pub fn add_record(&mut self, record: &[u8]) {
+        let mut found: Vec<(u64, &[u8])> = members(record)
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(_, value)| *value != b"null")
+            .filter_map(|(name, value)| Some((String::from_utf8(name).ok()?, value)))
+            .filter(|(name, _)| !is_metadata(name))
+            .map(|(name, value)| (slot(&name), value))
+            .collect();
+        found.sort_by_key(|(slot, _)| *slot);
+        for (slot, value) in found {
+            self.add(slot, value);
+        }
+    }
+
+    /// The fingerprint of the row.
+    #[must_use]
+    pub fn finish(&self) -> Fingerprint {
+        let hash = blake3::keyed_hash(&self.key, &self.text);
+        hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
+    }
+}
+
+fn key(stream: &str, version: Option<i64>) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&version.map_or([0; 9], |version| {
+        let mut bytes = [1; 9];
+        bytes[1..].copy_from_slice(&version.to_le_bytes());
+        bytes
+    }));
+    hasher.update(stream.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Appends a form of `value`, well-formed JSON, that is the same however it was written: strings without escapes, members
+/// in the order of their names, no white space. Numbers count as they are written. No two values have the same form, and
+/// none is the beginning of another: each says how long it is.
+fn canonical(value: &[u8], out: &mut Vec<u8>) {
+    match value.first() {
+        Some(b'"') => {
+            let text = Scanner::new(value).string().ok();
+            match text.filter(|text| text.escapes != Escapes::LoneSurrogate) {
+                Some(text) => sized(b'"', out, |out| {
+                    unescape(text, out);
+                }),
+                // It has no other form than its own.
+                None => sized(b'?', out, |out| out.extend_from_slice(value)),
+            }
+        }
+        Some(b'{') => sized(b'{', out, |out| {
+            let mut members = members(value).unwrap_or_default();
+            members.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (name, value) in members {
+                sized(b'"', out, |out| out.extend_from_slice(&name));
+                canonical(value, out);
+            }
+        }),
+        Some(b'[') => sized(b'[', out, |out| {
+            for item in items(value).unwrap_or_default() {
+                canonical(item, out);
+            }
+        }),
+        _ => sized(b'0', out, |out| out.extend_from_slice(value)),
+    }
+}
+
+/// Appends a kind, a length, and what `write` appends, which is so long.
+fn sized(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(&[kind, 0, 0, 0, 0]);
+    let start = out.len();
+    write(out);
+    // A line is far below 4 GB.
+    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
+    if let Some(head) = out.get_mut(start - 4..start) {
+        head.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// The members of an object: their names without escapes, and the text of their values.
+fn members(object: &[u8]) -> Result<Vec<(Vec<u8>, &[u8])>, Fault> {
+    let mut scanner = Scanner::new(object);
+    let mut members = Vec::new();
+    scanner.expect(b'{', "expected an object")?;
+    if scanner.take(b'}') {
+        return Ok(members);
+    }
+    loop {
+        scanner.peek();
+        let mut name = Vec::new();
+        unescape(scanner.key()?, &mut name);
+        members.push((name, next(&mut scanner)?));
+        if !scanner.more(b'}')? {
+            return Ok(members);
+        }
+    }
+}
+
+fn items(array: &[u8]) -> Result<Vec<&[u8]>, Fault> {
+    let mut scanner = Scanner::new(array);
+    let mut items = Vec::new();
+    scanner.expect(b'[', "expected an array")?;
+    if scanner.take(b']') {
+        return Ok(items);
+    }
+    loop {
+        items.push(next(&mut scanner)?);
+        if !scanner.more(b']')? {
+            return Ok(items);
+        }
+    }
+}
+
+/// The text of the value that comes next.
+fn next<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], Fault> {
+    scanner.peek();
+    let start = scanner.at();
+    scanner.value()?;
+    Ok(scanner.since(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    fn hash(values: &[(u64, &str)]) -> Fingerprint {
+        let mut hasher = Hasher::new("s");
+        hasher.start(None);
+        for (slot, value) in values {
+            hasher.add(*slot, value.as_bytes());
+        }
+        hasher.finish()
+    }
+
+    #[test]
+    fn equal_rows_are_equal_and_others_are_not() {
+        assert_eq!(hash(&[(0, r#""a\u00e9""#)]), hash(&[(0, "\"aé\"")]));
+        assert_eq!(hash(&[(0, r#"{"a":[1, "\u00e9"],"b":{}}"#)]), hash(&[(0, r#"{ "b" : {}, "a":[1,"é"]}"#)]));
+        let all = [
+            hash(&[(0, "\"1\"")]),
+            hash(&[(0, "1")]),
+            hash(&[(1, "1")]),
+            hash(&[(0, "\"a\""), (1, "\"b\"")]),
+            hash(&[(0, "\"ab\""), (1, "\"\"")]),
+            hash(&[]),
+            hash(&[(0, "1.0")]),
+            hash(&[(0, "[1,2]")]),
+            hash(&[(0, "[12]")]),
+            hash(&[(0, "[[1],2]")]),
+            hash(&[(0, "[[1,2]]")]),
+            hash(&[(0, "{\"a\":1}")]),
+            hash(&[(0, "{\"a\":\"1\"}")]),
+            hash(&[(0, "[\"a\",1]")]),
+            hash(&[(0, "\"\\ud800\"")]),
+            hash(&[(0, "\"\\udc01\"")]),
+            hash(&[(0, "\"\u{fffd}\"")]),
+        ];
+        let distinct: HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
+
+    #[test]
+    fn a_record_counts_without_nulls_and_order() {
+        let of = |record: &str| {
+            let mut hasher = Hasher::new("s");
+            hasher.start(None);
+            hasher.add_record(record.as_bytes());
+            hasher.finish()
+        };
+        let plain = of(r#"{"id":1,"v":{"a":1,"b":2}}"#);
+        assert_eq!(
+            plain,
+            of(r#" { "v" : {"b":2, "a":1}, "x": null, "_sdc_extracted_at": "now", "\u0069d": 1 }"#.trim())
+        );
+        assert_ne!(plain, of(r#"{"id":1,"w":{"a":1,"b":2}}"#));
+    }
+
+    #[test]
+    fn versions_and_streams_count() {
+        let of = |stream, version| {
+            let mut hasher = Hasher::new(stream);
+            hasher.start(Some(7));
+            hasher.start(version);
+            hasher.finish()
+        };
+        let all = [of("s", None), of("s", Some(0)), of("s", Some(1)), of("t", None)];
+        assert_eq!(all.iter().collect::<HashSet<_>>().len(), 4);
+        assert_eq!(of("s", Some(7)), of("s", Some(7)));
+    }
+}
