@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
+use super::commit::{CommitLog, fingerprints_path};
 use super::config::Settings;
 use super::fs_memory::{Fault, Memory};
 use super::load;
@@ -145,6 +146,38 @@ fn a_version_is_whole_or_not_there_whatever_call_fails() {
             assert!(run(&fs, &version(3, 100..107)).0, "{fault:?} {n}");
             assert_eq!(ids(&fs), new, "{fault:?} {n}");
             if !came {
+                break;
+            }
+        }
+    }
+}
+
+/// Old commits go while their removal fails at any call: those that are left have their fingerprints, and no gap.
+#[test]
+fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
+    for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
+        for n in 0.. {
+            let fs = Memory::new();
+            for from in 0..6 {
+                assert!(run(&fs, &tap(from)).0);
+            }
+            let log = CommitLog::open(Arc::new(fs.clone())).unwrap();
+            let last = log.next() - 1;
+            assert!(last > 5);
+            fs.fail_at(n, fault);
+            let _ = log.forget_before(last - 1);
+            let came = fs.restart();
+            let log = CommitLog::open(Arc::new(fs.clone())).unwrap();
+            let left: Vec<u64> = (1..=last).filter(|n| log.record(*n).unwrap().is_some()).collect();
+            assert_eq!(left, (left[0]..=last).collect::<Vec<_>>(), "{fault:?} {n}");
+            for n in left.iter().filter(|n| log.record(**n).unwrap().unwrap().fingerprints > 0) {
+                assert!(log.fs().read(&fingerprints_path(*n)).is_ok(), "{fault:?}: commit {n}");
+            }
+            // What a fault left behind goes the next time.
+            log.forget_before(last - 1).unwrap();
+            assert!(fs.files("_target/commits").iter().all(|(path, _)| !path.contains("0001.")), "{fault:?} {n}");
+            if !came {
+                assert!(n > 4, "{n} calls only");
                 break;
             }
         }

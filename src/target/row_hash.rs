@@ -127,8 +127,10 @@ fn sized(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
+type Members<'a> = Vec<(Vec<u8>, &'a [u8])>;
+
 /// The members of an object: their names without escapes, and the text of their values.
-fn members(object: &[u8]) -> Result<Vec<(Vec<u8>, &[u8])>, Fault> {
+fn members(object: &[u8]) -> Result<Members<'_>, Fault> {
     let mut scanner = Scanner::new(object);
     let mut members = Vec::new();
     scanner.expect(b'{', "expected an object")?;

@@ -22,5 +22,6 @@ mod tap_model;
 mod tap_resume;
 mod target_commit;
 mod target_hostile;
+mod target_replay;
 mod target_types;
 mod util;
