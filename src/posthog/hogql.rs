@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use super::time::{Day, Micros};
+use super::time::{Day, FAR_FUTURE, Micros};
 
 /// The largest LIMIT that PostHog honours; above it the answer is silently cut.
 pub const MAX_LIMIT: u32 = 50_000;
@@ -146,25 +146,29 @@ pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) 
     )
 }
 
+/// Stored versions: rows that a merge would not make one.
+const VERSIONS: &str = "uniqExact(tuple(timestamp, event, distinct_id, uuid, created_at))";
+
 /// The fresh count of a count proof: rows, and distinct stored versions of events.
 #[must_use]
 pub fn recount(range: &Range, interval: &Interval, limit: u32) -> String {
     format!(
-        "SELECT count() AS rows, uniqExact(tuple(timestamp, event, distinct_id, uuid, created_at)) AS versions FROM events \
-         WHERE {} LIMIT {limit}",
+        "SELECT count() AS rows, {VERSIONS} AS versions FROM events WHERE {} LIMIT {limit}",
         conditions(range, Some(interval))
     )
 }
 
-/// Rows per hour of arrival for the ledger. A row counts when it is at most `late_days` older than its arrival (0: any).
+/// Per hour of arrival for the ledger: rows, or, `exactly`, stored versions, which costs the server more. A row counts when
+/// it is at most `late_days` older than the hour of its arrival (0: any).
 #[must_use]
-pub fn rows_per_arrival_hour(range: &Range, late_days: u32) -> String {
+pub fn arrivals_per_hour(range: &Range, late_days: u32, exactly: bool) -> String {
     let late = match late_days {
         0 => String::new(),
         days => format!(" AND timestamp >= toStartOfHour(created_at) - toIntervalDay({days})"),
     };
+    let count = if exactly { VERSIONS } else { "count()" };
     format!(
-        "SELECT toUnixTimestamp(toStartOfHour(created_at)) AS hour, count() AS rows FROM events WHERE {}{late} \
+        "SELECT toUnixTimestamp(toStartOfHour(created_at)) AS hour, {count} AS rows FROM events WHERE {}{late} \
          GROUP BY hour ORDER BY hour LIMIT {MAX_LIMIT}",
         conditions(range, None)
     )
@@ -213,7 +217,7 @@ fn conditions(range: &Range, interval: Option<&Interval>) -> String {
     let last = interval.and_then(|i| i.to.as_ref()).map_or(FinalDay::Open, final_day);
     let since = range.since.max(first.start());
     let until = match last {
-        FinalDay::Open => range.until,
+        FinalDay::Open => range.until.min(FAR_FUTURE),
         FinalDay::Whole(end) => range.until.min(end),
         FinalDay::Part(day) => range.until.min(day.end()),
     };

@@ -1,7 +1,7 @@
 //! Times as PostHog's storage sees them: UTC microseconds, and the UTC day that the sort key begins with.
 //!
-//! ClickHouse's `toDate` gives a 16-bit day number and saturates outside 1970-01-01 to 2149-06-06; [`Day`] does the same,
-//! so that a day computed here is always the day that the server sorts by.
+//! ClickHouse's `toDate` gives a 16-bit day number. What it gives for times outside 1970-01-01 to 2149-06-06 differs by
+//! version (it wraps, or saturates), so rows there have no place in the key, and nothing outside is ever asked for.
 
 use chrono::{DateTime, NaiveDate};
 
@@ -14,10 +14,10 @@ pub const SECOND_US: Micros = 1_000_000;
 pub const HOUR_US: Micros = 3_600 * SECOND_US;
 /// One day in microseconds.
 pub const DAY_US: Micros = 24 * HOUR_US;
-/// The upper bound of `timestamp` where none is set: 2299-12-31, about the end of ClickHouse's `DateTime64(6)`.
-pub const FAR_FUTURE: Micros = 10_413_705_600 * SECOND_US;
-/// The lower bound of everything: 1900-01-01, the start of ClickHouse's `DateTime64(6)`.
-pub const FAR_PAST: Micros = -2_208_988_800 * SECOND_US;
+/// The upper bound of every `timestamp`: 2149-06-07, behind the last day that `Date` holds.
+pub const FAR_FUTURE: Micros = 65_536 * DAY_US;
+/// The lower bound of every `timestamp`: 1970-01-01, the first day that `Date` holds.
+pub const FAR_PAST: Micros = 0;
 
 /// A UTC day: whole days since 1970-01-01, as ClickHouse's `Date` holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,7 +46,7 @@ impl Day {
     /// The earliest time that `toDate` maps to this day.
     #[must_use]
     pub fn start(self) -> Micros {
-        if self == Day::FIRST { FAR_PAST } else { i64::from(self.0) * DAY_US }
+        i64::from(self.0) * DAY_US
     }
 
     /// The day after; `None` after the last one.

@@ -203,6 +203,15 @@ fn seed_form<'a>(state: &'a State, stream: &str) -> Option<Map<String, Value>> {
     })
 }
 
+/// Removes what [`Bookmark::read`] takes from the forms of the component before this one; it stands in the bookmark now.
+pub fn forget_seed_form(state: &mut State, stream: &str) {
+    if state.bookmark(stream).is_none() && seed_form(state, stream).is_some() {
+        for member in [&format!("{stream}_state"), "last_run", "seen_uuids"] {
+            state.remove_member(member);
+        }
+    }
+}
+
 fn upgrade(seed: &Map<String, Value>, source: &str) -> Result<Bookmark> {
     let refuse = |what: &str| Error::new(Kind::Config, format!("state with `last_run`: {what}"));
     let time = seed.get("last_run").and_then(Value::as_str).ok_or_else(|| refuse("`last_run` is not a text"))?;
@@ -282,7 +291,7 @@ mod tests {
             passes: vec![pass.clone(), Pass { cursor: None, ..pass }],
             seen: String::new(),
             seen_from: 3,
-            ledger: Ledger { from: 0, cut: 3, hours: vec![(1, 2)] },
+            ledger: Ledger { from: 0, cut: 3, late_days: 7, hours: vec![(1, 2)] },
             rows: 7,
         });
         bookmark

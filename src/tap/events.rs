@@ -19,9 +19,9 @@ use crate::posthog::page::Row;
 use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::message::Output;
 use crate::singer::state::State;
-use crate::stop::Stop;
+use crate::stop::{Cause, Stop};
 
-use super::bookmark::{Bookmark, Pass};
+use super::bookmark::{self, Bookmark, Pass};
 use super::config::{CountProof, EventsConfig, PersonIds};
 use super::fetch::{Delivery, read_all};
 use super::pace::write_state;
@@ -30,12 +30,14 @@ use super::plan::Plan;
 use super::progress::Progress;
 use super::project::{Projection, column};
 use super::run;
-use super::seen::{Seen, SeenBuilder};
+use super::seen::{Delivered, Seen, SeenBuilder};
 use super::size::SizeModel;
 use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
+/// Rows printed between two looks for a signal.
+const LOOK_ROWS: u64 = 16;
 
 /// What a run of the stream works with.
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl Events<'_> {
         let source = run::source(self.client.options());
         let read = Bookmark::read(state, self.stream, &source)?;
         let mut bookmark = read.unwrap_or_else(|| Bookmark::new(source, "created_at"));
+        bookmark::forget_seed_form(state, self.stream);
         let filters = run::filters(self.config);
         run::check_filters(&bookmark, &filters)?;
         let mut summary = Summary::default();
@@ -124,7 +127,8 @@ impl Events<'_> {
             stop: self.stop,
         };
         read_all(&source, plan, |delivery| match delivery {
-            Delivery::Page(page) => reading.page(*page),
+            Delivery::Page(page) => reading.print_page(*page),
+            Delivery::Silence => reading.silence(),
             Delivery::SliceEnd { to, proof, last, .. } => {
                 reading.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
             }
@@ -160,13 +164,16 @@ struct Reading<'a, W: Write> {
     seen_uuids: HashSet<String>,
     seen_until: Micros,
     delivered: SeenBuilder,
-    /// Versions printed since the last safe position: (arrival, hash).
-    unsafe_rows: Vec<(Micros, u64)>,
+    /// Versions since the last safe position that the overlap or the ledger will name, and whether any row was printed.
+    unsafe_rows: Vec<Delivered>,
+    is_unsafe: bool,
     /// Versions of the current slice, kept for the case that it is read twice.
     slice_versions: Vec<u64>,
     slice_set: HashSet<u64>,
     tail: Vec<u8>,
     last_state: Instant,
+    /// There is a safe position that no STATE has said.
+    is_unsaid: bool,
     told_about_state_size: bool,
     summary: Summary,
 }
@@ -201,10 +208,12 @@ impl<'a, W: Write> Reading<'a, W> {
             progress: None,
             delivered,
             unsafe_rows: Vec::new(),
+            is_unsafe: false,
             slice_versions: Vec::new(),
             slice_set: HashSet::new(),
             tail: Vec::new(),
             last_state: Instant::now(),
+            is_unsaid: false,
             told_about_state_size: false,
             summary: Summary::default(),
         })
@@ -218,14 +227,7 @@ impl<'a, W: Write> Reading<'a, W> {
         self.bookmark.run.as_ref().map_or(0, |run| run.horizon)
     }
 
-    /// Prints a page that is not the last of its slice: what follows it is a safe place to go on from.
-    fn page(&mut self, read: ReadPage<'_>) -> Result<()> {
-        let next = if read.again { None } else { read.next.clone() };
-        self.print_page(read)?;
-        next.map_or(Ok(()), |cursor| self.safe_at(cursor))
-    }
-
-    /// Prints the rows of a page. It is printed whole: a STATE behind half a page would vouch for rows that come again.
+    /// Prints the rows of a page.
     fn print_page(&mut self, read: ReadPage<'_>) -> Result<()> {
         let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
         self.tail = format!(",\"time_extracted\":\"{now}\"}}").into_bytes();
@@ -243,7 +245,7 @@ impl<'a, W: Write> Reading<'a, W> {
                 continue;
             }
             // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
-            self.unsafe_rows.push((arrived, version));
+            self.note(&row, arrived, version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
             }
@@ -259,11 +261,20 @@ impl<'a, W: Write> Reading<'a, W> {
         Ok(())
     }
 
+    /// Remembers a version that is delivered, if it is recent enough to be asked for again.
+    fn note(&mut self, row: &Row<'_>, arrived: Micros, version: u64) {
+        let Some(run) = &self.bookmark.run else { return };
+        if arrived >= run.ledger.from.min(run.seen_from) {
+            let watched = self.by_arrival
+                && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
+            self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
+        }
+    }
+
     /// True if the last run delivered this version.
     fn is_known(&self, row: &Row<'_>, version: u64, arrived: Micros) -> bool {
-        (arrived < self.seen_until && self.seen.contains(version))
-            || (!self.seen_uuids.is_empty()
-                && row.text(column::UUID).is_some_and(|uuid| self.seen_uuids.contains(uuid)))
+        let named = |uuid| self.seen_uuids.contains(uuid);
+        arrived < self.seen_until && (self.seen.contains(version) || row.text(column::UUID).is_some_and(named))
     }
 
     fn print(&mut self, row: &Row<'_>) -> Result<()> {
@@ -276,8 +287,16 @@ impl<'a, W: Write> Reading<'a, W> {
             out.extend_from_slice(tail);
             Ok(())
         })?;
+        self.is_unsafe = true;
         self.summary.rows += 1;
-        Ok(())
+        // A slow reader may take minutes for a page; a signal does not wait for them.
+        if !self.summary.rows.is_multiple_of(LOOK_ROWS) {
+            return Ok(());
+        }
+        match self.events.stop.cause() {
+            Some(cause @ Cause::Signal(_)) => Err(cause.error()),
+            _ => Ok(()),
+        }
     }
 
     fn slice_end(&mut self, to: Option<Cursor>, proof: Proof, last: Option<ReadPage<'_>>) -> Result<()> {
@@ -329,30 +348,48 @@ impl<'a, W: Write> Reading<'a, W> {
     }
 
     fn settle(&mut self) {
-        for (arrived, version) in self.unsafe_rows.drain(..) {
-            self.delivered.note(arrived, version);
+        self.is_unsafe = false;
+        self.is_unsaid = true;
+        let Some(run) = &mut self.bookmark.run else { return };
+        run.rows = self.summary.rows;
+        for version in self.unsafe_rows.drain(..) {
+            let in_overlap =
+                if self.deduplicate { self.delivered.note(version) } else { version.arrived >= run.seen_from };
+            if version.watched && !in_overlap {
+                run.ledger.note(version.arrived);
+            }
         }
-        if let Some(run) = &mut self.bookmark.run {
-            run.rows = self.summary.rows;
+        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
+    }
+
+    /// Nothing comes for a while: the last safe position is said before a kill can take it back.
+    fn silence(&mut self) -> Result<()> {
+        if self.is_unsaid && !self.is_unsafe && self.last_state.elapsed() >= STATE_EVERY {
+            self.write_state()?;
         }
+        Ok(())
     }
 
     fn write_state(&mut self) -> Result<()> {
         self.note_seen();
         self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
         self.last_state = Instant::now();
+        self.is_unsaid = false;
         write_state(self.state, self.events.client, self.output)
     }
 
     /// Puts what was delivered of the coming overlap into the bookmark.
     fn note_seen(&mut self) {
+        if !self.deduplicate {
+            return;
+        }
         let (seen, from) = self.delivered.build();
         let Some(run) = &mut self.bookmark.run else { return };
-        if self.deduplicate {
-            run.seen = seen.encode();
-        }
+        run.seen = seen.encode();
+        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
         if from > run.seen_from {
             run.seen_from = from;
+            run.ledger.cut = from;
             if !std::mem::replace(&mut self.told_about_state_size, true) {
                 log::warn(format!(
                     "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks \
@@ -378,7 +415,7 @@ impl<'a, W: Write> Reading<'a, W> {
             }
             // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a
             // slice read twice), an earlier STATE has to do; a reader that is gone gets nothing more anyway.
-            Err(error) if error.kind() == Kind::Pipe || !self.unsafe_rows.is_empty() => Err(error),
+            Err(error) if error.kind() == Kind::Pipe || self.is_unsafe => Err(error),
             Err(error) => {
                 self.write_state()?;
                 Err(error)

@@ -4,8 +4,9 @@
 //! empties the channels in queue order. So order costs nothing and the order of answers does not matter. What a thread
 //! may hold ahead of its turn is bounded in bytes ([`Memory`]).
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
@@ -19,6 +20,9 @@ use super::plan::{Plan, Slice, Step};
 const IN_FLIGHT: usize = 2;
 /// Bytes of answers that are held before their turn.
 const HELD_BYTES: usize = 36_000_000;
+
+/// A wait for the fetch threads is told of each time it has lasted so long again.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// What the fetch threads deliver, in key order.
 #[derive(Debug)]
@@ -36,6 +40,8 @@ pub enum Delivery<'m> {
         /// Its last page: not to be printed before the proof was looked at.
         last: Option<Box<ReadPage<'m>>>,
     },
+    /// Nothing came for a while: a server that is slow, or that makes us wait.
+    Silence,
 }
 
 /// What a fetch thread says of its slice.
@@ -71,10 +77,12 @@ fn deliver_all<'m>(
     memory: &Memory,
     deliver: &mut impl FnMut(Delivery<'m>) -> Result<()>,
 ) -> Result<()> {
-    for (slice, channel) in (0..).zip(channels) {
+    let mut slice = 0;
+    while let Some(channel) = next(channels, deliver)? {
         memory.set_front(slice);
+        slice += 1;
         let (mut ended, mut held) = (false, None);
-        for said in channel {
+        while let Some(said) = next(&channel, deliver)? {
             match said? {
                 Said::Piece(Piece::Page(page)) if page.next.is_none() => held = Some(page),
                 Said::Piece(Piece::Page(page)) => deliver(Delivery::Page(page))?,
@@ -90,6 +98,17 @@ fn deliver_all<'m>(
         }
     }
     Ok(())
+}
+
+/// What a channel gives next; none at its end.
+fn next<'m, T>(channel: &Receiver<T>, deliver: &mut impl FnMut(Delivery<'m>) -> Result<()>) -> Result<Option<T>> {
+    loop {
+        match channel.recv_timeout(SILENCE) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) => deliver(Delivery::Silence)?,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
 }
 
 struct Planner<'m> {

@@ -1,41 +1,76 @@
-//! The arrival ledger: how many rows each hour of arrival (`created_at`) held when a run planned.
+//! The arrival ledger: how many stored versions of each hour of arrival (`created_at`) were delivered.
 //!
 //! An event becomes visible some time after its `created_at`; the overlap of two runs covers the usual minutes. When an
-//! hour before the overlap holds more rows than at the last run, rows became visible later than that: the hour is read
-//! again, and a warning says that its rows may repeat. Repeated, never lost.
+//! hour before the overlap holds another number than was delivered of it, events became visible later than that (or were
+//! deleted): the hour is read again, and a warning says that its rows may repeat. Repeated, never lost.
 
 use serde::{Deserialize, Serialize};
 
-use crate::posthog::time::{HOUR_US, Micros};
+use crate::posthog::time::{DAY_US, HOUR_US, Micros, SECOND_US};
 
 /// How far back arrivals are watched.
 pub const WATCHED_US: Micros = 48 * HOUR_US;
 
-/// (Unix seconds of an hour, rows that arrived in it), in order.
+/// (Unix seconds of an hour, versions that arrived in it), in order.
 pub type Hours = Vec<(i64, u64)>;
 
-/// Rows per hour of arrival, from a start up to a cut.
+/// Versions delivered per hour of arrival, from a start up to a cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     /// Arrivals before this time are not in it. Microseconds, on the hour.
     pub from: Micros,
     /// Arrivals at this time or later are not in it: the next run reads them anyway. Microseconds.
     pub cut: Micros,
-    /// The rows.
+    /// Days by which a version may be older than its arrival to be in it; 0 for any number.
+    pub late_days: u32,
+    /// The versions.
     pub hours: Hours,
 }
 
+/// The start of the hour that a time lies in.
+#[must_use]
+pub fn hour_of(time: Micros) -> Micros {
+    time.div_euclid(HOUR_US) * HOUR_US
+}
+
 impl Ledger {
-    /// Stretches of arrival that hold more rows now than when this ledger was made, neighbours joined. `now` must have been
-    /// counted up to the same cut.
+    /// True if a version of this arrival and `timestamp` is one that is counted, or will be when the cut moves behind it.
+    /// The query that counts on the server says the same.
     #[must_use]
-    pub fn grown(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
+    pub fn watches(&self, arrived: Micros, timestamp: Micros) -> bool {
+        let late = i64::from(self.late_days) * DAY_US;
+        arrived >= self.from && (late == 0 || timestamp >= hour_of(arrived) - late)
+    }
+
+    /// Counts a delivered version.
+    pub fn note(&mut self, arrived: Micros) {
+        let hour = hour_of(arrived) / SECOND_US;
+        match self.hours.binary_search_by_key(&hour, |(hour, _)| *hour) {
+            Ok(at) => self.hours.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += 1),
+            Err(at) => self.hours.insert(at, (hour, 1)),
+        }
+    }
+
+    /// Forgets hours of which nothing is left.
+    pub fn keep(&mut self, now: &[(i64, u64)]) {
+        self.hours.retain(|(hour, _)| now.iter().any(|(h, rows)| h == hour && *rows > 0));
+    }
+
+    /// Forgets hours: they are counted anew.
+    pub fn forget(&mut self, (start, end): (Micros, Micros)) {
+        self.hours.retain(|(hour, _)| hour * SECOND_US < start || hour * SECOND_US >= end);
+    }
+
+    /// Stretches of arrival that hold another number now than this ledger says, neighbours joined: more became visible, or
+    /// some were deleted, and behind these others may hide. `now` must have been counted up to the same cut.
+    #[must_use]
+    pub fn changed(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
         let mut grown: Vec<(Micros, Micros)> = Vec::new();
         let before = |hour: i64| self.hours.iter().find(|(h, _)| *h == hour).map_or(0, |(_, rows)| *rows);
         for &(hour, rows) in now {
-            let start = hour.saturating_mul(1_000_000);
+            let start = hour.saturating_mul(SECOND_US);
             let end = (start + HOUR_US).min(self.cut);
-            if start < self.from || start >= end || rows <= before(hour) {
+            if start < self.from || start >= end || rows == before(hour) {
                 continue;
             }
             match grown.last_mut() {
@@ -52,11 +87,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hours_that_grew_before_the_cut_are_read_again() {
-        let ledger = Ledger { from: HOUR_US, cut: 4 * HOUR_US + 5, hours: vec![(3600, 10), (7200, 5), (14400, 7)] };
+    fn only_hours_that_changed_before_the_cut_are_read_again() {
+        let hours = vec![(3600, 10), (7200, 5), (14400, 7)];
+        let ledger = Ledger { from: HOUR_US, cut: 4 * HOUR_US + 5, hours, ..Ledger::default() };
         let now = [(0, 99), (3600, 10), (7200, 6), (10800, 1), (14400, 7), (18000, 50)];
-        assert_eq!(ledger.grown(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
-        assert_eq!(ledger.grown(&[(3600, 9), (14400, 8)]), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
-        assert!(Ledger::default().grown(&now).is_empty());
+        assert_eq!(ledger.changed(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
+        let now = [(3600, 9), (14400, 8)];
+        assert_eq!(ledger.changed(&now), [(HOUR_US, 2 * HOUR_US), (4 * HOUR_US, 4 * HOUR_US + 5)]);
+        assert!(Ledger::default().changed(&now).is_empty());
+    }
+
+    #[test]
+    fn versions_are_counted_by_hour_of_arrival_and_age() {
+        let mut ledger = Ledger { from: HOUR_US, late_days: 1, ..Ledger::default() };
+        assert!(!ledger.watches(HOUR_US - 1, HOUR_US));
+        assert!(ledger.watches(30 * HOUR_US + 5, 6 * HOUR_US) && !ledger.watches(30 * HOUR_US + 5, 6 * HOUR_US - 1));
+        ledger.late_days = 0;
+        assert!(ledger.watches(30 * HOUR_US, 0));
+        for arrived in [2 * HOUR_US, HOUR_US, 3 * HOUR_US - 1, 3 * HOUR_US] {
+            ledger.note(arrived);
+        }
+        assert_eq!(ledger.hours, [(3600, 1), (7200, 2), (10800, 1)]);
+        ledger.keep(&[(3600, 5), (7200, 1)]);
+        assert_eq!(ledger.hours, [(3600, 1), (7200, 2)]);
+        ledger.forget((2 * HOUR_US, 3 * HOUR_US));
+        assert_eq!(ledger.hours, [(3600, 1)]);
     }
 }

@@ -9,6 +9,8 @@ use crate::posthog::page::Page;
 
 /// What the answer to a question without rows may weigh.
 const PROBE_BYTES: usize = 4 * 1024 * 1024;
+/// How often a question is asked that the server has no time or memory for.
+const ATTEMPTS: u32 = 4;
 
 /// The columns of a table, from a query for all of them with LIMIT 0.
 ///
@@ -58,9 +60,19 @@ pub fn present(
 }
 
 fn ask<T>(client: &Client, sql: &str, read: impl Fn(Vec<u8>) -> Result<T, String>) -> Result<T, Fault> {
-    let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: PROBE_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
-    client.query(&Query { sql, name: "columns" }, body, |answer| read(answer.body).map_err(Fault::untrusted))
+    let mut attempt = 1;
+    loop {
+        // A text that failed may be answered with its failure for minutes; another text is run.
+        let text = format!("{sql}{}", if attempt > 1 { format!(" /* attempt {attempt} */") } else { String::new() });
+        let mut on_growth = |_| Ok(());
+        let body = BodyLimit { max_bytes: PROBE_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+        let query = Query { sql: &text, name: "columns" };
+        match client.query(&query, body, |answer| read(answer.body).map_err(Fault::untrusted)) {
+            // Without rows there is nothing to split: the server is busy.
+            Err(Fault::Split(_)) if attempt < ATTEMPTS => attempt += 1,
+            other => return other,
+        }
+    }
 }
 
 /// The name in "Unable to resolve field: x" (`resolver.py`).

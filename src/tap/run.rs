@@ -4,6 +4,8 @@
 //! run, however old its own timestamp is within `late_arrival_days`, and whole hours of arrival that grew since they were
 //! counted. Pure but for the counts that it asks for.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::error::{Error, Kind, Result};
@@ -12,17 +14,20 @@ use crate::log;
 use crate::posthog::client::{Client, Options};
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, MAX_LIMIT, Range};
-use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, HOUR_US, Micros, SECOND_US, to_rfc3339};
+use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
 use super::ask::{ask, ask_one};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
-use super::ledger::{Hours, Ledger, WATCHED_US};
+use super::ledger::{Hours, Ledger, WATCHED_US, hour_of};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;
 /// Above this share of rows without a usable arrival time, arrival cannot be relied on.
 const UNUSABLE_SHARE: u64 = 100;
+
+/// How deep the count of arrivals is cut in two.
+const MAX_PARTS: usize = 12;
 
 /// 2020-01-01.
 const POSTHOG_BEGAN: Micros = 1_577_836_800 * SECOND_US;
@@ -117,9 +122,7 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
     let (main, mut ledger) = if by_arrival { set.by_arrival() } else { set.by_timestamp() };
     let mut passes = vec![main];
     if by_arrival {
-        let (hours, grown) = set.watch(client, &ledger)?;
-        ledger.hours = hours;
-        passes.extend(grown);
+        passes.extend(set.watch(client, &mut ledger)?);
     }
     bookmark.since = Some(since);
     bookmark.filters = filters(config);
@@ -167,24 +170,25 @@ impl ClosedSet<'_> {
         }
     }
 
-    /// Where the overlap with the next run starts, on which both this run and the ledger agree.
-    fn next_ledger(&self) -> Ledger {
-        let watched = (self.horizon - WATCHED_US).div_euclid(HOUR_US) * HOUR_US;
-        Ledger { from: watched, cut: self.horizon - self.config.lookback_us, hours: Vec::new() }
+    /// Where this run begins to read arrivals: where the last run's list of delivered events starts. A changed lookback
+    /// counts from now on.
+    fn arrived_from(&self) -> Option<Micros> {
+        let last_run = self.bookmark.last_run()?;
+        Some(self.bookmark.seen_from.unwrap_or(last_run - self.config.lookback_us))
     }
 
     fn by_arrival(&self) -> (Pass, Ledger) {
-        let ledger = self.next_ledger();
-        let last_run = self.bookmark.last_run();
-        // The overlap starts where the last run's list of delivered events starts; a changed lookback counts from now on.
-        let arrived_from = last_run.map(|last| self.bookmark.seen_from.unwrap_or(last - self.config.lookback_us));
-        let since = match last_run {
+        let arrived_from = self.arrived_from();
+        let since = match arrived_from {
             // A backfill may take long, and PostHog may store an old event anew meanwhile: look everywhere once.
-            Some(last) if self.bookmark.runs > 1 => self.late_since(last),
+            Some(from) if self.bookmark.runs > 1 => self.late_since(hour_of(from)),
             _ => self.since,
         };
         let pass = Pass { since, until: self.until(), arrived_from, arrived_until: Some(self.horizon), cursor: None };
-        (pass, ledger)
+        // What this run does not read cannot be on the list of what it delivered.
+        let cut = (self.horizon - self.config.lookback_us).max(arrived_from.unwrap_or(Micros::MIN));
+        let late_days = self.config.late_arrival_days;
+        (pass, Ledger { from: hour_of(self.horizon - WATCHED_US), cut, late_days, hours: Vec::new() })
     }
 
     /// Without usable arrival times, late events are found only within the overlap: it is as long as both settings say.
@@ -196,63 +200,77 @@ impl ClosedSet<'_> {
         };
         let until = self.until().min(self.horizon);
         let pass = Pass { since, until, arrived_from: None, arrived_until: None, cursor: None };
-        let cut = (self.horizon - overlap).max(self.since);
-        (pass, Ledger { from: cut, cut, hours: Vec::new() })
+        let cut = (self.horizon - overlap).max(since);
+        (pass, Ledger { from: cut, cut, ..Ledger::default() })
     }
 
-    /// Counts arrivals per hour for the next ledger, and finds stretches that grew since the last one.
-    fn watch(&self, client: &Client, next: &Ledger) -> Result<(Hours, Vec<Pass>)> {
-        let last = &self.bookmark.ledger;
-        let mut passes = Vec::new();
-        if !last.hours.is_empty() || last.cut > 0 {
-            let from = last.from.max(next.from);
-            let now = self.arrivals(client, from, last.cut)?;
-            for (start, end) in (Ledger { from, ..last.clone() }).grown(&now) {
-                let (a, b) = (to_rfc3339(start), to_rfc3339(end));
-                log::warn(format!(
-                    "events that arrived between {a} and {b} became visible after the last run; that time is read again and \
-                     its events may repeat"
-                ));
-                let since = self.late_since(start);
-                let pass = Pass {
-                    since,
-                    until: self.until(),
-                    arrived_from: Some(start),
-                    arrived_until: Some(end),
-                    cursor: None,
-                };
-                passes.push(pass);
-            }
-        }
-        Ok((self.arrivals(client, next.from, next.cut)?, passes))
-    }
-
-    fn arrivals(&self, client: &Client, from: Micros, cut: Micros) -> Result<Hours> {
-        if from >= cut {
+    /// Looks for hours that hold more than was delivered of them, and takes what is known of the others over into the ledger
+    /// of this run, which counts on from there.
+    fn watch(&self, client: &Client, ledger: &mut Ledger) -> Result<Vec<Pass>> {
+        let last = Ledger { from: self.bookmark.ledger.from.max(ledger.from), ..self.bookmark.ledger.clone() };
+        if last.from >= last.cut {
             return Ok(Vec::new());
         }
-        let range = Range {
-            since: self.late_since(from),
-            until: self.until(),
-            created_from: Some(from),
-            created_until: Some(cut),
-            event_types: self.config.event_types.clone(),
-        };
-        let sql = hogql::rows_per_arrival_hour(&range, self.config.late_arrival_days);
-        let counts = ask(client, "arrivals per hour", &sql, &["hour", "rows"], |row| {
-            Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
-        });
-        match counts {
-            Ok(counts) => Ok(counts),
-            Err(Fault::Split(_)) if cut - from > HOUR_US => {
-                let middle = from.midpoint(cut).div_euclid(HOUR_US) * HOUR_US;
-                let middle = if middle <= from { from + HOUR_US } else { middle };
-                let mut counts = self.arrivals(client, from, middle)?;
-                counts.extend(self.arrivals(client, middle, cut)?);
-                Ok(counts)
-            }
-            Err(fault) => Err(fault.into()),
+        if self.bookmark.filters != filters(self.config) || last.late_days != ledger.late_days {
+            // What was delivered under other filters says nothing about these.
+            ledger.from = ledger.from.max(last.cut);
+            return Ok(Vec::new());
         }
+        ledger.hours = last.hours.iter().filter(|(hour, _)| hour * SECOND_US >= ledger.from).copied().collect();
+        let Some(rows) = self.arrivals(client, (last.from, last.cut), false)? else {
+            log::warn(
+                "PostHog did not count the events of the last two days by their arrival: this run does not notice what became \
+                 visible later than lookback_window_minutes; the next one tries again",
+            );
+            return Ok(Vec::new());
+        };
+        ledger.keep(&rows);
+        let mut passes = Vec::new();
+        // Other numbers of rows may also be the same versions twice: those are counted exactly.
+        for (start, end) in last.changed(&rows) {
+            let exact = self.arrivals(client, (start, end), true)?;
+            let changed = exact.map_or_else(|| vec![(start, end)], |versions| last.changed(&versions));
+            for (start, end) in changed {
+                let (a, b) = (to_rfc3339(start), to_rfc3339(end));
+                log::warn(format!(
+                    "events that arrived between {a} and {b} became visible after the last run, or were deleted since; that \
+                     time is read again and its events may repeat"
+                ));
+                ledger.forget((start, end));
+                let since = self.late_since(start);
+                let (arrived_from, arrived_until) = (Some(start), Some(end));
+                passes.push(Pass { since, until: self.until(), arrived_from, arrived_until, cursor: None });
+            }
+        }
+        Ok(passes)
+    }
+
+    /// Rows or versions per hour of arrival; none where the server refuses to count even a day's.
+    fn arrivals(&self, client: &Client, (from, until): (Micros, Micros), exactly: bool) -> Result<Option<Hours>> {
+        let mut hours = BTreeMap::new();
+        let mut stack = vec![(self.late_since(from), self.until())];
+        while let Some((since, end)) = stack.pop() {
+            let range = Range {
+                since,
+                until: end,
+                created_from: Some(from),
+                created_until: Some(until),
+                event_types: self.config.event_types.clone(),
+            };
+            let sql = hogql::arrivals_per_hour(&range, self.config.late_arrival_days, exactly);
+            let counts = ask(client, "arrivals per hour", &sql, &["hour", "rows"], |row| {
+                Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
+            });
+            match counts {
+                Ok(counts) => counts.into_iter().for_each(|(hour, rows)| *hours.entry(hour).or_default() += rows),
+                Err(Fault::Split(_)) => match halves(since, end, self.horizon).filter(|_| stack.len() < MAX_PARTS) {
+                    Some(middle) => stack.extend([(middle, end), (since, middle)]),
+                    None => return Ok(None),
+                },
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Ok(Some(hours.into_iter().collect()))
     }
 }
 

@@ -124,12 +124,25 @@ impl Seen {
     }
 }
 
+/// A version that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Delivered {
+    /// When it arrived.
+    pub arrived: Micros,
+    /// [`Version::hash`].
+    pub hash: u64,
+    /// The ledger counts it once it is no longer part of the overlap.
+    pub watched: bool,
+}
+
 /// Collects what this run delivers of the coming overlap, within a bound on the size of the state.
 #[derive(Debug)]
 pub struct SeenBuilder {
-    entries: Vec<(Micros, u64)>,
+    entries: Vec<Delivered>,
     from: Micros,
     max_entries: usize,
+    /// What the bound pushed out, for the ledger.
+    dropped: Vec<Micros>,
 }
 
 /// What is needed of the state for one hash, in bytes (8.2 measured, and room for the rest of the state).
@@ -139,28 +152,37 @@ impl SeenBuilder {
     /// Collects versions that arrived at `from` or later, at most as many as fit `max_state_bytes`.
     #[must_use]
     pub fn new(from: Micros, max_state_bytes: usize) -> Self {
-        SeenBuilder { entries: Vec::new(), from, max_entries: (max_state_bytes / STATE_BYTES_A_HASH).max(1) }
+        let max_entries = (max_state_bytes / STATE_BYTES_A_HASH).max(1);
+        SeenBuilder { entries: Vec::new(), from, max_entries, dropped: Vec::new() }
     }
 
     /// Takes up what an interrupted run had collected. Their arrival is not known any more; they are kept as the newest.
     pub fn resume(&mut self, seen: &Seen) {
-        self.entries.extend(seen.0.iter().map(|&hash| (Micros::MAX, hash)));
+        let kept = |&hash: &u64| Delivered { arrived: Micros::MAX, hash, watched: false };
+        self.entries.extend(seen.0.iter().map(kept));
     }
 
-    /// Notes a delivered version.
-    pub fn note(&mut self, arrived: Micros, hash: u64) {
-        if arrived >= self.from {
-            self.entries.push((arrived, hash));
-            if self.entries.len() > self.max_entries.saturating_mul(2).max(4096) {
-                self.shrink();
-            }
+    /// Notes a delivered version. False: it arrived before the overlap.
+    pub fn note(&mut self, delivered: Delivered) -> bool {
+        if delivered.arrived < self.from {
+            return false;
         }
+        self.entries.push(delivered);
+        if self.entries.len() > self.max_entries.saturating_mul(2).max(4096) {
+            self.shrink();
+        }
+        true
+    }
+
+    /// Arrivals of versions that were pushed out of the overlap since the last call, as far as the ledger counts them.
+    pub fn take_dropped(&mut self) -> Vec<Micros> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// The set so far, and the arrival from which it is complete: the start of the next overlap.
     pub fn build(&mut self) -> (Seen, Micros) {
         self.shrink();
-        (Seen::new(self.entries.iter().map(|(_, hash)| *hash).collect()), self.from)
+        (Seen::new(self.entries.iter().map(|entry| entry.hash).collect()), self.from)
     }
 
     /// Keeps the newest entries that fit, whole instants only.
@@ -170,9 +192,11 @@ impl SeenBuilder {
         }
         self.entries.sort_unstable();
         let cut = self.entries.len() - self.max_entries;
-        let last_dropped = self.entries.get(cut - 1).map_or(Micros::MIN, |(arrived, _)| *arrived);
+        let last_dropped = self.entries.get(cut - 1).map_or(Micros::MIN, |entry| entry.arrived);
         if last_dropped < Micros::MAX {
-            self.entries.retain(|(arrived, _)| *arrived > last_dropped);
+            let goes = |entry: &&Delivered| entry.arrived <= last_dropped;
+            self.dropped.extend(self.entries.iter().filter(goes).filter(|entry| entry.watched).map(|e| e.arrived));
+            self.entries.retain(|entry| entry.arrived > last_dropped);
             self.from = last_dropped + 1;
         }
     }
@@ -235,6 +259,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn delivered(arrived: Micros, hash: u64) -> Delivered {
+        Delivered { arrived, hash, watched: arrived % 2 == 0 }
+    }
+
     fn random(count: u64) -> Vec<u64> {
         (0..count)
             .map(|i| {
@@ -277,10 +305,10 @@ mod tests {
     #[test]
     fn above_the_bound_the_newest_whole_instants_stay() {
         let mut builder = SeenBuilder::new(100, 10 * STATE_BYTES_A_HASH);
-        builder.note(99, 1);
+        builder.note(delivered(99, 1));
         for arrived in 100..120 {
-            builder.note(arrived, u64::try_from(arrived).unwrap());
-            builder.note(arrived, u64::try_from(arrived + 1000).unwrap());
+            builder.note(delivered(arrived, u64::try_from(arrived).unwrap()));
+            builder.note(delivered(arrived, u64::try_from(arrived + 1000).unwrap()));
         }
         let (seen, from) = builder.build();
         assert_eq!((seen.len(), from), (10, 115));

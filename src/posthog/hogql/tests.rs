@@ -83,7 +83,8 @@ fn every_query_over_events_has_two_bounds_and_a_limit() {
         rows_per_bucket(&range(), &interval, 6),
         page(&range(), &interval, &column, 10),
         recount(&range(), &interval, 1),
-        rows_per_arrival_hour(&range(), 7),
+        arrivals_per_hour(&range(), 7, false),
+        arrivals_per_hour(&range(), 0, true),
         usable_arrivals(&range()),
         probe(&column, Day::FIRST),
     ];
