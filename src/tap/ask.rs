@@ -48,8 +48,8 @@ fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
     }
 }
 
-/// Runs a query that has one row and cannot be made smaller. Where the server refuses it as too much, it is asked again
-/// with another text (a failing text may be answered without being run): `sql` takes a LIMIT, which changes nothing else.
+/// Runs a query that has one row and cannot be made smaller. Where the row is missing, or the server refuses it as too much,
+/// it is asked again with another text (a failing text may be answered without being run): `sql` takes a LIMIT, which changes nothing else.
 ///
 /// # Errors
 /// As [`ask`].
@@ -63,10 +63,11 @@ pub fn ask_one<T>(
     let mut limit = 1;
     loop {
         match ask(client, name, &sql(limit), columns, &read) {
-            Ok(rows) => {
-                let missing = || Error::new(Kind::Service, format!("the answer to the {name} query has no row"));
-                return rows.into_iter().next().ok_or_else(missing);
-            }
+            Ok(rows) => match rows.into_iter().next() {
+                Some(row) => return Ok(row),
+                None if limit < 4 => limit += 1,
+                None => return Err(Error::new(Kind::Service, format!("the answer to the {name} query has no row"))),
+            },
             Err(Fault::Split(_)) if limit < 4 => limit += 1,
             Err(fault) => return Err(fault.into()),
         }

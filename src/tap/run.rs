@@ -208,14 +208,13 @@ impl ClosedSet<'_> {
     /// of this run, which counts on from there.
     fn watch(&self, client: &Client, ledger: &mut Ledger) -> Result<Vec<Pass>> {
         let last = Ledger { from: self.bookmark.ledger.from.max(ledger.from), ..self.bookmark.ledger.clone() };
-        if last.from >= last.cut {
+        // What was delivered under other filters says nothing about these.
+        let is_same = self.bookmark.filters == filters(self.config) && last.late_days == ledger.late_days;
+        if last.from >= last.cut || !is_same {
+            ledger.from = last.from.max(last.cut);
             return Ok(Vec::new());
         }
-        if self.bookmark.filters != filters(self.config) || last.late_days != ledger.late_days {
-            // What was delivered under other filters says nothing about these.
-            ledger.from = ledger.from.max(last.cut);
-            return Ok(Vec::new());
-        }
+        ledger.from = last.from;
         ledger.hours = last.hours.iter().filter(|(hour, _)| hour * SECOND_US >= ledger.from).copied().collect();
         let Some(rows) = self.arrivals(client, (last.from, last.cut), false)? else {
             log::warn(

@@ -19,6 +19,7 @@ mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
 mod tap_model;
+mod tap_overlap;
 mod tap_resume;
 mod target_commit;
 mod target_hostile;

@@ -1,0 +1,265 @@
+//! Where runs meet: the overlap, the ledger of arrivals, settings that change between runs, states that a failure leaves.
+
+use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value as Json, json};
+
+use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
+use crate::util::{Run, Tap, same_once};
+
+const MINUTE: i64 = 60_000_000;
+/// Only the queries for pages have it.
+const PAGE: &str = "ORDER BY toDate(timestamp), event";
+
+fn start() -> i64 {
+    micros("2026-08-15T12:00:00Z")
+}
+
+fn fake(events: impl IntoIterator<Item = Event>) -> Fake {
+    let fake = Fake::start(Options::default());
+    fake.world().insert(events);
+    fake
+}
+
+/// An event that arrived when it happened.
+fn at(n: u64, time: i64) -> Event {
+    Event::new(n, "e", time).created(time)
+}
+
+type Settings<'a> = &'a [(&'static str, Json)];
+
+fn tap<'a>(fake: &'a Fake, settings: Settings<'_>) -> Tap<'a> {
+    settings.iter().fold(Tap::new(fake), |tap, (name, value)| tap.set(name, value.clone()))
+}
+
+/// The run from the last state of `before`, `later` after it.
+fn go_on(fake: &Fake, before: &Run, later: i64, settings: Settings<'_>) -> Run {
+    fake.world().advance(later);
+    tap(fake, settings).state(&before.last_state()).run().ends(0)
+}
+
+/// The stored events of these numbers.
+fn numbered(fake: &Fake, numbers: std::ops::Range<u64>) -> Vec<Held> {
+    let wanted: HashSet<String> = numbers.map(|n| format!("{:032x}", at(n, 0).uuid)).collect();
+    fake.world().held().into_iter().filter(|held| wanted.contains(&held.identity.uuid.replace('-', ""))).collect()
+}
+
+/// A slice of several pages whose count is not proved: no STATE may have passed its start.
+#[test]
+fn a_failed_proof_leaves_the_state_before_its_slice() {
+    let mut failed = 0;
+    for skip in 1..12 {
+        let fake = fake((0..400).map(|n| at(n, start() - n as i64 * 7_000_000)));
+        fake.world().fault(Fault::new("timeout_504").body(PAGE).skip(skip).next(1));
+        fake.world().fault(Fault::new("drop_last_row").body(PAGE).skip(skip + 1).next(30));
+        let set: Settings<'_> = &[("page_size", json!(100))];
+        let run = tap(&fake, set).run();
+        failed += u32::from(run.code == 9);
+        fake.world().faults.clear();
+        let safe = run.messages().iter().rposition(|message| message["type"] == "STATE").unwrap();
+        let before_state = run.messages()[..safe].iter().filter(|message| message["type"] == "RECORD").count();
+        let mut all: Vec<Held> = run.events().into_iter().take(before_state).collect();
+        all.extend(go_on(&fake, &run, MINUTE, set).events());
+        same_once(&format!("fault at {skip}, exit {}", run.code), &all, fake.world().held());
+    }
+    assert!(failed > 0, "no proof failed");
+}
+
+/// What becomes visible while a run looks at the ledger is in this run or in the next one.
+#[test]
+fn what_shows_up_between_two_looks_at_the_ledger_is_found() {
+    for nth in 1..8 {
+        let fake = fake((0..100).map(|n| at(n, start() - n as i64 * 2 * MINUTE)));
+        let mut run = Tap::new(&fake).run().ends(0);
+        let late = start() - 3 * HOUR_MICROS;
+        fake.world().before_query(nth, move |world| world.insert((1_000..1_005).map(|n| at(n, late + n as i64))));
+        let mut all = run.events();
+        for _ in 0..3 {
+            run = go_on(&fake, &run, HOUR_MICROS, &[]);
+            all.extend(run.events());
+        }
+        let lost: Vec<Held> = numbered(&fake, 1_000..1_005).into_iter().filter(|held| !all.contains(held)).collect();
+        assert!(lost.is_empty(), "before query {nth}: {lost:?}");
+    }
+}
+
+/// Rows that a merge takes away, and rows that are deleted, hide no late ones.
+#[test]
+fn late_rows_are_found_behind_merges_and_deletions() {
+    for deleted in [false, true] {
+        let old = start() - 5 * HOUR_MICROS;
+        let fake = fake((0..50).map(|n| at(n, old + n as i64 * 1_000)));
+        if !deleted {
+            fake.world().insert((0..20).map(|n| at(n, old + n as i64 * 1_000)));
+        }
+        let mut run = Tap::new(&fake).run().ends(0);
+        run = go_on(&fake, &run, MINUTE, &[]);
+        assert!(run.events().is_empty() && !run.stderr.contains("may repeat"), "unmerged rows are no news");
+        if deleted {
+            fake.world().delete(|held| held.created_at < old + 10_000);
+        } else {
+            fake.world().merge();
+        }
+        fake.world().insert((1_000..1_003).map(|n| at(n, old + n as i64)));
+        run = go_on(&fake, &run, HOUR_MICROS, &[]);
+        assert!(run.stderr.contains("may repeat"), "{}", run.stderr);
+        let lost: Vec<Held> =
+            numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).collect();
+        assert!(lost.is_empty(), "{lost:?}");
+        assert!(go_on(&fake, &run, MINUTE, &[]).events().is_empty(), "once is enough");
+    }
+}
+
+#[test]
+fn a_lookback_longer_than_late_arrival_days_is_looked_through() {
+    let set: Settings<'_> = &[("lookback_window_minutes", json!(20_160))];
+    let fake = fake((0..50).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
+    let mut run = tap(&fake, set).run().ends(0);
+    run = go_on(&fake, &run, MINUTE, set);
+    fake.world().insert((1_000..1_003).map(|n| at(n, start() - 10 * DAY_MICROS + n as i64)));
+    run = go_on(&fake, &run, MINUTE, set);
+    same_once("ten days old", &run.events(), numbered(&fake, 1_000..1_003));
+}
+
+/// More in the overlap than the state can name: what is not named is watched by the ledger, and nothing repeats.
+#[test]
+fn a_list_that_is_too_long_loses_and_repeats_nothing() {
+    let set: Settings<'_> = &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60))];
+    let fake = fake((0..4_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 800_000)));
+    let mut run = tap(&fake, set).run().ends(0);
+    assert!(run.stderr.contains("max_state_bytes"), "{}", run.stderr);
+    same_once("first run", &run.events(), fake.world().held());
+    for round in 0..3 {
+        run = go_on(&fake, &run, 10_000_000, set);
+        same_once(&format!("round {round}"), &run.events(), []);
+    }
+    fake.world().insert((10_000..10_003).map(|n| at(n, start() - 50 * MINUTE + n as i64)));
+    run = go_on(&fake, &run, 10_000_000, set);
+    let lost: Vec<Held> =
+        numbered(&fake, 10_000..10_003).into_iter().filter(|held| !run.events().contains(held)).collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn a_lookback_that_grows_repeats_nothing() {
+    for by_timestamp in [false, true] {
+        let mut events: Vec<Event> = (1..300).map(|n| at(n, start() - n as i64 * MINUTE)).collect();
+        if by_timestamp {
+            events.extend((1_000..2_000).map(|n| Event::new(n, "e", start() - 2 * HOUR_MICROS).created(0)));
+        }
+        let fake = fake(events);
+        let narrow: Settings<'_> = &[("lookback_window_minutes", json!(15)), ("late_arrival_days", json!(1))];
+        let wide: Settings<'_> = &[("lookback_window_minutes", json!(240)), ("late_arrival_days", json!(3))];
+        let mut run = tap(&fake, narrow).run().ends(0);
+        same_once("first run", &run.events(), fake.world().held());
+        for round in 0..4 {
+            run = go_on(&fake, &run, MINUTE, wide);
+            same_once(&format!("by timestamp {by_timestamp}, round {round}"), &run.events(), []);
+        }
+    }
+}
+
+#[test]
+fn a_filter_that_changes_repeats_nothing() {
+    let both = |n: u64| if n.is_multiple_of(2) { "a" } else { "b" };
+    let event = |n: u64| Event::new(n, both(n), start() - n as i64 * MINUTE).created(start() - n as i64 * MINUTE);
+    let fake = fake((1..300).map(event));
+    let only_a = Tap::new(&fake).set("event_types", json!(["a"])).run().ends(0);
+    let run = go_on(&fake, &only_a, MINUTE, &[("event_types", json!(["a", "b"]))]);
+    assert!(!run.stderr.contains("became visible"), "{}", run.stderr);
+    let again: Vec<Held> = run.events().into_iter().filter(|held| held.identity.event == "a").collect();
+    assert!(again.is_empty(), "{} rows of a came again: {:?}, {}", again.len(), again[0], only_a.last_state());
+    let all = Tap::new(&fake).run().ends(0);
+    let run = go_on(&fake, &all, MINUTE, &[("late_arrival_days", json!(0))]);
+    same_once("late_arrival_days: 0", &run.events(), []);
+}
+
+#[test]
+fn a_listed_uuid_is_left_out_only_in_the_overlap() {
+    let last_run = start() - HOUR_MICROS;
+    let fake = fake([at(1, last_run - MINUTE), at(2, last_run + MINUTE)]);
+    fake.world().insert([Event::new(1, "another", last_run + MINUTE).by("somebody").created(last_run + MINUTE)]);
+    let uuid = fake.world().held()[0].identity.uuid.clone();
+    let state = json!({"last_run": Zone::Utc.rfc3339(last_run), "seen_uuids": [uuid], "kept": 1});
+    let run = Tap::new(&fake).state(&state).run().ends(0);
+    let wanted: Vec<Held> = fake.world().held().into_iter().filter(|held| held.created_at > last_run).collect();
+    same_once("upgraded", &run.events(), wanted);
+    let state = run.last_state();
+    assert!(state.get("last_run").is_none() && state.get("seen_uuids").is_none() && state["kept"] == 1, "{state}");
+}
+
+#[test]
+fn without_deduplication_no_list_is_kept_and_no_lookback_cut() {
+    let set: Settings<'_> = &[("deduplication_enabled", json!(false)), ("max_state_bytes", json!(10_000))];
+    let fake = fake((0..3_000).map(|n| at(n, start() - 10 * MINUTE + n as i64)));
+    let run = tap(&fake, set).run().ends(0);
+    assert!(!run.stderr.contains("max_state_bytes"), "{}", run.stderr);
+    let run = go_on(&fake, &run, MINUTE, set);
+    same_once("the overlap again", &run.events(), fake.world().held());
+}
+
+/// A count of arrivals that the server has no time for does not end the run.
+#[test]
+fn a_ledger_that_cannot_be_counted_is_said() {
+    let fake = fake((0..100).map(|n| at(n, start() - n as i64 * MINUTE)));
+    let run = Tap::new(&fake).run().ends(0);
+    fake.world().fault(Fault::new("timeout_504").body("toStartOfHour"));
+    let run = go_on(&fake, &run, MINUTE, &[]);
+    assert!(run.stderr.contains("did not count"), "{}", run.stderr);
+    fake.world().faults.clear();
+    fake.world().insert((1_000..1_003).map(|n| at(n, start() - HOUR_MICROS + n as i64)));
+    let run = go_on(&fake, &run, MINUTE, &[]);
+    let lost = numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).count();
+    assert_eq!(lost, 0);
+}
+
+/// What lies before a long wait for the server is said before it.
+#[test]
+fn a_state_goes_out_before_a_long_wait() {
+    let fake = fake((0..400).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
+    fake.world().fault(Fault::new("throttle_429").path("query").skip(8).next(1).retry_after("30"));
+    let tap = Tap::new(&fake).set("page_size", 50);
+    let mut child = tap.spawn();
+    std::thread::sleep(Duration::from_secs(9));
+    child.kill().unwrap();
+    let run = Run::of(child.wait_with_output().unwrap());
+    let state = run.last_state();
+    let cursor = &state["bookmarks"]["events"]["run"]["passes"][0]["cursor"];
+    assert!(cursor.is_object(), "{} records, {state}", run.records("events").len());
+}
+
+/// A reader that takes its time, and a signal: the line is finished, not the page.
+#[test]
+fn a_signal_does_not_wait_for_a_slow_reader() {
+    let wide = "x".repeat(20_000);
+    let events = (0..1_000).map(|n| {
+        let mut event = at(n, start() - n as i64);
+        event.properties = json!({ "wide": wide }).to_string();
+        event
+    });
+    let fake = fake(events);
+    let tap = Tap::new(&fake);
+    let mut child = tap.command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut first = vec![0; 300_000];
+    output.read_exact(&mut first).unwrap();
+    let asked = Instant::now();
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    // 4 MB a second: the page has 20 MB.
+    let (mut rest, mut block) = (Vec::new(), vec![0; 40_000]);
+    loop {
+        let read = output.read(&mut block).unwrap();
+        if read == 0 {
+            break;
+        }
+        rest.write_all(&block[..read]).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let code = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&code).or(code.code()), Some(143));
+    assert!(rest.len() < 3_000_000 && rest.ends_with(b"\n"), "{} bytes in {:?}", rest.len(), asked.elapsed());
+    let _: Json = serde_json::from_slice(rest.split(|b| *b == b'\n').rev().nth(1).unwrap()).unwrap();
+}
