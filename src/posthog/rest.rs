@@ -34,7 +34,7 @@ pub struct List<'a> {
     /// What the next page is asked with; `None` at the end.
     next: Option<Pairs>,
     asked: HashSet<Pairs>,
-    /// Hashes of the items that came.
+    /// The marks of the items that came.
     seen: HashSet<u64>,
     stale: u32,
     counted: u64,
@@ -82,9 +82,7 @@ impl<'a> List<'a> {
         let page = self.client.get(&get, |answer| parse(&answer.body).map_err(Fault::untrusted))?;
         self.counted = self.counted.max(page.count.as_u64().unwrap_or(0));
         let before = self.seen.len();
-        self.seen.extend(
-            page.results.iter().map(|item| BuildHasherDefault::<DefaultHasher>::default().hash_one(item.get())),
-        );
+        self.seen.extend(page.results.iter().map(|item| mark(item)));
         self.stale = if self.seen.len() == before { self.stale + 1 } else { 0 };
         self.next = following(&page, &query, self.page_size);
         if self.next.is_some() && self.stale > STALE_PAGES {
@@ -124,6 +122,17 @@ fn parse(body: &[u8]) -> Result<Envelope, String> {
 /// Where, and not what stands there: it may be personal data.
 fn misread(error: &serde_json::Error) -> String {
     format!("the answer is not a list of PostHog (line {}, column {})", error.line(), error.column())
+}
+
+/// What an item is known by again: a hash of its id, or of all of it where it has none.
+fn mark(item: &RawValue) -> u64 {
+    #[derive(Deserialize)]
+    struct Known<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let known = serde_json::from_str::<Known<'_>>(item.get()).map_or(item, |known| known.id);
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(known.get())
 }
 
 /// What the page after this one is asked with.
@@ -228,7 +237,8 @@ mod tests {
         let endless = (0..60).map(|at| page(json!([]), Some(&format!("?offset={at}")))).collect();
         assert!(Error::from(read(endless).0.unwrap_err()).to_string().contains("without new items"));
         // A server that does not know `offset` gives the same page for ever.
-        let deaf: Vec<Play> = (0..60).map(|at| page(json!([1, 2]), Some(&format!("?offset={at}")))).collect();
+        let same = |at: u32| json!([1, {"id": 2, "seen": at}]);
+        let deaf: Vec<Play> = (0..60).map(|at| page(same(at), Some(&format!("?offset={at}")))).collect();
         let (result, lines) = read(deaf);
         assert!(Error::from(result.unwrap_err()).to_string().contains("without new items"));
         assert_eq!(lines.len(), 22);
