@@ -3,11 +3,13 @@
 //! PostHog's lists differ: `limit`/`offset`, cursors, `has_next` without an address, bare arrays (posthog-api.md 7.1). They
 //! have in common that the server says whether there is more; a short page says nothing. The address in `next` is not
 //! followed: behind a proxy its scheme and host may be anybody's. Only its query is taken, and asked of our own host and
-//! path; a query that was asked before is a loop and ends the list with an error.
+//! path; a query that was asked before is a loop and ends the list with an error, and so do pages that bring nothing new.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -15,8 +17,8 @@ use crate::error::{Error, Kind};
 use crate::posthog::client::{Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 
-/// Pages without items that may follow one another before the list is held to be broken.
-const EMPTY_PAGES: u32 = 20;
+/// Pages without a new item that may follow one another before the list is held to be broken.
+const STALE_PAGES: u32 = 20;
 /// The router takes a project from these, in place of the one in the path (`routing.py`).
 const NEVER_SENT: [&str; 3] = ["token", "api_key", "personal_api_key"];
 
@@ -32,7 +34,10 @@ pub struct List<'a> {
     /// What the next page is asked with; `None` at the end.
     next: Option<Pairs>,
     asked: HashSet<Pairs>,
-    empty: u32,
+    /// The marks of the items that came.
+    seen: HashSet<u64>,
+    stale: u32,
+    counted: u64,
 }
 
 #[derive(Deserialize)]
@@ -42,6 +47,9 @@ struct Envelope {
     next: Option<String>,
     #[serde(default)]
     has_next: Option<bool>,
+    /// Of all items, not of the page; some lists have it.
+    #[serde(default)]
+    count: Value,
 }
 
 impl<'a> List<'a> {
@@ -51,7 +59,14 @@ impl<'a> List<'a> {
         let mut first = query.to_vec();
         first.push(("limit".to_owned(), page_size.to_string()));
         first.sort();
-        List { client, path, class, page_size, next: Some(first), asked: HashSet::new(), empty: 0 }
+        let (asked, seen) = (HashSet::new(), HashSet::new());
+        List { client, path, class, page_size, next: Some(first), asked, seen, stale: 0, counted: 0 }
+    }
+
+    /// The most items that the server said there are, on any page so far; 0 where it did not say.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.counted
     }
 
     /// The items of the next page, each as it was written; `None` behind the last one.
@@ -65,10 +80,13 @@ impl<'a> List<'a> {
         }
         let get = Get { path: &self.path, query: &query, class: self.class };
         let page = self.client.get(&get, |answer| parse(&answer.body).map_err(Fault::untrusted))?;
-        self.empty = if page.results.is_empty() { self.empty + 1 } else { 0 };
+        self.counted = self.counted.max(page.count.as_u64().unwrap_or(0));
+        let before = self.seen.len();
+        self.seen.extend(page.results.iter().map(|item| mark(item)));
+        self.stale = if self.seen.len() == before { self.stale + 1 } else { 0 };
         self.next = following(&page, &query, self.page_size);
-        if self.next.is_some() && self.empty > EMPTY_PAGES {
-            return Err(self.broken("it goes on without items"));
+        if self.next.is_some() && self.stale > STALE_PAGES {
+            return Err(self.broken("it goes on without new items"));
         }
         Ok(Some(page.results))
     }
@@ -95,7 +113,7 @@ fn parse(body: &[u8]) -> Result<Envelope, String> {
     match body.trim_ascii_start().first() {
         Some(b'[') => {
             let results = serde_json::from_slice(body).map_err(wrong)?;
-            Ok(Envelope { results, next: None, has_next: None })
+            Ok(Envelope { results, next: None, has_next: None, count: Value::Null })
         }
         _ => serde_json::from_slice(body).map_err(wrong),
     }
@@ -106,13 +124,26 @@ fn misread(error: &serde_json::Error) -> String {
     format!("the answer is not a list of PostHog (line {}, column {})", error.line(), error.column())
 }
 
+/// What an item is known by again: a hash of its id, or of all of it where it has none.
+fn mark(item: &RawValue) -> u64 {
+    #[derive(Deserialize)]
+    struct Known<'a> {
+        #[serde(borrow)]
+        id: &'a RawValue,
+    }
+    let known = serde_json::from_str::<Known<'_>>(item.get()).map_or(item, |known| known.id);
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(known.get())
+}
+
 /// What the page after this one is asked with.
 fn following(page: &Envelope, query: &[(String, String)], page_size: u32) -> Option<Pairs> {
     match (&page.next, page.has_next) {
         (Some(next), _) if !next.is_empty() => Some(query_of(next)),
         (_, Some(true)) => {
             let offset = query.iter().find(|(name, _)| name == "offset").and_then(|(_, value)| value.parse().ok());
-            let offset = offset.unwrap_or(0u64) + u64::from(page_size);
+            // By what came: the server may give fewer than were asked for. Behind a page without items, by what was asked.
+            let came = u64::try_from(page.results.len()).ok().filter(|came| *came > 0).unwrap_or(u64::from(page_size));
+            let offset = offset.unwrap_or(0u64) + came;
             let mut pairs: Pairs = query.iter().filter(|(name, _)| name != "offset").cloned().collect();
             pairs.push(("offset".to_owned(), offset.to_string()));
             pairs.sort();
@@ -187,10 +218,13 @@ mod tests {
     #[test]
     fn every_envelope_is_read() {
         assert_eq!(read(vec![json_answer(200, "", " [1, 2]")]).0.unwrap(), ["1", "2"]);
-        let more = |more: bool| json_answer(200, "", &json!({"results": [1], "has_next": more}).to_string());
-        let (items, lines) = read(vec![more(true), more(true), more(false)]);
-        assert_eq!(items.unwrap().len(), 3);
-        assert!(lines[1].contains("offset=2") && lines[2].contains("offset=4"), "{lines:?}");
+        let more = |items: serde_json::Value, more: bool| {
+            json_answer(200, "", &json!({"results": items, "has_next": more}).to_string())
+        };
+        // A page may hold less than was asked for: what comes next begins behind what came.
+        let (items, lines) = read(vec![more(json!([1]), true), more(json!([]), true), more(json!([3]), false)]);
+        assert_eq!(items.unwrap().len(), 2);
+        assert!(lines[1].contains("offset=1") && lines[2].contains("offset=3"), "{lines:?}");
         assert_eq!(read(vec![page(json!([]), Some(""))]).0.unwrap().len(), 0);
     }
 
@@ -201,7 +235,13 @@ mod tests {
         assert!(Error::from(result.unwrap_err()).to_string().contains("circle"));
         assert_eq!(lines.len(), 1);
         let endless = (0..60).map(|at| page(json!([]), Some(&format!("?offset={at}")))).collect();
-        assert!(Error::from(read(endless).0.unwrap_err()).to_string().contains("without items"));
+        assert!(Error::from(read(endless).0.unwrap_err()).to_string().contains("without new items"));
+        // A server that does not know `offset` gives the same page for ever.
+        let same = |at: u32| json!([1, {"id": 2, "seen": at}]);
+        let deaf: Vec<Play> = (0..60).map(|at| page(same(at), Some(&format!("?offset={at}")))).collect();
+        let (result, lines) = read(deaf);
+        assert!(Error::from(result.unwrap_err()).to_string().contains("without new items"));
+        assert_eq!(lines.len(), 22);
     }
 
     #[test]

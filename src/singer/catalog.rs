@@ -2,7 +2,7 @@
 //!
 //! A catalog passes through many hands: this tap writes it, people and runners (Meltano) edit it, and old tools leave their
 //! own marks in it. So it is read tolerantly and resolved once, by [`Catalog::selected`], into [`SelectedStream`]s; nothing
-//! later looks at metadata. Only top-level fields can be deselected: no schema of ours declares fields inside a field.
+//! later looks at metadata.
 
 use std::path::Path;
 
@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
+
+use super::nested;
 
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +110,8 @@ pub struct SelectedStream {
     pub replication_key: Option<String>,
     /// How it is read, where the catalog says so.
     pub replication_method: Option<Method>,
+    /// Deselected fields inside of fields, as paths of names; the schema has them no more.
+    pub left_out: Vec<Vec<String>>,
 }
 
 /// A catalog as it was discovered or given.
@@ -258,7 +262,7 @@ fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
 }
 
 /// What an entry decides by itself; `None` leaves it to the parent.
-fn decision(entry: &Value) -> Option<bool> {
+pub(super) fn decision(entry: &Value) -> Option<bool> {
     let chosen = member(entry, "selected").and_then(flag);
     match member(entry, "inclusion").and_then(Value::as_str) {
         Some("unsupported") => Some(false),
@@ -292,7 +296,8 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let key_properties = key_properties(id, stream, entry)?;
     let chosen = |name: &str| member(entry, name).or_else(|| member(stream, name)).and_then(Value::as_str);
     let replication_key = chosen("replication_key").map(str::to_owned);
-    let schema = pruned(stream, &key_properties, replication_key.as_deref())?;
+    let mut schema = pruned(stream, &key_properties, replication_key.as_deref())?;
+    let left_out = nested::prune(stream, &mut schema)?;
     let method = member(entry, "forced_replication_method").and_then(Value::as_str);
     let replication_method = match method.or_else(|| chosen("replication_method")) {
         None => None,
@@ -301,7 +306,15 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
         })?),
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
-    Ok(SelectedStream { id: id.to_owned(), name, schema, key_properties, replication_key, replication_method })
+    Ok(SelectedStream {
+        id: id.to_owned(),
+        name,
+        schema,
+        key_properties,
+        replication_key,
+        replication_method,
+        left_out,
+    })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.

@@ -2,4 +2,5 @@
 
 pub mod catalog;
 pub mod message;
+mod nested;
 pub mod state;

@@ -95,7 +95,8 @@ pub fn streams_table() -> String {
             (false, true) => format!("FULL_TABLE, or INCREMENTAL on {by} where PostHog has it"),
         };
         let on = if stream.selected_by_default { "yes" } else { "" };
-        let _ = writeln!(out, "| `{}` | {keys} | {replication} | `{}` | {on} |", stream.name, stream.scope);
+        let more = stream.more_scope.map_or_else(String::new, |scope| format!(", `{scope}`"));
+        let _ = writeln!(out, "| `{}` | {keys} | {replication} | `{}`{more} | {on} |", stream.name, stream.scope);
     }
     out
 }

@@ -2,14 +2,15 @@
 //! reading that stopped at the first old item would miss the old item that changed today. What an incremental stream saves
 //! is the records, not the few requests.
 //!
-//! Lists change while they are read. An item that moved is seen once (by its key), and a bookmark never passes the time at
-//! which the reading began, so that what changed behind its back comes in the next run.
+//! Lists change while they are read. An item that moved onto a later page is written once (by its key); one that moved onto
+//! an earlier page, behind the reader's back, is missed, so where the server says how many items there are, they are
+//! counted, and a list of which fewer came is read again. A bookmark never passes the time at which the reading began, so
+//! that what changed meanwhile comes in the next run.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 
-use indexmap::IndexMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -22,9 +23,11 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
+use super::config::CountProof;
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
-use super::record::{Envelope, write_label};
+use super::item::{Item, UNMAPPED, fits, write_record};
+use super::record::Envelope;
 use super::streams::{List, Shape, find};
 use super::tables::Sink;
 
@@ -34,13 +37,10 @@ const ITEMS_A_PAGE: u32 = 100;
 const UNSETTLED_US: Micros = 2 * DAY_US;
 /// A clock may be off by this much; changes within it are read twice.
 const CLOCKS_US: Micros = 5 * 60 * 1_000_000;
-
-/// The field of what has no field of its own, as events have one for properties.
-const UNMAPPED: &str = "unmapped_fields";
+/// How often a list is read that seems to lack items, before that is held to be so.
+const MAX_READINGS: u32 = 4;
 
 type Pairs = Vec<(String, String)>;
-/// An item: its members as they were written.
-type Item<'a> = IndexMap<String, &'a RawValue>;
 
 /// Reads a list and writes it to `output`; gives the number of records.
 ///
@@ -53,19 +53,26 @@ pub fn sync_stream<W: Write>(
     extent: Extent,
     sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
-    let known = find(&stream.id)?.entry()?.schema;
+    let row = find(&stream.id)?;
+    let known = row.entry()?.schema;
+    let known = known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    let given = stream.schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
     let mut reading = Reading {
         context,
         list,
         stream,
-        known: known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default(),
+        keys: row.keys,
+        unseen: given.filter(|name| !known.contains_key(*name) && *name != UNMAPPED).cloned().collect(),
+        known,
         envelope: Envelope::new(&stream.name, extent.version, context.now),
         since: extent.since,
         newest: None,
-        seen: HashSet::new(),
+        seen: HashMap::new(),
+        pass: 0,
         rows: 0,
     };
     reading.read(sink.output)?;
+    reading.tell_unseen();
     match extent.version {
         Some(version) => sink.output.activate_version(&stream.name, version)?,
         None => reading.keep_bookmark(sink.state),
@@ -77,14 +84,20 @@ struct Reading<'a> {
     context: &'a Context<'a>,
     list: &'static List,
     stream: &'a SelectedStream,
+    /// What identifies an item, whatever the catalog takes as key.
+    keys: &'static [&'static str],
     /// Every field that the stream is known to have, selected or not.
     known: Map<String, Value>,
+    /// Fields that the catalog has besides, and that no item had so far.
+    unseen: HashSet<String>,
     envelope: Envelope,
     since: Option<Micros>,
     /// The newest change seen.
     newest: Option<Micros>,
-    /// Hashes of the keys that were written.
-    seen: HashSet<u64>,
+    /// Hashes of the keys that came, and the pass in which they came last.
+    seen: HashMap<u64, u32>,
+    /// The current way through a list from its start to its end.
+    pass: u32,
     rows: u64,
 }
 
@@ -119,7 +132,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The numbers of the group types; none where the key may not read them.
+    /// The numbers of the group types; none where this PostHog has no groups.
     fn group_types(&self) -> Result<Vec<u64>> {
         let path = format!("api/projects/{}/groups_types/", self.context.client.options().project_id);
         let mut list = rest::List::new(self.context.client, path, &[], self.list.class, ITEMS_A_PAGE);
@@ -131,35 +144,62 @@ impl Reading<'_> {
                     let parsed = items.iter().filter_map(|item| serde_json::from_str::<Value>(item.get()).ok());
                     indexes.extend(parsed.filter_map(|item| item["group_type_index"].as_u64()));
                 }
-                Err(Fault::Fatal(failure))
-                    if matches!(failure.cause, Cause::Scope(_) | Cause::Access | Cause::Missing) =>
-                {
-                    log::warn("property_definitions: those of groups are left out, they need the scope group:read");
-                    return Ok(Vec::new());
-                }
-                Err(fault) => return Err(fault.into()),
+                Err(Fault::Fatal(failure)) if failure.cause == Cause::Missing => return Ok(Vec::new()),
+                // Without them the definitions of groups would vanish from the version that is made current.
+                Err(fault) => return Err(Error::from(fault).context("property_definitions of groups")),
             }
         }
     }
 
-    /// Reads one list to its end. `added` are members that its items do not have themselves.
+    /// Reads one list until as many items came as the server counts. `added` are members that its items do not have
+    /// themselves.
     fn pages<W: Write>(
         &mut self,
         query: &[(String, String)],
         added: &[(&str, String)],
         output: &mut Output<W>,
     ) -> Result<()> {
-        let path = self.list.full_path(self.context.client.options().project_id);
         let fixed = self.list.query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let query: Pairs = query.iter().cloned().chain(fixed).collect();
-        let mut list = rest::List::new(self.context.client, path, &query, self.list.class, ITEMS_A_PAGE);
+        let proof = self.context.config.events.count_proof;
+        let mut text = String::new();
+        for _ in 0..MAX_READINGS {
+            let (items, counted) = self.pass(&query, added, output)?;
+            if items >= counted || proof == CountProof::Off {
+                return Ok(());
+            }
+            text = format!("{}: of {counted} items that PostHog counts {items} came", self.stream.name);
+            log::debug(format!("{text}; the list is read again"));
+        }
+        if proof == CountProof::Strict {
+            let advice = "run again; count_proof: warn goes on without the others";
+            return Err(Error::new(
+                Kind::Incomplete,
+                format!("{text}, in the last of {MAX_READINGS} readings; {advice}"),
+            ));
+        }
+        log::warn(text);
+        Ok(())
+    }
+
+    /// Reads one list to its end once: how many items came, and how many there are as the server says.
+    fn pass<W: Write>(
+        &mut self,
+        query: &[(String, String)],
+        added: &[(&str, String)],
+        output: &mut Output<W>,
+    ) -> Result<(u64, u64)> {
+        let path = self.list.full_path(self.context.client.options().project_id);
+        let mut list = rest::List::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
+        self.pass += 1;
         while let Some(items) = list.next_page().map_err(Error::from)? {
             self.context.stop.check()?;
             for item in items {
                 self.item(&item, added, output)?;
             }
         }
-        Ok(())
+        let came = self.seen.values().filter(|pass| **pass == self.pass).count();
+        Ok((came as u64, list.counted()))
     }
 
     fn item<W: Write>(&mut self, item: &RawValue, added: &[(&str, String)], output: &mut Output<W>) -> Result<()> {
@@ -177,9 +217,9 @@ impl Reading<'_> {
             Place::Unmapped => unmapped.insert(name.clone(), value).is_some(),
             Place::Nowhere => false,
         });
-        let envelope = &self.envelope;
+        let (envelope, left_out) = (&self.envelope, &self.stream.left_out);
         output.line(|out| {
-            envelope.write(out, |out| write_record(&members, &unmapped, out));
+            envelope.write(out, |out| write_record(&members, &unmapped, left_out, out));
             Ok(())
         })?;
         self.rows += 1;
@@ -188,9 +228,12 @@ impl Reading<'_> {
 
     /// True for an item that changed since the bookmark and was not written before. Notes its key and change.
     fn is_new(&mut self, members: &Item<'_>) -> Result<bool> {
+        if !self.is_secretive() {
+            self.unseen.retain(|name| !members.contains_key(name));
+        }
         let mut key = Vec::new();
-        for name in &self.stream.key_properties {
-            match members.get(name.as_str()) {
+        for name in self.keys.iter().copied().chain(self.stream.key_properties.iter().map(String::as_str)) {
+            match members.get(name) {
                 Some(value) if value.get() != "null" => key.push(value.get()),
                 _ => {
                     let text = format!("an item of {} has no {name}", self.stream.id);
@@ -199,7 +242,7 @@ impl Reading<'_> {
             }
         }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-        if !self.seen.insert(hash) {
+        if self.seen.insert(hash, self.pass).is_some() {
             return Ok(false);
         }
         let changed = self.stream.replication_key.as_deref().and_then(|field| members.get(field));
@@ -216,18 +259,35 @@ impl Reading<'_> {
     }
 
     /// Where a member of an item goes. A field that PostHog added since, and a value that its field cannot hold, are kept
-    /// aside; a field that was deselected is not.
+    /// aside; a field that was deselected is not. Of an object that also holds secrets, only what is known is passed on,
+    /// whatever a catalog says.
     fn place(&self, name: &str, value: &RawValue) -> Place {
         let selected = &self.stream.schema["properties"];
         let aside = match selected.get(UNMAPPED) {
-            Some(_) if !self.list.left_out.contains(&name) => Place::Unmapped,
+            Some(_) if !self.list.left_out.contains(&name) && !self.is_secretive() => Place::Unmapped,
             _ => Place::Nowhere,
         };
         match selected.get(name) {
+            Some(_) if self.is_secretive() && !self.known.contains_key(name) => Place::Nowhere,
             Some(schema) if name != UNMAPPED && fits(schema, value.get()) => Place::Field,
             None if self.known.contains_key(name) => Place::Nowhere,
             _ => aside,
         }
+    }
+
+    fn is_secretive(&self) -> bool {
+        self.list.shape == Shape::AllowedFieldsOfObject
+    }
+
+    /// A catalog may name a field that there is not.
+    fn tell_unseen(&self) {
+        if self.unseen.is_empty() || self.seen.is_empty() {
+            return;
+        }
+        let mut names: Vec<&str> = self.unseen.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        let names = names.join(", ");
+        log::warn(format!("catalog, stream {}: no record has the fields {names}; check their names", self.stream.id));
     }
 
     fn keep_bookmark(&self, state: &mut State) {
@@ -245,58 +305,6 @@ enum Place {
     /// Into the object of what has no field.
     Unmapped,
     Nowhere,
-}
-
-fn write_record(members: &Item<'_>, unmapped: &Item<'_>, out: &mut Vec<u8>) {
-    write_members(members, out);
-    if unmapped.is_empty() {
-        return;
-    }
-    // Behind the last member: the object has its keys, so it is not empty.
-    out.pop();
-    out.push(b',');
-    write_label(UNMAPPED, out);
-    write_members(unmapped, out);
-    out.push(b'}');
-}
-
-fn write_members(members: &Item<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (at, (name, value)) in members.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_label(name, out);
-        // As it was written, but on one line: raw values keep the white space between their parts.
-        if value.get().contains(['\n', '\r']) {
-            let value: Value = serde_json::from_str(value.get()).unwrap_or_default();
-            out.extend_from_slice(value.to_string().as_bytes());
-        } else {
-            out.extend_from_slice(value.get().as_bytes());
-        }
-    }
-    out.push(b'}');
-}
-
-/// Whether a value is of a type that its schema allows, and a time where it has to be one.
-fn fits(schema: &Value, value: &str) -> bool {
-    let kind = match value.as_bytes().first() {
-        Some(b'"') => "string",
-        Some(b'{') => "object",
-        Some(b'[') => "array",
-        Some(b't' | b'f') => "boolean",
-        Some(b'n') => "null",
-        _ if value.contains(['.', 'e', 'E']) => "number",
-        _ => "integer",
-    };
-    let allowed = |kind: &str| match &schema["type"] {
-        Value::String(one) => one == kind,
-        Value::Array(several) => several.iter().any(|one| one == kind),
-        _ => true,
-    };
-    let is_time = || serde_json::from_str::<String>(value).is_ok_and(|text| parse_rfc3339(&text).is_some());
-    let right_kind = allowed(kind) || kind == "integer" && allowed("number");
-    right_kind && (kind != "string" || schema["format"] != "date-time" || is_time())
 }
 
 #[cfg(test)]

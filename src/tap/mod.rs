@@ -12,6 +12,7 @@ pub mod events;
 pub mod extent;
 pub mod fetch;
 pub mod flatten;
+pub mod item;
 pub mod ledger;
 pub mod lists;
 pub mod memory;

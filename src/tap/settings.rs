@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
         "count_proof",
         Form::Choice(&["strict", "warn", "off"]),
         Some("strict"),
-        "What happens when the rows of a slice are not as many as the server counts.",
+        "What happens when the rows of a slice, or the items of a list, are not as many as the server counts.",
     ),
     row("max_state_bytes", whole(10_000, 100_000_000), Some("2000000"), "Most bytes of the state."),
     row("requests_per_minute", whole(1, 100_000), Some("240"), "Most queries in any minute."),

@@ -35,6 +35,8 @@ pub struct Table {
     pub key: &'static [(&'static str, KeyKind)],
     /// Where its stored versions are, if they can be read in that order.
     pub raw: Option<Raw>,
+    /// A table that holds other records of the stream in the same columns; not every PostHog has it.
+    pub also: Option<&'static str>,
 }
 
 /// The stored versions behind a table.
@@ -89,6 +91,8 @@ pub struct Stream {
     pub source: Source,
     /// The scope that the key needs.
     pub scope: &'static str,
+    /// Another one that it needs besides.
+    pub more_scope: Option<&'static str>,
     /// What identifies a record.
     pub keys: &'static [&'static str],
     /// How it is read unless the user says otherwise.
@@ -116,6 +120,7 @@ const fn full(name: &'static str, source: Source, scope: &'static str, schema: &
         name,
         source,
         scope,
+        more_scope: None,
         keys: &["id"],
         method: Method::FullTable,
         replication_keys: &[],
@@ -150,6 +155,10 @@ impl Stream {
         Stream { selected_by_default: true, ..self }
     }
 
+    const fn and_scope(self, scope: &'static str) -> Stream {
+        Stream { more_scope: Some(scope), ..self }
+    }
+
     const fn without(self, fields_off: &'static [&'static str]) -> Stream {
         Stream { fields_off, ..self }
     }
@@ -175,7 +184,8 @@ pub const STREAMS: &[Stream] = &[
         Source::List(&list("event_definitions/")),
         "event_definition:read",
         schema!("event_definitions"),
-    ),
+    )
+    .usually_full(&["last_updated_at", "updated_at"]),
     full("events", Source::Events, QUERY, schema!("events"))
         .keys(&["uuid", "event", "distinct_id"])
         .incremental(&["created_at", "timestamp"])
@@ -188,18 +198,22 @@ pub const STREAMS: &[Stream] = &[
         .on(),
     full("group_types", Source::List(&list("groups_types/")), "group:read", schema!("group_types"))
         .keys(&["group_type_index"]),
-    full("groups", Source::Table(&GROUPS), QUERY, schema!("groups")).keys(&["group_type_index", "group_key"]),
+    full("groups", Source::Table(&GROUPS), QUERY, schema!("groups"))
+        .keys(&["group_type_index", "group_key"])
+        .usually_full(&["updated_at"]),
     full("insights", Source::List(&INSIGHTS), "insight:read", schema!("insights")).usually_incremental(&["updated_at"]),
     full("person_distinct_ids", Source::Table(&PERSON_DISTINCT_IDS), QUERY, schema!("person_distinct_ids"))
         .keys(&["distinct_id"]),
     full("persons", Source::Table(&PERSONS), QUERY, schema!("persons")).usually_full(&["last_seen_at"]).on(),
-    full("projects", Source::List(&PROJECT), "project:read", schema!("projects")),
+    full("projects", Source::List(&PROJECT), "project:read", schema!("projects")).usually_full(&["updated_at"]),
     full(
         "property_definitions",
         Source::List(&PROPERTY_DEFINITIONS),
         "property_definition:read",
         schema!("property_definitions"),
-    ),
+    )
+    .and_scope("group:read")
+    .usually_full(&["updated_at"]),
     full(
         "session_recordings",
         Source::List(&SESSION_RECORDINGS),
@@ -220,6 +234,7 @@ pub const PERSONS: Table = Table {
     varies: true,
     key: &[("id", KeyKind::Uuid)],
     raw: Some(Raw { table: "raw_persons", ..NEWEST_VERSION }),
+    also: None,
 };
 /// Which person each distinct id belongs to.
 pub const PERSON_DISTINCT_IDS: Table = Table {
@@ -228,6 +243,7 @@ pub const PERSON_DISTINCT_IDS: Table = Table {
     varies: false,
     key: &[("distinct_id", KeyKind::Text)],
     raw: Some(Raw { table: "raw_person_distinct_ids", ..NEWEST_VERSION }),
+    also: None,
 };
 const NEWEST_VERSION: Raw = Raw {
     table: "",
@@ -236,13 +252,14 @@ const NEWEST_VERSION: Raw = Raw {
     deleted: Some("is_deleted"),
     needs: None,
 };
-/// Members of dynamic cohorts. Which version of a cohort is the current one, only the lazy table knows.
+/// Members of cohorts, dynamic and then static. Which version of a dynamic one is current, only the lazy table knows.
 pub const COHORT_PEOPLE: Table = Table {
     name: "cohort_people",
     renamed: &[],
     varies: false,
     key: &[("cohort_id", KeyKind::Whole), ("person_id", KeyKind::Uuid)],
     raw: None,
+    also: Some("static_cohort_people"),
 };
 /// Groups of all types.
 pub const GROUPS: Table = Table {
@@ -257,10 +274,17 @@ pub const GROUPS: Table = Table {
         deleted: None,
         needs: Some("updated_at"),
     }),
+    also: None,
 };
 /// Sessions; every generation of the table has other columns. They are made of events, so there is nothing raw to read.
-pub const SESSIONS: Table =
-    Table { name: "sessions", renamed: &[], varies: true, key: &[("session_id", KeyKind::Text)], raw: None };
+pub const SESSIONS: Table = Table {
+    name: "sessions",
+    renamed: &[],
+    varies: true,
+    key: &[("session_id", KeyKind::Text)],
+    raw: None,
+    also: None,
+};
 
 /// Results of insights can be megabytes, and belong to the people who look at them.
 const INSIGHTS: List = List {
@@ -331,6 +355,9 @@ impl Stream {
     /// [`Kind::Config`] for another replication key or method than it has.
     pub fn settle(&self, chosen: &mut SelectedStream) -> Result<()> {
         let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
+        if let Some(path) = chosen.left_out.first().filter(|_| !matches!(self.source, Source::List(_))) {
+            return refuse(format!("{} cannot be deselected, only the whole field can", path.join(".")));
+        }
         let method = chosen.replication_method.unwrap_or(self.method);
         if method != self.method && !self.method_is_choice {
             return refuse(format!("it is always read with replication-method {}", self.method.name()));

@@ -1,4 +1,4 @@
-//! HogQL tables that are read whole, in the order of their key: persons, distinct ids, groups, members of cohorts.
+//! HogQL tables that are read in the order of their key, whole or from a time on: persons, distinct ids, groups, members of cohorts.
 //!
 //! The raw tables are read where the key may: they are stored in the order of the walk, so every page costs its own rows,
 //! while a page of the lazy tables makes ClickHouse aggregate all of them. In exchange the newest version of each key is
@@ -50,10 +50,10 @@ pub fn sync_stream<W: Write>(
     sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
     let started = if extent.version.is_none() { server_time(context.client)? } else { 0 };
-    // `last_seen_at` is rounded to the hour.
+    // `last_seen_at` is rounded to the hour, and null where PostHog did not note it: such a row may have changed.
     let condition = extent.since.map_or_else(String::new, |since| {
-        let key = stream.replication_key.as_deref().unwrap_or_default();
-        format!("{} >= {}", hogql::identifier(key), hogql::datetime(since - HOUR_US))
+        let key = hogql::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
+        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - HOUR_US))
     });
     let mut reading = Reading::new(context, table, stream, extent.version);
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
@@ -63,6 +63,9 @@ pub fn sync_stream<W: Write>(
     };
     if refused {
         reading.read(table.name, &condition, sink)?;
+    }
+    if let Some(also) = table.also {
+        reading.read_if_known(also, &condition, sink)?;
     }
     match extent.version {
         Some(version) => sink.output.activate_version(&stream.name, version)?,
@@ -145,6 +148,18 @@ impl<'a> Reading<'a> {
                 Ok(true)
             }
             Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Reads a table that this PostHog may not have. Refused for any other reason, it is not passed over: the version that
+    /// is made current would lack its rows.
+    fn read_if_known<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<()> {
+        match self.read(table, condition, sink) {
+            Err(Refused::Table(why)) if why.contains("nknown table") => {
+                log::info(format!("{}: this PostHog has no table {table}, its rows are not among them", self.stream));
+                Ok(())
+            }
+            outcome => Ok(outcome?),
         }
     }
 

@@ -148,6 +148,7 @@ fn in_project(
         ("GET", [kind]) => {
             let scope = rest::scope(kind).ok_or_else(|| Refusal::new(404, "not_found", "Endpoint not found."))?;
             key.permit(scope, Some(project))?;
+            world.count_page();
             let host = call.header("host").unwrap_or("127.0.0.1");
             let list = rest::List { kind, url: format!("http://{host}{}", place.path), parameters: place.parameters };
             let body = world.objects.list(&list, project == PROJECT)?;

@@ -246,15 +246,17 @@ fn comparable(a: &Type, b: &Type) -> bool {
     match (a.inner(), b.inner()) {
         (Type::Nothing, _) | (_, Type::Nothing) => true,
         (Type::Tuple(x), Type::Tuple(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| comparable(x, y)),
+        (Type::Uuid, Type::String) => true,
         (x, y) => x == y || number(a) && number(b) || day(a) && day(b) || text(a) && text(b),
     }
 }
 
-/// A date beside a time counts as the midnight at which it starts.
+/// A date beside a time counts as the midnight at which it starts, a text beside a UUID as the one that it writes out.
 fn compare(kind: &Type, a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Null, _) | (_, Value::Null) => None,
         (Value::Date(day), Value::Time(time)) => Some(Zone::Utc.instant(day * DAY_MICROS).cmp(time)),
+        (Value::Uuid(id), Value::Text(text)) => Value::Uuid(*id).compare(&Value::Uuid(uuid_from_text(text)?)),
         (Value::Time(time), Value::Date(day)) => Some(time.cmp(&kind.zone().instant(day * DAY_MICROS))),
         _ => a.compare(b),
     }

@@ -93,12 +93,14 @@ pub(crate) fn tables() -> Vec<Table> {
         ("$session_duration", Type::Int64),
         ("$is_bounce", Type::Bool),
     ];
+    let members = [("person_id", Type::Uuid), ("cohort_id", Type::Int64)];
     vec![
         table("events", &events),
         table("raw_persons", &persons),
         table("raw_person_distinct_ids", &distinct_ids),
         table("raw_groups", &groups),
-        table("cohort_people", &[("person_id", Type::Uuid), ("cohort_id", Type::Int64)]),
+        table("cohort_people", &members),
+        table("static_cohort_people", &members),
         table("sessions", &sessions),
     ]
 }

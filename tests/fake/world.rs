@@ -19,7 +19,7 @@ pub(crate) struct Options {
     pub(crate) zone: Zone,
     /// What the clock shows at the start (microseconds). It stands still until it is moved.
     pub(crate) now: i64,
-    /// Columns that this deployment does not have, as `table.column`.
+    /// Tables and columns that this deployment does not have, as `table` and `table.column`.
     pub(crate) absent: Vec<&'static str>,
     /// An old server: a query with modifiers is refused.
     pub(crate) refuses_modifiers: bool,
@@ -71,6 +71,27 @@ pub(crate) struct Request {
 
 type Hook = Box<dyn FnOnce(&mut World) + Send>;
 
+/// Work to do before the n-th of some requests, and how many of them came.
+#[derive(Default)]
+struct Hooks {
+    waiting: Vec<(usize, Hook)>,
+    count: usize,
+}
+
+impl Hooks {
+    fn add(&mut self, nth: usize, work: impl FnOnce(&mut World) + Send + 'static) {
+        self.waiting.push((self.count + nth, Box::new(work)));
+    }
+
+    /// The work that is due now that another request came.
+    fn next(&mut self) -> Vec<(usize, Hook)> {
+        self.count += 1;
+        let (due, later) = std::mem::take(&mut self.waiting).into_iter().partition(|(at, _)| *at <= self.count);
+        self.waiting = later;
+        due
+    }
+}
+
 pub(crate) struct World {
     pub(crate) options: Options,
     /// Microseconds.
@@ -84,18 +105,21 @@ pub(crate) struct World {
     /// Queries that failed for good lately, and how often.
     pub(crate) failures: HashMap<String, (Refusal, usize)>,
     tables: Vec<Table>,
-    /// Work to do before the n-th query of a table from the start of the log.
-    hooks: Vec<(usize, Hook)>,
-    table_queries: usize,
+    query_hooks: Hooks,
+    page_hooks: Hooks,
 }
 
 impl World {
     pub(crate) fn new(options: Options) -> World {
         let mut tables = tables();
         for absent in &options.absent {
-            let (table, column) = absent.split_once('.').unwrap();
-            let table = tables.iter_mut().find(|known| known.name == table).unwrap();
-            table.columns.retain(|(name, _)| name != column);
+            let (table, column) = absent.split_once('.').unwrap_or((absent, ""));
+            let at = tables.iter().position(|known| known.name == table).unwrap();
+            if column.is_empty() {
+                tables.remove(at);
+            } else {
+                tables[at].columns.retain(|(name, _)| name != column);
+            }
         }
         World {
             now: options.now,
@@ -107,8 +131,8 @@ impl World {
             cache: HashMap::new(),
             failures: HashMap::new(),
             tables,
-            hooks: Vec::new(),
-            table_queries: 0,
+            query_hooks: Hooks::default(),
+            page_hooks: Hooks::default(),
             options,
         }
     }
@@ -172,16 +196,20 @@ impl World {
 
     /// Does `work` just before the `nth` query of a table from now on (1 is the next one).
     pub(crate) fn before_query(&mut self, nth: usize, work: impl FnOnce(&mut World) + Send + 'static) {
-        self.hooks.push((self.table_queries + nth, Box::new(work)));
+        self.query_hooks.add(nth, work);
+    }
+
+    /// The same before the `nth` page of a list of objects.
+    pub(crate) fn before_page(&mut self, nth: usize, work: impl FnOnce(&mut World) + Send + 'static) {
+        self.page_hooks.add(nth, work);
     }
 
     pub(crate) fn count_query(&mut self) {
-        self.table_queries += 1;
-        let now = self.table_queries;
-        let (due, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.hooks).into_iter().partition(|(at, _)| *at <= now);
-        self.hooks = later;
-        due.into_iter().for_each(|(_, work)| work(self));
+        self.query_hooks.next().into_iter().for_each(|(_, work)| work(self));
+    }
+
+    pub(crate) fn count_page(&mut self) {
+        self.page_hooks.next().into_iter().for_each(|(_, work)| work(self));
     }
 
     /// Makes an answer go wrong.

@@ -18,6 +18,7 @@ mod readme;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
+mod tap_lists;
 mod tap_model;
 mod tap_overlap;
 mod tap_resume;

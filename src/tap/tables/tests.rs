@@ -51,6 +51,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
         key_properties: entry.key_properties,
         replication_key: None,
         replication_method: None,
+        left_out: Vec::new(),
     };
     row.settle(&mut selected).unwrap();
     let mut written = Vec::new();
@@ -168,6 +169,7 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
         key_properties: entry.key_properties,
         replication_key: Some("last_seen_at".to_owned()),
         replication_method: Some(Method::Incremental),
+        left_out: Vec::new(),
     };
     let at = json!({"replication_key": "last_seen_at", "replication_key_value": "2026-01-01T05:00:00.000000Z"});
     let mut state = State::from_value(json!({"bookmarks": {"persons": at}})).unwrap();
@@ -179,7 +181,7 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
     sync_stream(&context, &stream, table, extent, &mut sink).unwrap();
     let asked = server.seen.lock().unwrap()[1].1.clone();
     assert!(
-        asked.contains("FROM persons WHERE last_seen_at >= toDateTime64('2026-01-01 04:00:00.000000', 6, 'UTC')"),
+        asked.contains("FROM persons WHERE (last_seen_at >= toDateTime64('2026-01-01 04:00:00.000000', 6, 'UTC') OR last_seen_at IS NULL)"),
         "{asked}"
     );
     assert_eq!(state.bookmark("persons").unwrap()["replication_key_value"], "2027-01-15T08:00:00.000000Z");

@@ -1,0 +1,179 @@
+//! Items of lists as text: what fits a field, and how it is written. A value is passed on as PostHog wrote it, to the last
+//! digit; only white space between its parts and fields that are not selected are left out.
+
+use indexmap::IndexMap;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::posthog::time::parse_rfc3339;
+
+use super::flatten::survives_a_double;
+use super::record::write_label;
+
+/// The field of what has no field of its own, as events have one for properties.
+pub const UNMAPPED: &str = "unmapped_fields";
+
+/// An item: its members as they were written.
+pub type Item<'a> = IndexMap<String, &'a RawValue>;
+
+/// Writes a record: its members, and in an object what has no field. `left_out` are the fields inside of fields that are
+/// not selected.
+pub fn write_record(members: &Item<'_>, unmapped: &Item<'_>, left_out: &[Vec<String>], out: &mut Vec<u8>) {
+    let left_out: Vec<&[String]> = left_out.iter().map(Vec::as_slice).collect();
+    write_members(members, &left_out, out);
+    if unmapped.is_empty() {
+        return;
+    }
+    // Behind the last member: the object has its keys, so it is not empty.
+    out.pop();
+    out.push(b',');
+    write_label(UNMAPPED, out);
+    write_members(unmapped, &left_out, out);
+    out.push(b'}');
+}
+
+fn write_members(members: &Item<'_>, left_out: &[&[String]], out: &mut Vec<u8>) {
+    out.push(b'{');
+    let start = out.len();
+    for (name, value) in members {
+        let inside: Vec<&[String]> = left_out
+            .iter()
+            .filter_map(|path| path.split_first().filter(|(first, _)| *first == name))
+            .map(|(_, rest)| rest)
+            .collect();
+        if inside.iter().any(|path| path.is_empty()) {
+            continue;
+        }
+        if out.len() > start {
+            out.push(b',');
+        }
+        write_label(name, out);
+        write_without(value.get(), &inside, out);
+    }
+    out.push(b'}');
+}
+
+/// Writes a value without the fields at these paths, in an object and in the objects of an array.
+fn write_without(value: &str, left_out: &[&[String]], out: &mut Vec<u8>) {
+    match value.as_bytes().first() {
+        Some(b'{') if !left_out.is_empty() => match serde_json::from_str::<Item<'_>>(value) {
+            Ok(members) => write_members(&members, left_out, out),
+            // Names that are no text: what was deselected cannot be told from the rest.
+            Err(_) => out.extend_from_slice(b"null"),
+        },
+        Some(b'[') if !left_out.is_empty() => {
+            let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
+            out.push(b'[');
+            for (at, item) in items.into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b',');
+                }
+                write_without(item.get(), left_out, out);
+            }
+            out.push(b']');
+        }
+        _ => write_on_one_line(value, out),
+    }
+}
+
+/// Writes JSON as it is, but without the white space between its parts if that holds line breaks.
+fn write_on_one_line(value: &str, out: &mut Vec<u8>) {
+    if !value.contains(['\n', '\r']) {
+        return out.extend_from_slice(value.as_bytes());
+    }
+    let (mut in_text, mut escaped) = (false, false);
+    for byte in value.bytes() {
+        if !in_text && byte.is_ascii_whitespace() {
+            continue;
+        }
+        in_text ^= byte == b'"' && !escaped;
+        escaped = in_text && byte == b'\\' && !escaped;
+        out.push(byte);
+    }
+}
+
+/// Whether a field of this schema holds exactly this value: it is of a type that the schema allows, no number that a
+/// column of 64 bits would change, and a time where it has to be one.
+#[must_use]
+pub fn fits(schema: &Value, value: &str) -> bool {
+    let allowed = |kind: &str| match &schema["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(several) => several.iter().any(|one| one == kind),
+        _ => true,
+    };
+    let is_time = || serde_json::from_str::<String>(value).is_ok_and(|text| parse_rfc3339(&text).is_some());
+    match value.as_bytes().first() {
+        Some(b'"') => allowed("string") && (schema["format"] != "date-time" || is_time()),
+        Some(b'{') => allowed("object"),
+        Some(b'[') => allowed("array"),
+        Some(b't' | b'f') => allowed("boolean"),
+        Some(b'n') => allowed("null"),
+        _ => {
+            let is_whole = || value.parse::<i64>().is_ok();
+            allowed("integer") && is_whole() || allowed("number") && survives_a_double(value.as_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_judged_by_their_schema() {
+        let of = |kind: &str| json!({"type": ["null", kind]});
+        let time = json!({"type": ["null", "string"], "format": "date-time"});
+        for (schema, value) in [
+            (of("integer"), "7"),
+            (of("integer"), "-9223372036854775808"),
+            (of("number"), "7"),
+            (of("number"), "-7.5e3"),
+            (of("string"), "null"),
+            (of("object"), "{}"),
+            (of("array"), "[1]"),
+            (of("boolean"), "false"),
+            (time.clone(), "\"2026-01-01T00:00:00.5+02:00\""),
+            (json!({}), "1"),
+        ] {
+            assert!(fits(&schema, value), "{schema} {value}");
+        }
+        for (schema, value) in [
+            (of("integer"), "7.5"),
+            (of("integer"), "9223372036854775808"),
+            (of("number"), "9007199254740993"),
+            (of("number"), "1e400"),
+            (of("string"), "7"),
+            (of("object"), "[]"),
+            (json!({"type": "string"}), "null"),
+            (time, "\"yesterday\""),
+        ] {
+            assert!(!fits(&schema, value), "{schema} {value}");
+        }
+    }
+
+    fn written(item: &str, left_out: &[&str]) -> String {
+        let members: Item<'_> = serde_json::from_str(item).unwrap();
+        let path = |path: &&str| path.split('.').map(str::to_owned).collect();
+        let left_out: Vec<Vec<String>> = left_out.iter().map(path).collect();
+        let mut out = Vec::new();
+        write_record(&members, &Item::new(), &left_out, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_and_texts_stay_as_they_were_written_when_line_breaks_go() {
+        let item =
+            "{\"id\": 1, \"a\": [\n  1.50, 1e400,\r\n\t123456789012345678901234567890, \"x \\\" \\\\\" , \" y\\n\"\n]}";
+        let expected = r#"{"id":1,"a":[1.50,1e400,123456789012345678901234567890,"x \" \\"," y\n"]}"#;
+        assert_eq!(written(item, &[]), expected);
+    }
+
+    #[test]
+    fn fields_inside_of_fields_are_left_out_wherever_they_stand() {
+        let item = r#"{"by": {"id": 1.0, "email": "x"}, "steps": [{"url": "u", "event": "e"}, 7, [{"url": "v"}]], "email": "y"}"#;
+        let expected = r#"{"by":{"id":1.0},"steps":[{"event":"e"},7,[{}]],"email":"y"}"#;
+        assert_eq!(written(item, &["by.email", "steps.url", "email.x"]), expected);
+        assert_eq!(written(r#"{"id":1,"by":{"a":{"b":1}}}"#, &["by.a.b", "by.c"]), r#"{"id":1,"by":{"a":{}}}"#);
+    }
+}

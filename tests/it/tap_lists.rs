@@ -1,0 +1,172 @@
+//! Streams other than events: lists that move while they are read, what a catalog deselects, what must not leave, tables
+//! that some PostHogs lack, and what an incremental reading asks for.
+
+use serde_json::{Value as Json, json};
+
+use crate::fake::{Fake, Options};
+use crate::util::{Run, Tap};
+
+/// A catalog of one stream with these fields; `metadata` is the stream's, `more` other entries.
+fn catalog(stream: &str, keys: &[&str], fields: &Json, metadata: &Json, more: &[Json]) -> String {
+    let mut selected = json!({"selected": true});
+    selected.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+    let entries: Vec<Json> =
+        [json!({"breadcrumb": [], "metadata": selected})].into_iter().chain(more.iter().cloned()).collect();
+    json!({"streams": [{"tap_stream_id": stream, "stream": stream, "key_properties": keys, "metadata": entries,
+        "schema": {"type": "object", "properties": fields}}]})
+    .to_string()
+}
+
+fn with_catalog<'a>(fake: &'a Fake, catalog: String) -> Tap<'a> {
+    let mut tap = Tap::new(fake).set("data_type", Json::Null);
+    tap.catalog = Some(catalog);
+    tap
+}
+
+fn texts(run: &Run, stream: &str, field: &str) -> Vec<String> {
+    run.records(stream).iter().map(|record| record[field].to_string().replace('"', "")).collect()
+}
+
+fn id(digit: u8) -> String {
+    format!("0000000{digit}-0000-4000-8000-000000000000")
+}
+
+#[test]
+fn a_deletion_between_two_pages_hides_no_other_item() {
+    for stream in ["insights", "cohorts"] {
+        let fake = Fake::start(Options::default());
+        let listed: Vec<String> = fake.world().objects.of(stream).iter().map(|item| item["id"].to_string()).collect();
+        // The item behind the first page moves onto it, after that was read.
+        fake.world().before_page(2, move |world| drop(world.objects.of(stream).remove(5)));
+        let run = Tap::new(&fake).set("data_type", stream).run().ends(0);
+        let mut came = texts(&run, stream, "id");
+        came.sort_by_key(|id| id.parse::<u64>().unwrap());
+        assert_eq!(came, listed, "{stream}");
+        assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn members_of_static_cohorts_come_in_the_same_version() {
+    let member = |cohort: u64, person: u8| json!({"cohort_id": cohort, "person_id": id(person)});
+    let fields = json!({"cohort_id": {"type": "integer"}, "person_id": {"type": "string"}});
+    let given = catalog("cohort_people", &["cohort_id", "person_id"], &fields, &json!({}), &[]);
+    let fill = |fake: &Fake, tables: &[&str]| {
+        for (at, table) in tables.iter().enumerate() {
+            let first = 1 + 2 * at as u8;
+            (first..first + 2).for_each(|person| fake.world().insert_row(table, &member(7 + at as u64, person)));
+        }
+    };
+    let fake = Fake::start(Options::default());
+    fill(&fake, &["cohort_people", "static_cohort_people"]);
+    let run = with_catalog(&fake, given.clone()).set("page_size", 1).run().ends(0);
+    assert_eq!(texts(&run, "cohort_people", "cohort_id"), ["7", "7", "8", "8"]);
+    assert_eq!(texts(&run, "cohort_people", "person_id"), [1, 2, 3, 4].map(id));
+    let versions: Vec<Json> =
+        run.messages().into_iter().filter_map(|mut message| message.get_mut("version").map(Json::take)).collect();
+    assert!(versions.len() == 5 && versions.iter().all(|version| *version == versions[0]), "{versions:?}");
+
+    let mut options = Options::default();
+    options.absent.push("static_cohort_people");
+    let fake = Fake::start(options);
+    fill(&fake, &["cohort_people"]);
+    let run = with_catalog(&fake, given).run().ends(0);
+    assert_eq!(texts(&run, "cohort_people", "person_id"), [1, 2].map(id));
+    let said = run.stderr.lines().filter(|line| line.contains("static_cohort_people")).count();
+    assert_eq!(said, 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_deselected_field_inside_of_a_field_does_not_leave() {
+    let fake = Fake::start(Options::default());
+    let email = json!({"breadcrumb": ["properties", "created_by", "properties", "email"],
+        "metadata": {"inclusion": "available", "selected": false}});
+    let user =
+        json!({"type": ["null", "object"], "properties": {"id": {"type": "integer"}, "email": {"type": "string"}}});
+    let fields = json!({"id": {"type": "integer"}, "created_by": user});
+    let given = catalog("cohorts", &["id"], &fields, &json!({}), std::slice::from_ref(&email));
+    let run = with_catalog(&fake, given).run().ends(0);
+    assert!(!run.stdout.contains("email\"") && !run.stdout.contains("fake@example.com"), "{}", &run.stdout[..500]);
+    assert_eq!(run.records("cohorts")[0]["created_by"]["first_name"], "Fake");
+    // Tables are not taken apart: there it is refused rather than passed over.
+    let given = catalog("groups", &["created_by"], &fields, &json!({}), &[email]);
+    with_catalog(&fake, given).run().ends(3).complains(&["groups", "created_by.email cannot be deselected"]);
+}
+
+#[test]
+fn a_catalog_cannot_ask_for_the_secrets_of_a_project_and_hears_of_fields_that_there_are_not() {
+    let fake = Fake::start(Options::default());
+    let text = json!({"type": ["null", "string"]});
+    let fields = json!({"id": {"type": "integer"}, "name": text, "secret_api_token": text,
+        "unmapped_fields": {"type": ["null", "object"]}});
+    let run = with_catalog(&fake, catalog("projects", &["id"], &fields, &json!({}), &[])).run().ends(0);
+    assert_eq!(run.records("projects"), [json!({"id": 1, "name": "Fake project"})]);
+    assert!(run.stderr.contains("no record has the fields secret_api_token"), "{}", run.stderr);
+    // A field that only newer PostHogs have is nothing to warn of.
+    let fields = json!({"id": {"type": "integer"}, "nmae": text, "derived_name": text, "updated_at": text});
+    let run = with_catalog(&fake, catalog("insights", &["id"], &fields, &json!({}), &[])).run().ends(0);
+    assert!(run.stderr.contains("no record has the fields nmae;"), "{}", run.stderr);
+}
+
+#[test]
+fn losing_the_scope_of_groups_does_not_take_their_definitions_away() {
+    let fake = Fake::start(Options::default());
+    fake.world().keys[0].scopes = &["property_definition:read"];
+    let given = catalog("property_definitions", &["id"], &json!({"id": {"type": "string"}}), &json!({}), &[]);
+    let run = with_catalog(&fake, given).run().ends(3);
+    run.complains(&["property_definitions", "group:read"]);
+    assert!(!run.stdout.contains("ACTIVATE_VERSION"));
+}
+
+fn incremental(stream: &str, keys: &[&str], by: &str) -> (String, Json) {
+    let text = json!({"type": "string"});
+    let time = json!({"type": ["null", "string"], "format": "date-time"});
+    let mut fields: serde_json::Map<String, Json> = keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect();
+    fields.insert(by.to_owned(), time);
+    let metadata = json!({"replication-method": "INCREMENTAL", "replication-key": by});
+    let bookmark = json!({"replication_key": by, "replication_key_value": "2026-08-14T12:00:00.000000Z"});
+    (catalog(stream, keys, &Json::Object(fields), &metadata, &[]), json!({"bookmarks": {stream: bookmark}}))
+}
+
+#[test]
+fn persons_that_were_never_noted_as_seen_come_in_every_run() {
+    let fake = Fake::start(Options { absent: Vec::new(), ..Options::default() });
+    let seen = [json!("2026-08-01T00:00:00Z"), Json::Null, json!("2026-08-14T11:00:00Z")];
+    for (at, seen) in seen.iter().enumerate() {
+        fake.world().insert_row("raw_persons", &json!({"id": id(at as u8), "version": 1, "last_seen_at": seen}));
+    }
+    let (given, state) = incremental("persons", &["id"], "last_seen_at");
+    let run = with_catalog(&fake, given).state(&state).run().ends(0);
+    assert_eq!(texts(&run, "persons", "id"), [id(1), id(2)]);
+    assert!(!run.stdout.contains("ACTIVATE_VERSION"));
+}
+
+#[test]
+fn groups_and_definitions_can_be_read_from_their_last_change_on() {
+    let fake = Fake::start(Options::default());
+    for (key, updated) in [("old", "2026-08-14T10:00:00Z"), ("new", "2026-08-14T12:00:00Z")] {
+        let row = json!({"index": 0, "key": key, "created_at": "2026-08-01T00:00:00Z", "updated_at": updated});
+        fake.world().insert_row("raw_groups", &row);
+    }
+    let (given, state) = incremental("groups", &["group_key"], "updated_at");
+    let run = with_catalog(
+        &fake,
+        given.replace(r#""properties":{"#, r#""properties":{"group_type_index":{"type":"integer"},"#),
+    )
+    .state(&state)
+    .run()
+    .ends(0);
+    assert_eq!(texts(&run, "groups", "group_key"), ["new"]);
+    assert_eq!(run.last_state()["bookmarks"]["groups"]["replication_key_value"], "2026-08-15T12:00:00.000000Z");
+    for (stream, by) in [("event_definitions", "last_updated_at"), ("property_definitions", "updated_at")] {
+        let kind = if stream == "event_definitions" { stream } else { "property_definitions:event" };
+        let definition = |id: &str, at: Json| json!({"id": id, "name": id, by: at});
+        let times = [json!("2026-08-14T10:00:00Z"), json!("2026-08-14T13:00:00Z"), Json::Null];
+        *fake.world().objects.of(kind) =
+            ["old", "new", "silent"].iter().zip(times).map(|(id, at)| definition(id, at)).collect();
+        let (given, state) = incremental(stream, &["id"], by);
+        let run = with_catalog(&fake, given).state(&state).run().ends(0);
+        assert_eq!(texts(&run, stream, "id")[..2], ["new", "silent"], "{stream}");
+        assert_eq!(run.last_state()["bookmarks"][stream]["replication_key_value"], "2026-08-14T13:00:00.000000Z");
+    }
+}
