@@ -339,6 +339,8 @@ impl Client {
             let body = read_body(&mut response, gzip, &mut small, || self.look(sent)).map_or(small.buffer, |(b, _)| b);
             let now = server_date.unwrap_or_else(|| chrono::Utc::now().timestamp());
             let location = text(&headers, "location").map(|to| host_of(to, response.url()));
+            // Through TLS a proxy cannot answer in the server's name.
+            let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
             let refused = Refused {
                 status,
                 retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
@@ -346,6 +348,8 @@ impl Client {
                 body: &body,
                 asked: &ask.asked,
                 project_id: self.options.project_id,
+                proxy: proxy.as_deref(),
+                other_kind_of_key: self.options.other_kind_of_key(),
             };
             return Err(refused.verdict());
         }
@@ -398,5 +402,7 @@ impl Client {
 mod form;
 mod wire;
 
+#[cfg(test)]
+pub(crate) mod server_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,15 +1,21 @@
 use super::*;
+use crate::error::Kind;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, serve};
 use crate::tap::settings::Raw;
 
-const NOW: Micros = 1_800_000_000_000_000;
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const NOW: Micros = 1_800_000_000_000_000;
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn with(settings: &Value) -> Result<Config> {
+    let mut all = json!({"api_key": "phx_doctor_test_key", "project_id": 7});
+    all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    let mut raw = Raw::default();
+    raw.overlay(all.as_object().unwrap().clone(), "test");
+    Config::from_settings(&raw.read()?, NOW)
+}
 
 fn config(base: &str) -> Result<Config> {
-    let settings = json!({"api_key": "phx_doctor_test_key", "project_id": 7, "custom_base_url": base});
-    let mut raw = Raw::default();
-    raw.overlay(settings.as_object().unwrap().clone(), "test");
-    Config::from_settings(&raw.read()?, NOW)
+    with(&json!({"custom_base_url": base}))
 }
 
 /// What the doctor says of a server that gives these answers to the first requests.
@@ -20,18 +26,18 @@ fn examine_server(script: Vec<Play>) -> (Value, u8) {
     found
 }
 
-fn expect(found: (Value, u8), category: &str, code: u8, says: &str) {
+pub(super) fn expect(found: (Value, u8), category: &str, code: u8, says: &str) {
     let (report, exit_code) = found;
     assert_eq!((report["category"].as_str().unwrap(), exit_code), (category, code), "{report}");
     assert_eq!(report["status"], if code == 0 { "healthy" } else { "error" });
     assert!(report["message"].as_str().unwrap().contains(says), "{report}");
 }
 
-fn answered(headers: &str) -> Play {
+pub(super) fn answered(headers: &str) -> Play {
     json_answer(200, headers, r#"{"results":[[1800000000]],"columns":["now"]}"#)
 }
 
-fn denied(status: u16, detail: &str) -> Vec<Play> {
+pub(super) fn denied(status: u16, detail: &str) -> Vec<Play> {
     vec![error_answer(status, "", "x", detail)]
 }
 
