@@ -137,7 +137,7 @@ impl Examination {
         // Lists are read without queries.
         let only_list = self.only_stream.as_deref().and_then(|name| find(name).ok());
         let only_list = only_list.is_some_and(|stream| matches!(stream.source, Source::List(_)));
-        self.tell(if is_scope && only_list { check.as_warning() } else { check });
+        self.tell(if is_scope && only_list { check.into_warning() } else { check });
         if is_scope {
             self.explain_streams(false);
         } else if cause == Some(Cause::Key) {

@@ -1,5 +1,6 @@
 //! What the HTTP library says, in our words: why there is no answer, what a header holds, what TLS is set up with.
 
+use std::error::Error as _;
 use std::io;
 
 use reqwest::header::HeaderMap;
@@ -25,9 +26,11 @@ const HANDSHAKE: &[&str] = &[
 /// The verdict on a request that got no answer.
 pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict {
     let proxy = options.proxy_name();
+    // The first line repeats the address, which is in the message already.
+    let why = error.source().map_or_else(|| chain(error), chain);
     let text = match &proxy {
-        Some(proxy) => format!("through the proxy {proxy}: {}", chain(error)),
-        None => chain(error),
+        Some(proxy) => format!("through the proxy {proxy}: {why}"),
+        None => why,
     };
     if text.contains("invalid peer certificate") {
         let text =
@@ -128,7 +131,7 @@ pub(super) fn proxy_of(proxy: &Secret) -> Result<reqwest::Proxy> {
     reqwest::Proxy::all(proxy.expose()).map_err(|_| Error::new(Kind::Config, "proxy: this is not an address"))
 }
 
-/// An error with its causes, without the address that the library puts in front (ours is in the message already).
+/// An error with its causes, without secrets.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);

@@ -90,7 +90,7 @@ impl Check {
     }
 
     /// The same finding where a run can do without.
-    pub(super) fn as_warning(self) -> Check {
+    pub(super) fn into_warning(self) -> Check {
         Check { status: Status::Warning, category: Category::Ok, ..self }
     }
 

@@ -101,6 +101,13 @@ fn a_failing_server_and_nonsense_are_unknown() {
 }
 
 #[test]
+fn a_budget_above_that_of_a_free_organization_is_a_paid_one() {
+    let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 150000000000\r\n";
+    let (report, _) = examine_server(vec![answered(headers)]);
+    assert!(report.to_string().contains("150000 MB left of the project's hourly byte budget, which is that of a paid"));
+}
+
+#[test]
 fn a_healthy_project_says_what_is_left_and_what_is_missing() {
     let scopes = json_answer(200, "", r#"{"scopes": ["query:read", "cohort:write"], "scoped_teams": [7]}"#);
     let headers = "Date: Fri, 01 Jan 2027 00:00:00 GMT\r\nX-PostHog-Query-Bytes-Read: 5\r\n\
@@ -109,7 +116,8 @@ fn a_healthy_project_says_what_is_left_and_what_is_missing() {
     let (report, code) = examine_server(vec![answered(headers), scopes.clone(), scopes]);
     assert_eq!(code, 0, "{report}");
     let text = report.to_string();
-    assert!(text.contains("20000 MB left"), "{text}");
+    assert!(text.contains("keeps to 2400 queries an hour (requests_per_hour)"), "{text}");
+    assert!(text.contains("20000 MB left") && !text.contains("paid"), "{text}");
     assert!(text.contains("feature_flags (feature_flag:read)") && !text.contains("cohorts ("), "{text}");
     assert!(report["message"].as_str().unwrap().contains("clock is"), "{text}");
     assert_eq!(report["timestamp"], "2027-01-15T08:00:00.000000Z");
