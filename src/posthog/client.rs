@@ -89,7 +89,8 @@ impl Client {
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
+            // Before the request's own time is over, so that what is not reached is told from what is slow.
+            .connect_timeout(CONNECT_TIMEOUT.min(options.request_timeout * 3 / 4))
             .timeout(options.request_timeout)
             .tcp_keepalive(Duration::from_secs(30))
             .pool_max_idle_per_host(2)

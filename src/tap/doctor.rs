@@ -20,14 +20,16 @@ use crate::posthog::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
 use super::config::Config;
-use super::streams::{Source, find};
+use super::streams::{Source, Stream, find};
 
-use check::{Category, Check, Status, millis};
+use check::{Category, Check, Status, explain, millis};
 use readable::Readable;
 
 /// How far two clocks may be apart before it is worth a word.
 const CLOCKS_SECONDS: i64 = 60;
 const ANSWER_BYTES: usize = 1024 * 1024;
+/// Nobody waits longer, and an instant after it can still be written.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// What is kept of the time to tell what was found.
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// The hourly byte budget of a free organization (`api_queries_budget.py`); paid ones have ten times that.
@@ -37,8 +39,9 @@ const FREE_BYTES: u64 = 20_000_000_000;
 #[must_use]
 pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8) {
     let started = Instant::now();
+    let timeout = timeout.min(LONGEST);
     let mut checks = Vec::new();
-    match config.and_then(|config| Ok((client(&config, timeout)?, config.only_stream))) {
+    match config.and_then(|config| Ok((client(&config, timeout)?, only_stream(&config)?))) {
         Ok((client, only_stream)) => {
             checks.push(Check::fine("config", format!("complete; {}", client.options().base), started));
             let (sender, receiver) = channel();
@@ -106,11 +109,17 @@ fn client(config: &Config, timeout: Duration) -> Result<Client> {
     Client::new(Options { patience: Patience::none(), request_timeout: timeout, ..options })
 }
 
+/// The stream that the configuration names, if it names one.
+fn only_stream(config: &Config) -> Result<Option<&'static Stream>> {
+    let found = config.only_stream.as_deref().map(find).transpose();
+    found.map_err(|error| error.context("setting data_type"))
+}
+
 /// All checks that need the network; each finding is sent as it is made.
 struct Examination {
     client: Arc<Client>,
     /// The only stream that is to be read.
-    only_stream: Option<String>,
+    only_stream: Option<&'static Stream>,
     deadline: Instant,
     findings: Sender<Check>,
 }
@@ -135,8 +144,7 @@ impl Examination {
         let check = Check::failed("query", fault, started);
         let is_scope = matches!(cause, Some(Cause::Scope(_)));
         // Lists are read without queries.
-        let only_list = self.only_stream.as_deref().and_then(|name| find(name).ok());
-        let only_list = only_list.is_some_and(|stream| matches!(stream.source, Source::List(_)));
+        let only_list = self.only_stream.is_some_and(|stream| matches!(stream.source, Source::List(_)));
         self.tell(if is_scope && only_list { check.into_warning() } else { check });
         if is_scope {
             self.explain_streams(false);
@@ -149,9 +157,8 @@ impl Examination {
     fn explain_streams(&self, can_query: bool) {
         thread::scope(|scope| {
             scope.spawn(|| self.tell(project(&self.client)));
-            let only_stream = self.only_stream.as_deref();
-            let readable = Readable { client: &self.client, can_query, only_stream, deadline: self.deadline };
-            self.tell(readable.check());
+            let (client, only_stream, deadline) = (&self.client, self.only_stream, self.deadline);
+            self.tell(Readable { client, can_query, only_stream, deadline }.check());
         });
     }
 
@@ -214,7 +221,7 @@ impl Facts {
                 tell(Check::error("limits", Category::RateLimit, text, now));
             }
             Some(left) => {
-                let paid = if left > FREE_BYTES { ", which is that of a paid organization" } else { "" };
+                let paid = if left > FREE_BYTES { ", more than the 20 GB of a free organization" } else { "" };
                 let text = format!("{tier}; {} MB left of the project's hourly byte budget{paid}", left / 1_000_000);
                 tell(Check::fine("limits", text, now));
             }
@@ -248,7 +255,13 @@ fn project(client: &Client) -> Check {
             let zone = project["timezone"].as_str().unwrap_or("unknown");
             Check::fine("project", format!("project {id}, time zone {zone}"), started)
         }
-        Err(_) => Check::fine("project", format!("project {id}; its name takes the scope project:read"), started),
+        Err(Fault::Fatal(Failure { cause: Cause::Scope(_) | Cause::Access, .. })) => {
+            Check::fine("project", format!("project {id}; its time zone takes the scope project:read"), started)
+        }
+        Err(fault) => {
+            let text = format!("project {id}; its time zone was not told: {}", explain(fault).1);
+            Check::fine("project", text, started)
+        }
     }
 }
 

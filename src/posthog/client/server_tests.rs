@@ -162,3 +162,11 @@ pub(crate) fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
     let address = getsockname(&socket).unwrap().try_into().unwrap();
     (socket, address)
 }
+
+/// An address whose queue of connections is full: who connects hears nothing. It lasts as long as the sockets.
+pub(crate) fn full() -> ((rustix::fd::OwnedFd, Vec<TcpStream>), SocketAddr) {
+    let (socket, address) = nobody();
+    rustix::net::listen(&socket, 0).unwrap();
+    let connect = || TcpStream::connect_timeout(&address, std::time::Duration::from_millis(300)).ok();
+    ((socket, std::iter::from_fn(connect).collect()), address)
+}

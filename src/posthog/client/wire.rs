@@ -53,7 +53,7 @@ pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict 
     }
     let cause = match proxy {
         // The proxy looks up the host's name, and says no more of why it does not get there.
-        Some(_) if error.is_connect() && !error.is_timeout() => Cause::Proxy,
+        Some(_) if error.is_connect() => Cause::Proxy,
         None if error.is_dns() || text.contains("dns error") || text.contains("invalid dns name") => Cause::Dns,
         _ if error.is_timeout() => Cause::Timeout,
         _ => Cause::Network,

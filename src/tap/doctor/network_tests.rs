@@ -5,7 +5,7 @@ use super::*;
 use std::io::{Read as _, Write as _};
 
 use crate::posthog::client::server_tests::{
-    Play, Server, error_answer, in_order, json_answer, nobody, pem, serve, serve_by, serve_tls, tunnel,
+    Play, Server, error_answer, full, in_order, json_answer, nobody, pem, serve, serve_by, serve_tls, tunnel,
 };
 
 fn ask(settings: &Value) -> (Value, u8) {
@@ -56,6 +56,21 @@ fn a_host_without_address_is_network() {
         let found = ask(&json!({"custom_base_url": base, "allow_insecure_http": true}));
         expect(found, "network", 4, "check custom_base_url and this machine's name server");
     }
+}
+
+#[test]
+fn an_address_that_swallows_packets_is_timeout_in_time_and_a_proxy_that_does_is_network() {
+    let (_held, full) = full();
+    let ask = |settings: Value| {
+        let started = Instant::now();
+        let found = run(with(&settings), Duration::from_secs(2), NOW);
+        assert!(started.elapsed() < Duration::from_millis(2300));
+        found
+    };
+    let address = format!("http://{full}");
+    expect(ask(json!({"custom_base_url": address})), "timeout", 4, "check that this machine may reach that address");
+    let settings = json!({"custom_base_url": "https://ph.example.com", "proxy": address});
+    expect(ask(settings), "network", 4, "check the setting proxy");
 }
 
 #[test]
@@ -235,8 +250,8 @@ fn missing_scopes_absent_lists_and_failures_are_told_apart() {
     let says = [
         "need a scope that the key has not: feature_flags (feature_flag:read); ",
         "not in this PostHog: session_recordings; ",
+        "failed: cohorts (GET ",
         "HTTP 500: A server error occurred.",
-        "): cohorts",
     ];
     warns(&found, &says);
 }
@@ -256,7 +271,7 @@ fn a_list_that_does_not_answer_is_named_in_time() {
     let started = Instant::now();
     let found = run(with(&at(&server)), Duration::from_secs(2), NOW);
     assert!(started.elapsed() < Duration::from_millis(2500));
-    warns(&found, &["failed (no answer in time): surveys"]);
+    warns(&found, &["failed: surveys (no answer in time)"]);
 }
 
 #[test]
@@ -283,4 +298,19 @@ fn a_single_stream_needs_its_own_scope_only() {
     };
     warns(&cohorts(r#"["cohort:read"]"#), &[]);
     expect(cohorts(r#"["feature_flag:read"]"#), "permission", 3, "cohorts, the stream of data_type, cannot be read");
+}
+
+#[test]
+fn a_stream_that_does_not_exist_is_config() {
+    let found = ask(&json!({"custom_base_url": "http://127.0.0.1:9", "data_type": "person"}));
+    expect(found, "config", 3, "setting data_type: there is no stream person");
+}
+
+#[test]
+fn a_key_whose_description_does_not_come_is_said_in_time() {
+    let server = serve_by(project(Play::Hang, &[]));
+    let started = Instant::now();
+    let found = run(with(&at(&server)), Duration::from_millis(700), NOW);
+    assert!(started.elapsed() < Duration::from_millis(1200));
+    warns(&found, &["was not told in time"]);
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Fault};
@@ -56,7 +56,7 @@ pub(super) struct Readable<'a> {
     pub(super) client: &'a Arc<Client>,
     /// A query was answered, not refused for want of its scope.
     pub(super) can_query: bool,
-    pub(super) only_stream: Option<&'a str>,
+    pub(super) only_stream: Option<&'static Stream>,
     pub(super) deadline: Instant,
 }
 
@@ -64,7 +64,14 @@ impl Readable<'_> {
     /// The check of all streams.
     pub(super) fn check(&self) -> Check {
         let started = Instant::now();
-        let (scopes, untold) = match scopes_of_key(self.client) {
+        let (sender, receiver) = channel();
+        let client = Arc::clone(self.client);
+        thread::spawn(move || drop(sender.send(scopes_of_key(&client))));
+        let Ok(scopes) = receiver.recv_timeout(self.time_left()) else {
+            let text = "which streams the key can read was not told in time; try again, or give --doctor-timeout";
+            return Check::warning("streams", text, started);
+        };
+        let (scopes, untold) = match scopes {
             Ok(scopes) => (scopes, None),
             // The query was refused for want of a scope or answered: this is about the key's description alone.
             Err(fault) => match explain(fault) {
@@ -85,7 +92,7 @@ impl Readable<'_> {
         parts.extend(describe(&findings, self.can_query));
         let obstacles = || findings.iter().filter_map(|(stream, obstacle)| Some((stream, obstacle.as_ref()?)));
         let text = if parts.is_empty() { "all can be read".to_owned() } else { parts.join("; ") };
-        let only = obstacles().find(|(stream, _)| self.only_stream == Some(stream.name));
+        let only = obstacles().find(|(stream, _)| self.only_stream.is_some_and(|only| only.name == stream.name));
         if let Some((stream, obstacle)) = only {
             let text = format!("{}, the stream of data_type, cannot be read: {text}", stream.name);
             return Check::error("streams", obstacle.category(), text, started);
@@ -121,7 +128,7 @@ impl Readable<'_> {
             findings.push((stream, obstacle));
         }
         drop(sender);
-        while let Ok((name, fault)) = receiver.recv_timeout(self.deadline.saturating_duration_since(Instant::now())) {
+        while let Ok((name, fault)) = receiver.recv_timeout(self.time_left()) {
             if let Some(finding) = findings.iter_mut().find(|(stream, _)| stream.name == name) {
                 finding.1 = fault.map(Obstacle::of);
             }
@@ -129,9 +136,13 @@ impl Readable<'_> {
         findings
     }
 
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     fn is_worth_a_request(&self, stream: &Stream) -> bool {
         match self.only_stream {
-            Some(name) => name == stream.name,
+            Some(only) => only.name == stream.name,
             None => stream.selected_by_default || NOT_EVERYWHERE.contains(&stream.name),
         }
     }
@@ -159,8 +170,11 @@ fn describe(findings: &[Finding], can_query: bool) -> Vec<String> {
         Some(Obstacle::Failed(_, text)) => Some(text.as_str()),
         _ => None,
     });
-    let failed = format!("failed ({})", failure.unwrap_or_default());
-    part(&failed, names(named(&|found| matches!(found, Obstacle::Failed(..)))));
+    if let Some(text) = failure {
+        let mut failed: Vec<String> = names(named(&|found| matches!(found, Obstacle::Failed(..))));
+        failed.last_mut().into_iter().for_each(|last| last.push_str(&format!(" ({text})")));
+        part("failed", failed);
+    }
     if !can_query {
         let readable = findings.iter().filter(|(_, found)| found.is_none());
         part("can be read", readable.map(|(stream, _)| stream.name.to_owned()).collect());

@@ -79,6 +79,12 @@ fn another_service_and_a_redirect_are_config() {
 }
 
 #[test]
+fn a_time_without_end_is_taken_for_a_day() {
+    let server = serve(denied(500, "A server error occurred."));
+    expect(run(config(&server.base), Duration::MAX, NOW), "unknown", 4, "HTTP 500");
+}
+
+#[test]
 fn a_limit_is_rate_limit_and_is_not_waited_for() {
     let throttled = error_answer(429, "Retry-After: 1800\r\n", "throttled", "Request was throttled.");
     expect(examine_server(vec![throttled]), "rate_limit", 4, "a run would wait: PostHog's request limit");
@@ -101,10 +107,14 @@ fn a_failing_server_and_nonsense_are_unknown() {
 }
 
 #[test]
-fn a_budget_above_that_of_a_free_organization_is_a_paid_one() {
+fn a_budget_above_that_of_a_free_organization_is_told() {
     let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 150000000000\r\n";
     let (report, _) = examine_server(vec![answered(headers)]);
-    assert!(report.to_string().contains("150000 MB left of the project's hourly byte budget, which is that of a paid"));
+    assert!(
+        report
+            .to_string()
+            .contains("150000 MB left of the project's hourly byte budget, more than the 20 GB of a free")
+    );
 }
 
 #[test]
@@ -112,12 +122,12 @@ fn a_healthy_project_says_what_is_left_and_what_is_missing() {
     let scopes = json_answer(200, "", r#"{"scopes": ["query:read", "cohort:write"], "scoped_teams": [7]}"#);
     let headers = "Date: Fri, 01 Jan 2027 00:00:00 GMT\r\nX-PostHog-Query-Bytes-Read: 5\r\n\
                    X-PostHog-Query-Budget-Remaining-Bytes: 20000000000\r\n";
-    // Project and key are asked side by side: either answer may come first, and the project's is not needed.
-    let (report, code) = examine_server(vec![answered(headers), scopes.clone(), scopes]);
+    // Project, key and the list of cohorts are asked side by side: any may come first, and one answer does for all.
+    let (report, code) = examine_server(vec![answered(headers), scopes.clone(), scopes.clone(), scopes]);
     assert_eq!(code, 0, "{report}");
     let text = report.to_string();
     assert!(text.contains("keeps to 2400 queries an hour (requests_per_hour)"), "{text}");
-    assert!(text.contains("20000 MB left") && !text.contains("paid"), "{text}");
+    assert!(text.contains("20000 MB left") && !text.contains("of a free"), "{text}");
     assert!(text.contains("feature_flags (feature_flag:read)") && !text.contains("cohorts ("), "{text}");
     assert!(report["message"].as_str().unwrap().contains("clock is"), "{text}");
     assert_eq!(report["timestamp"], "2027-01-15T08:00:00.000000Z");
