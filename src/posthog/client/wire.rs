@@ -51,6 +51,10 @@ pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict 
     if text.contains("proxy authorization required") {
         return Verdict::fatal(Cause::Proxy, Kind::Service, wants_password(&options.base, proxy.as_deref()));
     }
+    if text.contains("resolving for socks proxy") {
+        let advice = "socks5:// looks names up here, socks5h:// lets the proxy do it";
+        return Verdict::Again(Cause::Dns, None, format!("{text}; {advice}"));
+    }
     let cause = match proxy {
         // The proxy looks up the host's name, and says no more of why it does not get there.
         Some(_) if error.is_connect() => Cause::Proxy,

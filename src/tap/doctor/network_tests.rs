@@ -56,6 +56,9 @@ fn a_host_without_address_is_network() {
         let found = ask(&json!({"custom_base_url": base, "allow_insecure_http": true}));
         expect(found, "network", 4, "check custom_base_url and this machine's name server");
     }
+    let proxy = "socks5://127.0.0.1:9";
+    let found = ask(&json!({"custom_base_url": format!("https://{host}"), "proxy": proxy}));
+    expect(found, "network", 4, "socks5h:// lets the proxy do it");
 }
 
 #[test]
