@@ -50,10 +50,7 @@ impl BaseUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return refuse("has a query or fragment; give the address alone");
         }
-        let path = url.path().trim_end_matches('/');
-        // People paste the address of the API or of a project page; only what stands before it is the base.
-        let path = path.split_once("/api").map_or(path, |(before, _)| before);
-        let path = format!("{}/", path.split_once("/project").map_or(path, |(before, _)| before));
+        let path = format!("{}/", install_path(url.path()));
         url.set_path(&path);
         Ok(BaseUrl(url))
     }
@@ -100,6 +97,29 @@ impl fmt::Display for BaseUrl {
     }
 }
 
+/// The part of a path below which PostHog is installed. People paste the address of the API or of a project's page; only
+/// what stands before it is the base.
+fn install_path(path: &str) -> String {
+    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let is_pasted = |at: &usize| segments.get(*at..).is_some_and(is_own_path);
+    let end = (0..segments.len()).find(is_pasted).unwrap_or(segments.len());
+    segments.into_iter().take(end).collect::<Vec<_>>().join("/")
+}
+
+/// Whether these segments are a path of PostHog's own. An install's path may look much like one (`/api-gateway/posthog`,
+/// `/projects/posthog`), and what is cut from it would send the key to another service of the same host.
+fn is_own_path(segments: &[&str]) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match segments {
+        ["api"] => true,
+        ["api", "projects" | "environments" | "organizations" | "users" | "personal_api_keys", rest @ ..] => {
+            rest.first().is_none_or(|id| is_number(id) || id.starts_with('@'))
+        }
+        ["project", id, ..] => is_number(id),
+        _ => false,
+    }
+}
+
 /// An address for a message: without what stands before an `@`, on one line, cut.
 fn shown(text: &str) -> String {
     let without_user = match text.split_once("://") {
@@ -138,6 +158,31 @@ mod tests {
             ("http://localhost/", "http://localhost"),
         ] {
             assert_eq!(text(given), expected);
+        }
+    }
+
+    #[test]
+    fn a_sub_path_that_looks_like_one_of_posthog_is_kept_whole() {
+        for kept in [
+            "https://h.example/api-gateway/posthog",
+            "https://h.example/apis/ph",
+            "https://h.example/api/gateway/posthog",
+            "https://h.example/api/projects/posthog",
+            "https://h.example/projects/posthog",
+            "https://h.example/project-x",
+            "https://h.example/project/x",
+            "https://h.example/project",
+        ] {
+            assert_eq!(text(kept), kept);
+        }
+        for (pasted, base) in [
+            ("https://h.example/apis/ph/api/projects/1/query/", "https://h.example/apis/ph"),
+            ("https://h.example/projects/posthog/project/12/insights", "https://h.example/projects/posthog"),
+            ("https://h.example/api-gateway/api/", "https://h.example/api-gateway"),
+            ("https://h.example/sub/api/projects/@current/cohorts/", "https://h.example/sub"),
+            ("https://h.example/api/projects", "https://h.example"),
+        ] {
+            assert_eq!(text(pasted), base);
         }
     }
 

@@ -89,7 +89,8 @@ impl Client {
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
+            // Before the request's own time is over, so that what is not reached is told from what is slow.
+            .connect_timeout(CONNECT_TIMEOUT.min(options.request_timeout * 3 / 4))
             .timeout(options.request_timeout)
             .tcp_keepalive(Duration::from_secs(30))
             .pool_max_idle_per_host(2)
@@ -339,6 +340,8 @@ impl Client {
             let body = read_body(&mut response, gzip, &mut small, || self.look(sent)).map_or(small.buffer, |(b, _)| b);
             let now = server_date.unwrap_or_else(|| chrono::Utc::now().timestamp());
             let location = text(&headers, "location").map(|to| host_of(to, response.url()));
+            // Through TLS a proxy cannot answer in the server's name.
+            let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
             let refused = Refused {
                 status,
                 retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
@@ -346,6 +349,8 @@ impl Client {
                 body: &body,
                 asked: &ask.asked,
                 project_id: self.options.project_id,
+                proxy: proxy.as_deref(),
+                other_kind_of_key: self.options.other_kind_of_key(),
             };
             return Err(refused.verdict());
         }
@@ -398,5 +403,7 @@ impl Client {
 mod form;
 mod wire;
 
+#[cfg(test)]
+pub(crate) mod server_tests;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -92,6 +92,8 @@ pub enum Cause {
     Network,
     /// The server's certificate or TLS version.
     Tls,
+    /// The proxy of the settings, or one on the way.
+    Proxy,
     /// No answer in time.
     Timeout,
     /// The server fails.
@@ -153,6 +155,10 @@ pub(crate) struct Refused<'a> {
     /// What was asked and where, for messages: `POST https://...`.
     pub(crate) asked: &'a str,
     pub(crate) project_id: u64,
+    /// The proxy that passes requests on in clear text, and so may have answered itself.
+    pub(crate) proxy: Option<&'a str>,
+    /// What the key is, where it plainly is no personal API key.
+    pub(crate) other_kind_of_key: Option<&'static str>,
 }
 
 struct Envelope {
@@ -203,6 +209,7 @@ impl Refused<'_> {
                 self.line(&envelope, "a billing limit of the organization is used up; see Billing in PostHog"),
             ),
             404 => self.not_found(&envelope),
+            407 => Verdict::fatal(Cause::Proxy, Kind::Service, wants_password(self.asked, self.proxy)),
             405 | 406 | 410 | 411 | 413 | 414 | 415 | 431 => Verdict::fatal(
                 Cause::Request,
                 Kind::Service,
@@ -239,7 +246,12 @@ impl Refused<'_> {
 
     fn denied(&self, envelope: &Envelope) -> Verdict {
         let id = self.project_id;
-        let (cause, advice) = if self.status == 401 {
+        let (cause, advice) = if let Some(kind) = self.other_kind_of_key.filter(|_| self.status == 401) {
+            let advice = format!(
+                "the setting api_key holds {kind}; make a personal API key (phx_) in PostHog, Settings, Personal API keys"
+            );
+            (Cause::Key, advice)
+        } else if self.status == 401 {
             let advice =
                 "check api_key, and that region is the one of this account: a key of PostHog Cloud US is unknown \
                           to PostHog Cloud EU and the other way round"
@@ -298,9 +310,24 @@ impl Refused<'_> {
             503 | 504 | 512 | 513 if envelope.says("ran out of memory") => split(),
             504 | 512 | 513 if envelope.json && !envelope.says("heavy load") => split(),
             504 | 524 => Verdict::Slow(text()),
-            _ => Verdict::Again(Cause::Server, self.retry_after, text()),
+            _ => match self.proxy.filter(|_| !envelope.json) {
+                Some(proxy) => {
+                    let text = format!("{} (from the proxy {proxy}, or from what is behind it)", text());
+                    Verdict::Again(Cause::Proxy, self.retry_after, text)
+                }
+                None => Verdict::Again(Cause::Server, self.retry_after, text()),
+            },
         }
     }
+}
+
+/// What to say when a proxy asks who we are.
+pub(crate) fn wants_password(asked: impl std::fmt::Display, proxy: Option<&str>) -> String {
+    let name = proxy.map_or_else(|| "a proxy on the way".to_owned(), |proxy| format!("the proxy {proxy}"));
+    format!(
+        "{asked} was not passed on: {name} wants a user name and password (407), or other ones; write the setting proxy like \
+         http://user:password@proxy.example.com:3128"
+    )
 }
 
 /// The optional key that a 400 names. The texts are pydantic's ("Extra inputs are not permitted") over paths like

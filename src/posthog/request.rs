@@ -31,6 +31,26 @@ pub struct Options {
     pub patience: Patience,
 }
 
+impl Options {
+    /// The proxy's host and port, for messages: never its user or password.
+    pub(crate) fn proxy_name(&self) -> Option<String> {
+        let url = url::Url::parse(self.proxy.as_ref()?.expose()).ok()?;
+        let port = url.port_or_known_default().map_or_else(String::new, |port| format!(":{port}"));
+        Some(format!("{}{port}", url.host_str()?))
+    }
+
+    /// What the key is when it begins like one of PostHog's that are no personal API keys. Only for explaining a refusal:
+    /// which scopes these have is not the same everywhere.
+    pub(crate) fn other_kind_of_key(&self) -> Option<&'static str> {
+        match self.key.expose().get(..4)? {
+            "phs_" => Some("a project secret key (phs_), which is for feature flags and endpoints"),
+            "phr_" => Some("a refresh token (phr_), which only gets access tokens"),
+            "pha_" => Some("an access token (pha_), which ends after hours"),
+            _ => None,
+        }
+    }
+}
+
 /// A HogQL query.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {

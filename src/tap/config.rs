@@ -142,16 +142,17 @@ fn object(path: &Path) -> Result<Map<String, Value>> {
         return Err(refuse("is empty"));
     }
     // The parsers say where, and not what stands there: it may be the key.
-    let value: Value = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text)
-            .map_err(|e| refuse(&format!("is not valid JSON (line {}, column {})", e.line(), e.column())))?
-    } else {
-        serde_yaml_ng::from_str(&text).map_err(|e| {
+    let value = serde_json::from_str::<Value>(&text).or_else(|json| {
+        serde_yaml_ng::from_str::<Value>(&text).map_err(|yaml| {
+            // `{` opens an object of JSON and a mapping of YAML.
+            if text.trim_start().starts_with('{') {
+                return refuse(&format!("is not valid JSON (line {}, column {})", json.line(), json.column()));
+            }
             let place =
-                e.location().map_or_else(String::new, |l| format!(" (line {}, column {})", l.line(), l.column()));
+                yaml.location().map_or_else(String::new, |l| format!(" (line {}, column {})", l.line(), l.column()));
             refuse(&format!("is neither a JSON object nor valid YAML{place}"))
-        })?
-    };
+        })
+    })?;
     match value {
         Value::Object(object) => Ok(object),
         _ => Err(refuse("holds no settings; write an object like {\"api_key\": \"phx_...\", \"project_id\": 1}")),

@@ -333,18 +333,18 @@ fn flatten(entry: &mut StreamEntry, object: &str, defined: &Properties) {
 }
 
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
-pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
+pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>, Fault> {
     let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
     let read = |answer: crate::posthog::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };
     let key = match client.get(&get, read) {
         Ok(key) => key,
-        Err(Fault::Fatal(Failure { cause, error })) => match cause {
-            Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Request | Cause::Untrusted => return Ok(None),
-            _ => return Err(error),
-        },
-        Err(fault) => return Err(fault.into()),
+        Err(Fault::Fatal(Failure {
+            cause: Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Request | Cause::Untrusted,
+            ..
+        })) => return Ok(None),
+        Err(fault) => return Err(fault),
     };
     let project = client.options().project_id;
     let teams: Vec<u64> = key["scoped_teams"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
@@ -352,7 +352,7 @@ pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
         let text = format!(
             "the key is restricted to the projects {teams:?}; add project {project} to it, or check project_id"
         );
-        return Err(Error::new(Kind::Config, text));
+        return Err(Fault::Fatal(Failure { cause: Cause::Access, error: Error::new(Kind::Config, text) }));
     }
     let scopes = key["scopes"].as_array();
     Ok(scopes.map(|scopes| scopes.iter().filter_map(Value::as_str).map(str::to_owned).collect()))

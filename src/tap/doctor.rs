@@ -11,161 +11,45 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::posthog::attempts::Patience;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Answer, Client, Get, Options, Query, RateClass};
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
 use super::config::Config;
-use super::discover::{covers, scopes_of_key, try_list};
-use super::streams::{STREAMS, Source, Stream};
+use super::streams::{Source, Stream, find};
+
+use check::{Category, Check, Status, explain, millis};
+use readable::Readable;
 
 /// How far two clocks may be apart before it is worth a word.
 const CLOCKS_SECONDS: i64 = 60;
 const ANSWER_BYTES: usize = 1024 * 1024;
-
-/// What kind of trouble it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Category {
-    Ok,
-    Auth,
-    Permission,
-    Network,
-    Timeout,
-    Config,
-    RateLimit,
-    Unknown,
-}
-
-impl Category {
-    fn name(self) -> &'static str {
-        match self {
-            Category::Ok => "ok",
-            Category::Auth => "auth",
-            Category::Permission => "permission",
-            Category::Network => "network",
-            Category::Timeout => "timeout",
-            Category::Config => "config",
-            Category::RateLimit => "rate_limit",
-            Category::Unknown => "unknown",
-        }
-    }
-
-    /// 0 healthy; 3 to be settled by whoever holds the key and the settings; 4 by the network or PostHog.
-    fn exit_code(self) -> u8 {
-        match self {
-            Category::Ok => 0,
-            Category::Auth | Category::Permission | Category::Config => Kind::Config.exit_code(),
-            Category::Network | Category::Timeout | Category::RateLimit | Category::Unknown => {
-                Kind::Service.exit_code()
-            }
-        }
-    }
-
-    fn of(cause: &Cause) -> Category {
-        match cause {
-            Cause::Key => Category::Auth,
-            Cause::Scope(_) | Cause::Access | Cause::Project => Category::Permission,
-            Cause::Dns | Cause::Network | Cause::Tls => Category::Network,
-            Cause::Timeout => Category::Timeout,
-            Cause::Missing | Cause::Redirect => Category::Config,
-            Cause::Quota => Category::RateLimit,
-            Cause::Request | Cause::Server | Cause::Untrusted | Cause::Internal => Category::Unknown,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Ok,
-    Warning,
-    Error,
-}
-
-/// One finding.
-#[derive(Debug)]
-struct Check {
-    name: &'static str,
-    status: Status,
-    category: Category,
-    message: String,
-    latency: Duration,
-}
-
-impl Check {
-    fn fine(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
-        let message = message.into();
-        Check { name, status: Status::Ok, category: Category::Ok, message, latency: since.elapsed() }
-    }
-
-    fn warning(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
-        Check { status: Status::Warning, ..Check::fine(name, message, since) }
-    }
-
-    fn error(name: &'static str, category: Category, message: impl Into<String>, since: Instant) -> Check {
-        Check { status: Status::Error, category, ..Check::fine(name, message, since) }
-    }
-
-    fn failed(name: &'static str, fault: Fault, since: Instant) -> Check {
-        let (category, advice) = match &fault {
-            Fault::Fatal(failure) => (Category::of(&failure.cause), advice(&failure.cause)),
-            // Nobody stops a doctor but the limits: one attempt, no waits.
-            Fault::Stopped(_) => (Category::RateLimit, ""),
-            Fault::Split(_) => (Category::Timeout, ""),
-            Fault::Untrusted(_) => (Category::Unknown, ""),
-        };
-        let text = Error::from(fault).to_string();
-        let text = match text.strip_prefix("stopped because ") {
-            // The error of a run; here nothing was stopped.
-            Some(limit) => format!("a run would wait: {}", limit.split(" (see ").next().unwrap_or(limit)),
-            None => format!("{text}{advice}"),
-        };
-        Check::error(name, category, text, since)
-    }
-
-    fn to_value(&self) -> Value {
-        let status = match self.status {
-            Status::Ok => "ok",
-            Status::Warning => "warning",
-            Status::Error => "error",
-        };
-        json!({"name": self.name, "status": status, "message": self.message, "latency_ms": millis(self.latency)})
-    }
-}
-
-/// What to do about a cause whose error does not say it: those that a run answers by trying again.
-fn advice(cause: &Cause) -> &'static str {
-    match cause {
-        Cause::Dns => " - check custom_base_url and this machine's name server",
-        Cause::Network | Cause::Timeout => {
-            " - check that this machine may reach that address; behind a proxy, give the setting proxy"
-        }
-        Cause::Tls => " - check ca_file, and that nothing in between replaces certificates",
-        Cause::Untrusted => " - something else than PostHog answers there: a login page, a proxy, a firewall",
-        Cause::Server => " - PostHog or what stands before it fails; try again, and look at its status page",
-        _ => "",
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
+/// Nobody waits longer, and an instant after it can still be written.
+const LONGEST: Duration = Duration::from_secs(86_400);
+/// What is kept of the time to tell what was found.
+const LAST_WORDS: Duration = Duration::from_millis(150);
+/// The hourly byte budget of a free organization (`api_queries_budget.py`); paid ones have ten times that.
+const FREE_BYTES: u64 = 20_000_000_000;
 
 /// Looks whether a run with this configuration can work. Gives the report and the exit code; ends after `timeout`.
 #[must_use]
 pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8) {
     let started = Instant::now();
+    let timeout = timeout.min(LONGEST);
     let mut checks = Vec::new();
-    match config.and_then(|config| client(&config, timeout)) {
-        Ok(client) => {
+    match config.and_then(|config| Ok((client(&config, timeout)?, only_stream(&config)?))) {
+        Ok((client, only_stream)) => {
             checks.push(Check::fine("config", format!("complete; {}", client.options().base), started));
             let (sender, receiver) = channel();
-            let examined = Arc::new(client);
+            // Before the time is over, so that what is known by then is told.
+            let deadline = started + timeout - (timeout / 10).min(LAST_WORDS);
+            let examination = Examination { client: Arc::new(client), only_stream, deadline, findings: sender };
             // Not joined: what hangs is left behind when the time is over.
-            thread::spawn(move || examine(&examined, &sender));
+            thread::spawn(move || examination.make());
             loop {
                 match receiver.recv_timeout(timeout.saturating_sub(started.elapsed())) {
                     Ok(check) => checks.push(check),
@@ -199,20 +83,15 @@ fn unanswered(query_answered: bool, timeout: Duration, started: Instant) -> Chec
 }
 
 fn report(checks: &[Check], elapsed: Duration, now: Micros) -> (Value, u8) {
-    let worst = checks.iter().find(|check| check.status == Status::Error);
-    let category = worst.map_or(Category::Ok, |check| check.category);
-    let message = match worst {
-        Some(check) => check.message.clone(),
-        None => {
-            let warnings = checks.iter().filter(|check| check.status == Status::Warning);
-            let warnings: Vec<&str> = warnings.map(|check| check.message.as_str()).collect();
-            if warnings.is_empty() {
-                "PostHog answers and everything can be read".to_owned()
-            } else {
-                format!("PostHog answers; {}", warnings.join("; "))
-            }
-        }
-    };
+    let with = |status| checks.iter().filter(move |check| check.status == status);
+    let category = with(Status::Error).next().map_or(Category::Ok, |check| check.category);
+    let mut findings: Vec<&str> =
+        with(Status::Error).chain(with(Status::Warning)).map(|c| c.message.as_str()).collect();
+    if category == Category::Ok {
+        let all_well = "PostHog answers and what is on by default can be read";
+        findings.insert(0, if findings.is_empty() { all_well } else { "PostHog answers" });
+    }
+    let message = findings.join("; ");
     let report = json!({
         "status": if category == Category::Ok { "healthy" } else { "error" },
         "category": category.name(),
@@ -230,30 +109,81 @@ fn client(config: &Config, timeout: Duration) -> Result<Client> {
     Client::new(Options { patience: Patience::none(), request_timeout: timeout, ..options })
 }
 
+/// The stream that the configuration names, if it names one.
+fn only_stream(config: &Config) -> Result<Option<&'static Stream>> {
+    let found = config.only_stream.as_deref().map(find).transpose();
+    found.map_err(|error| error.context("setting data_type"))
+}
+
 /// All checks that need the network; each finding is sent as it is made.
-fn examine(client: &Client, findings: &Sender<Check>) {
-    // Whoever waited may be gone already.
-    let tell = |check| drop(findings.send(check));
-    let started = Instant::now();
-    match query(client) {
-        Ok(facts) => {
-            tell(Check::fine("query", "the key can query the project", started));
-            facts.tell(client, &tell);
-            thread::scope(|scope| {
-                scope.spawn(|| tell(project(client)));
-                scope.spawn(|| tell(streams(client)));
-            });
+struct Examination {
+    client: Arc<Client>,
+    /// The only stream that is to be read.
+    only_stream: Option<&'static Stream>,
+    deadline: Instant,
+    findings: Sender<Check>,
+}
+
+impl Examination {
+    /// Whoever waited may be gone already.
+    fn tell(&self, check: Check) {
+        drop(self.findings.send(check));
+    }
+
+    fn make(self) {
+        let started = Instant::now();
+        let fault = match query(&self.client) {
+            Ok(facts) => {
+                self.tell(Check::fine("query", "the key can query the project", started));
+                facts.tell(&self.client, &|check| self.tell(check));
+                return self.explain_streams(true);
+            }
+            Err(fault) => fault,
+        };
+        let cause = if let Fault::Fatal(failure) = &fault { Some(failure.cause.clone()) } else { None };
+        let check = Check::failed("query", fault, started);
+        let is_scope = matches!(cause, Some(Cause::Scope(_)));
+        // Lists are read without queries.
+        let only_list = self.only_stream.is_some_and(|stream| matches!(stream.source, Source::List(_)));
+        self.tell(if is_scope && only_list { check.into_warning() } else { check });
+        if is_scope {
+            self.explain_streams(false);
+        } else if cause == Some(Cause::Key) {
+            self.look_elsewhere();
         }
-        Err(Fault::Fatal(failure)) if failure.cause == Cause::Key => {
-            let text = match elsewhere(client) {
-                Some(region) => {
-                    format!("the key is unknown here but known in the other region; set region to {region}")
-                }
-                None => failure.error.to_string(),
-            };
-            tell(Check::error("query", Category::Auth, text, started));
-        }
-        Err(fault) => tell(Check::failed("query", fault, started)),
+    }
+
+    /// The project and the streams, side by side.
+    fn explain_streams(&self, can_query: bool) {
+        thread::scope(|scope| {
+            scope.spawn(|| self.tell(project(&self.client)));
+            let (client, only_stream, deadline) = (&self.client, self.only_stream, self.deadline);
+            self.tell(Readable { client, can_query, only_stream, deadline }.check());
+        });
+    }
+
+    /// Whether the other region of PostHog Cloud knows the key. Both are PostHog's own.
+    fn look_elsewhere(&self) {
+        let started = Instant::now();
+        let options = self.client.options();
+        let Some(other) = options.base.other_region().filter(|_| options.other_kind_of_key().is_none()) else { return };
+        let region = if other.host().starts_with("eu") { "eu" } else { "us" };
+        let Ok(there) = Client::new(Options { base: other, ..options.clone() }) else { return };
+        let get = Get { path: "api/users/@me/", query: &[], class: RateClass::Lists };
+        self.tell(match there.get(&get, |_| Ok(())) {
+            Err(Fault::Fatal(failure)) if failure.cause == Cause::Key => {
+                Check::fine("region", format!("the key is unknown in the region {region} as well"), started)
+            }
+            // A key that lacks a scope is a known key.
+            Err(Fault::Fatal(Failure { cause: Cause::Scope(_) | Cause::Access, .. })) | Ok(()) => {
+                let text = format!("the key is known in the other region; set region to {region}");
+                Check::error("region", Category::Auth, text, started)
+            }
+            Err(fault) => {
+                let text = format!("the region {region} did not tell whether it knows the key: {}", Error::from(fault));
+                Check::fine("region", text, started)
+            }
+        });
     }
 }
 
@@ -281,14 +211,18 @@ fn query(client: &Client) -> Result<Facts, Fault> {
 impl Facts {
     fn tell(&self, client: &Client, tell: &impl Fn(Check)) {
         let now = Instant::now();
-        let tier = format!("up to {} queries an hour", client.queries().per_hour());
+        let tier = format!(
+            "the tap keeps to {} queries an hour (requests_per_hour), PostHog tells its own limit only when it refuses",
+            client.queries().per_hour()
+        );
         match self.budget_left {
             Some(0) => {
                 let text = "the project's hourly byte budget is used up; a run would wait for it to refill";
                 tell(Check::error("limits", Category::RateLimit, text, now));
             }
             Some(left) => {
-                let text = format!("{tier}; {} MB left of the project's byte budget", left / 1_000_000);
+                let paid = if left > FREE_BYTES { ", more than the 20 GB of a free organization" } else { "" };
+                let text = format!("{tier}; {} MB left of the project's hourly byte budget{paid}", left / 1_000_000);
                 tell(Check::fine("limits", text, now));
             }
             None => tell(Check::fine("limits", format!("{tier}; this PostHog tells no byte budget"), now)),
@@ -321,56 +255,20 @@ fn project(client: &Client) -> Check {
             let zone = project["timezone"].as_str().unwrap_or("unknown");
             Check::fine("project", format!("project {id}, time zone {zone}"), started)
         }
-        Err(_) => Check::fine("project", format!("project {id}; its name takes the scope project:read"), started),
+        Err(Fault::Fatal(Failure { cause: Cause::Scope(_) | Cause::Access, .. })) => {
+            Check::fine("project", format!("project {id}; its time zone takes the scope project:read"), started)
+        }
+        Err(fault) => {
+            let text = format!("project {id}; its time zone was not told: {}", explain(fault).1);
+            Check::fine("project", text, started)
+        }
     }
 }
 
-/// Which streams the key can read.
-fn streams(client: &Client) -> Check {
-    let started = Instant::now();
-    let missing: Vec<&Stream> = match scopes_of_key(client) {
-        Ok(Some(scopes)) => STREAMS.iter().filter(|stream| !covers(&scopes, stream.scope)).collect(),
-        // Older servers do not tell: one small request a list, all at once.
-        Ok(None) => thread::scope(|scope| {
-            let tries: Vec<_> =
-                STREAMS.iter().map(|stream| scope.spawn(move || (stream, may_read(client, stream)))).collect();
-            let answers = tries.into_iter().filter_map(|one| one.join().ok());
-            answers.filter(|(_, readable)| !readable).map(|(stream, _)| stream).collect()
-        }),
-        Err(error) => return Check::error("streams", Category::Permission, error.to_string(), started),
-    };
-    let describe = |stream: &&Stream| format!("{} ({})", stream.name, stream.scope);
-    let names = missing.iter().map(describe).collect::<Vec<_>>().join(", ");
-    if missing.is_empty() {
-        Check::fine("streams", "all can be read", started)
-    } else if missing.iter().any(|stream| stream.selected_by_default) {
-        Check::warning("streams", format!("these streams need a scope that the key has not: {names}"), started)
-    } else {
-        Check::fine("streams", format!("all that are on by default; not {names}"), started)
-    }
-}
+mod check;
+mod readable;
 
-fn may_read(client: &Client, stream: &Stream) -> bool {
-    match stream.source {
-        // The query that every other check depends on was answered.
-        Source::Events | Source::Table(_) => true,
-        Source::List(list) => try_list(client, list).is_ok(),
-    }
-}
-
-/// The region in which this key is known, when it is not the configured one. Both are PostHog's own.
-fn elsewhere(client: &Client) -> Option<&'static str> {
-    let other = client.options().base.other_region()?;
-    let region = if other.host().starts_with("eu") { "eu" } else { "us" };
-    let there = Client::new(Options { base: other, ..client.options().clone() }).ok()?;
-    let get = Get { path: "api/users/@me/", query: &[], class: RateClass::Lists };
-    match there.get(&get, |_| Ok(())) {
-        Ok(()) => Some(region),
-        // A key that lacks a scope is a known key.
-        Err(Fault::Fatal(failure)) if matches!(failure.cause, Cause::Scope(_) | Cause::Access) => Some(region),
-        Err(_) => None,
-    }
-}
-
+#[cfg(test)]
+mod network_tests;
 #[cfg(test)]
 mod tests;

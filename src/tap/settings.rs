@@ -149,7 +149,11 @@ pub struct Settings(BTreeMap<&'static str, Typed>);
 
 /// Raw values by name, later ones over earlier ones, before they are read.
 #[derive(Debug, Default)]
-pub struct Raw(BTreeMap<&'static str, Value>);
+pub struct Raw {
+    values: BTreeMap<&'static str, Value>,
+    /// What was found wrong on the way.
+    wrong: Vec<String>,
+}
 
 impl Raw {
     /// Puts the values of one configuration object over those that are there. Null means not given. Unknown names warn,
@@ -157,11 +161,16 @@ impl Raw {
     pub fn overlay(&mut self, mut object: Map<String, Value>, origin: &str) {
         let mut file = BTreeMap::new();
         // Plain keys win over nested ones.
-        if let Some(Value::Object(nested)) = object.remove(NESTED) {
-            take(&mut file, nested, origin);
+        match object.shift_remove(NESTED) {
+            Some(Value::Object(nested)) => take(&mut file, nested, origin),
+            None | Some(Value::Null) => {}
+            // Its text may be the key.
+            Some(_) => self.wrong.push(format!(
+                "setting {NESTED} in {origin}: this value is not allowed; give an object that holds settings"
+            )),
         }
         take(&mut file, object, origin);
-        self.0.extend(file);
+        self.values.extend(file);
     }
 
     /// Puts the environment's values (`TAP_POSTHOG_...`) over those that are there.
@@ -172,7 +181,7 @@ impl Raw {
                 .map(|name| format!("{ENVIRONMENT_PREFIX}{}", name.to_ascii_uppercase()))
                 .find_map(|name| read(&name));
             if let Some(value) = value.filter(|value| !value.is_empty()) {
-                self.0.insert(setting.name, Value::from(value));
+                self.values.insert(setting.name, Value::from(value));
             }
         }
     }
@@ -182,14 +191,14 @@ impl Raw {
     /// # Errors
     /// [`Kind::Config`] with all wrong values in one line.
     pub fn read(self) -> Result<Settings> {
-        if let Some(Value::String(key)) = self.0.get("api_key") {
+        if let Some(Value::String(key)) = self.values.get("api_key") {
             log::conceal(key.trim());
         }
         let mut values = BTreeMap::new();
-        let mut wrong = Vec::new();
+        let mut wrong = self.wrong;
         for setting in SETTINGS {
             let default = || setting.default.map(Value::from);
-            let Some(value) = self.0.get(setting.name).cloned().or_else(default) else { continue };
+            let Some(value) = self.values.get(setting.name).cloned().or_else(default) else { continue };
             match typed(setting.form, &value) {
                 Some(value) => drop(values.insert(setting.name, value)),
                 None => wrong.push(refusal(setting, &value)),

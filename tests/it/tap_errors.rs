@@ -46,6 +46,29 @@ fn wrong_keys_projects_and_settings_are_refused() {
 }
 
 #[test]
+fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
+    let fake = fake();
+    let (_socket, nobody) = nobody();
+    let nobody = format!("http://{nobody}");
+    for (name, value, code, category) in [
+        ("data_type", json!(null), 0, "ok"),
+        ("api_key", json!("phx_unknown_to_the_server"), 3, "auth"),
+        ("api_key", json!("phx_fake_no_query"), 3, "permission"),
+        ("project_id", json!(99), 3, "permission"),
+        ("region", json!("mars"), 3, "config"),
+        ("custom_base_url", json!(nobody), 4, "network"),
+    ] {
+        let tap = Tap::new(&fake).set(name, value.clone()).arg("--doctor");
+        let started = std::time::Instant::now();
+        let output = tap.command().output().unwrap();
+        assert!(started.elapsed().as_secs_f64() < 2.5, "{name}={value}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
+        assert!(report["latency_ms"].is_u64() && report["timestamp"].is_string() && report["checks"].is_array());
+    }
+}
+
+#[test]
 fn broken_files_are_refused_and_named() {
     let fake = fake();
     let whole = Tap::new(&fake).config.to_string();

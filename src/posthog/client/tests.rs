@@ -1,5 +1,6 @@
-//! The client against a server that plays a script: one raw answer per request, in order.
+//! The client against a server that plays a script.
 
+pub(crate) use super::server_tests::{Play, answer, error_answer, json_answer, nobody, serve};
 use super::*;
 use crate::posthog::address::BaseUrl;
 use crate::posthog::attempts::{OnBudget, Patience};
@@ -8,102 +9,15 @@ use crate::retry::Backoff;
 use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write as _;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 const MS: Duration = Duration::from_millis(1);
 const GOOD: &str = r#"{"results":[[1]],"columns":["x"]}"#;
 
-/// What the server does with one request.
-#[derive(Clone)]
-pub(crate) enum Play {
-    /// Writes these bytes and keeps the connection.
-    Raw(Vec<u8>),
-    /// Writes these bytes and closes.
-    Cut(Vec<u8>),
-    /// Closes without a word.
-    Close,
-    /// Says nothing until the client goes away.
-    Hang,
-}
-
-pub(crate) struct Server {
-    pub(crate) base: String,
-    /// The requests as received: head, body.
-    pub(crate) seen: Arc<Mutex<Vec<(String, String)>>>,
-}
-
-fn answer(status: u16, headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
-    [head.as_bytes(), body].concat()
-}
-
-pub(crate) fn json_answer(status: u16, headers: &str, body: &str) -> Play {
-    Play::Raw(answer(status, &format!("Content-Type: application/json\r\n{headers}"), body.as_bytes()))
-}
-
-pub(crate) fn error_answer(status: u16, headers: &str, code: &str, detail: &str) -> Play {
-    json_answer(status, headers, &json!({"type": "x", "code": code, "detail": detail, "attr": null}).to_string())
-}
-
 fn good() -> Play {
     json_answer(200, "", GOOD)
-}
-
-pub(crate) fn serve(script: Vec<Play>) -> Server {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let log = Arc::clone(&seen);
-    let script = Arc::new(Mutex::new(script.into_iter()));
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (script, log) = (Arc::clone(&script), Arc::clone(&log));
-            std::thread::spawn(move || play(&stream.unwrap(), &script, &log));
-        }
-    });
-    Server { base, seen }
-}
-
-fn play(stream: &TcpStream, script: &Mutex<std::vec::IntoIter<Play>>, log: &Mutex<Vec<(String, String)>>) {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let (mut head, mut length) = (String::new(), 0);
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 {
-                return;
-            }
-            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
-            if line == "\r\n" {
-                break;
-            }
-            head.push_str(&line);
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).unwrap();
-        log.lock().unwrap().push((head, String::from_utf8(body).unwrap()));
-        let next = script.lock().unwrap().next();
-        match next {
-            Some(Play::Raw(bytes)) => (&mut &*stream).write_all(&bytes).unwrap(),
-            Some(Play::Cut(bytes)) => return (&mut &*stream).write_all(&bytes).unwrap(),
-            Some(Play::Hang) => drop((&mut &*stream).read(&mut [0; 1])),
-            Some(Play::Close) | None => return,
-        }
-    }
-}
-
-/// An address that nobody listens on, and that nobody else gets while the socket lives.
-pub(crate) fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
-    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
-    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-    let address = getsockname(&socket).unwrap().try_into().unwrap();
-    (socket, address)
 }
 
 pub(crate) fn options(base: &str) -> Options {

@@ -1,5 +1,6 @@
 //! What the HTTP library says, in our words: why there is no answer, what a header holds, what TLS is set up with.
 
+use std::error::Error as _;
 use std::io;
 
 use reqwest::header::HeaderMap;
@@ -7,35 +8,77 @@ use reqwest::header::HeaderMap;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::body::Cut;
-use crate::posthog::fault::{Cause, Fault, Verdict};
+use crate::posthog::fault::{Cause, Fault, Verdict, wants_password};
 use crate::posthog::request::Options;
 use crate::posthog::secret::Secret;
 use url::Url;
 
+/// What rustls says of a handshake that failed.
+const HANDSHAKE: &[&str] = &[
+    "received corrupt message",
+    "received fatal alert",
+    "received unexpected",
+    "peer is incompatible",
+    "peer misbehaved",
+    "tls handshake eof",
+];
+
 /// The verdict on a request that got no answer.
 pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict {
-    let text = chain(error);
+    let proxy = options.proxy_name();
+    // The first line repeats the address, which is in the message already.
+    let why = error.source().map_or_else(|| chain(error), chain);
+    let text = match &proxy {
+        Some(proxy) => format!("through the proxy {proxy}: {why}"),
+        None => why,
+    };
     if text.contains("invalid peer certificate") {
-        let advice = "set ca_file to the certificate authority of this server, and check its host name";
-        return Verdict::fatal(
-            Cause::Tls,
-            Kind::Service,
-            format!("the certificate of {} is not accepted: {text}; {advice}", options.base),
-        );
+        let text =
+            format!("the certificate of {} is not accepted: {text}; {}", options.base, certificate_advice(&text));
+        return Verdict::fatal(Cause::Tls, Kind::Service, text);
     }
     if error.is_timeout() && !error.is_connect() {
         return Verdict::Slow(format!("no answer for {} s", options.request_timeout.as_secs()));
     }
-    let cause = if error.is_dns() || text.contains("dns error") {
-        Cause::Dns
-    } else if error.is_timeout() {
-        Cause::Timeout
-    } else if text.contains("tls") || text.contains("TLS") || text.contains("HandshakeFailure") {
-        Cause::Tls
-    } else {
-        Cause::Network
+    if text.contains("InvalidContentType") {
+        let advice = "what answers there does not speak TLS: check the port, or write http:// in custom_base_url";
+        return Verdict::Again(Cause::Tls, None, format!("{text}; {advice}"));
+    }
+    if HANDSHAKE.iter().any(|part| text.contains(part)) {
+        let advice = "the server has to speak TLS 1.2 or 1.3; check what stands in between";
+        return Verdict::Again(Cause::Tls, None, format!("{text}; {advice}"));
+    }
+    if text.contains("proxy authorization required") {
+        return Verdict::fatal(Cause::Proxy, Kind::Service, wants_password(&options.base, proxy.as_deref()));
+    }
+    if text.contains("resolving for socks proxy") {
+        let advice = "socks5:// looks names up here, socks5h:// lets the proxy do it";
+        return Verdict::Again(Cause::Dns, None, format!("{text}; {advice}"));
+    }
+    let cause = match proxy {
+        // The proxy looks up the host's name, and says no more of why it does not get there.
+        Some(_) if error.is_connect() => Cause::Proxy,
+        None if error.is_dns() || text.contains("dns error") || text.contains("invalid dns name") => Cause::Dns,
+        _ if error.is_timeout() => Cause::Timeout,
+        _ => Cause::Network,
     };
     Verdict::Again(cause, None, text)
+}
+
+/// What to do about a certificate, by what is wrong with it.
+fn certificate_advice(text: &str) -> &'static str {
+    if text.contains("CaUsedAsEndEntity") {
+        "it says of itself that it is an authority (CA:TRUE, which openssl req -x509 writes), and such a certificate is never \
+         taken for a server's, not from ca_file either; make it anew with -addext basicConstraints=critical,CA:FALSE and a \
+         subjectAltName, and set ca_file to it"
+    } else if text.contains("certificate expired") || text.contains("not valid yet") {
+        "renew it, or set this machine's clock"
+    } else if text.contains("not valid for") || text.contains("NotValidForName") {
+        "write the host in custom_base_url as the certificate names it (subjectAltName)"
+    } else {
+        "set ca_file to the certificate authority of this server, or to its certificate if that is self-signed; check also \
+         that nothing in between replaces certificates"
+    }
 }
 
 pub(super) fn unsent(error: &reqwest::Error) -> Fault {
@@ -92,7 +135,7 @@ pub(super) fn proxy_of(proxy: &Secret) -> Result<reqwest::Proxy> {
     reqwest::Proxy::all(proxy.expose()).map_err(|_| Error::new(Kind::Config, "proxy: this is not an address"))
 }
 
-/// An error with its causes, without the address that the library puts in front (ours is in the message already).
+/// An error with its causes, without secrets.
 pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);

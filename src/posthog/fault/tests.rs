@@ -8,6 +8,8 @@ fn judge(status: u16, body: &str) -> Verdict {
         body: body.as_bytes(),
         asked: "POST https://us.posthog.com/api/projects/7/query/",
         project_id: 7,
+        proxy: None,
+        other_kind_of_key: None,
     };
     refused.verdict()
 }
@@ -47,6 +49,7 @@ fn each_known_answer_has_its_verdict() {
         (404, envelope("not_found", "Project not found."), "Project 3"),
         (404, envelope("not_found", "Endpoint not found."), "Missing 3"),
         (404, html.into(), "Missing 3"),
+        (407, html.into(), "Proxy 4"),
         (302, String::new(), "Redirect 3"),
         (402, envelope("api_queries_quota_exceeded", "Quota"), "Quota 4"),
         (400, envelope("invalid_input", "Unable to resolve field: name"), "Request 4"),

@@ -52,6 +52,12 @@ fn yaml_and_the_nested_form_and_later_files_are_read() {
 }
 
 #[test]
+fn a_mapping_of_yaml_on_one_line_is_read() {
+    let config = from_texts(&["{api_key: phx_config_test, project_id: 8} # by hand\n"]).unwrap();
+    assert_eq!(config.connection.project_id, 8);
+}
+
+#[test]
 fn the_environment_alone_is_enough() {
     let read = |name: &str| match name {
         "TAP_POSTHOG_API_KEY" => Some("phx_config_test".to_owned()),
@@ -74,6 +80,7 @@ fn mistakes_are_refused_with_what_to_do_and_without_the_key() {
         (from_texts(&["{}"]), "api_key is missing"),
         (from_texts(&[r#"{"api_key": "phx_config_test"}"#]), "project_id is missing"),
         (from_texts(&[r#"{"api_key": "phx_config_test", "proj"#]), "is not valid JSON (line 1, column"),
+        (from_texts(&["{api_key: phx_config_test, project_id: [8}"]), "is not valid JSON (line 1, column 2)"),
         (from_texts(&["api_key: [phx_config_test"]), "nor valid YAML"),
         (from_texts(&["- phx_config_test"]), "holds no settings"),
         (from_texts(&[" \n"]), "is empty"),

@@ -1,15 +1,21 @@
 use super::*;
+use crate::error::Kind;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, serve};
 use crate::tap::settings::Raw;
 
-const NOW: Micros = 1_800_000_000_000_000;
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const NOW: Micros = 1_800_000_000_000_000;
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) fn with(settings: &Value) -> Result<Config> {
+    let mut all = json!({"api_key": "phx_doctor_test_key", "project_id": 7});
+    all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    let mut raw = Raw::default();
+    raw.overlay(all.as_object().unwrap().clone(), "test");
+    Config::from_settings(&raw.read()?, NOW)
+}
 
 fn config(base: &str) -> Result<Config> {
-    let settings = json!({"api_key": "phx_doctor_test_key", "project_id": 7, "custom_base_url": base});
-    let mut raw = Raw::default();
-    raw.overlay(settings.as_object().unwrap().clone(), "test");
-    Config::from_settings(&raw.read()?, NOW)
+    with(&json!({"custom_base_url": base}))
 }
 
 /// What the doctor says of a server that gives these answers to the first requests.
@@ -20,18 +26,18 @@ fn examine_server(script: Vec<Play>) -> (Value, u8) {
     found
 }
 
-fn expect(found: (Value, u8), category: &str, code: u8, says: &str) {
+pub(super) fn expect(found: (Value, u8), category: &str, code: u8, says: &str) {
     let (report, exit_code) = found;
     assert_eq!((report["category"].as_str().unwrap(), exit_code), (category, code), "{report}");
     assert_eq!(report["status"], if code == 0 { "healthy" } else { "error" });
     assert!(report["message"].as_str().unwrap().contains(says), "{report}");
 }
 
-fn answered(headers: &str) -> Play {
+pub(super) fn answered(headers: &str) -> Play {
     json_answer(200, headers, r#"{"results":[[1800000000]],"columns":["now"]}"#)
 }
 
-fn denied(status: u16, detail: &str) -> Vec<Play> {
+pub(super) fn denied(status: u16, detail: &str) -> Vec<Play> {
     vec![error_answer(status, "", "x", detail)]
 }
 
@@ -73,6 +79,12 @@ fn another_service_and_a_redirect_are_config() {
 }
 
 #[test]
+fn a_time_without_end_is_taken_for_a_day() {
+    let server = serve(denied(500, "A server error occurred."));
+    expect(run(config(&server.base), Duration::MAX, NOW), "unknown", 4, "HTTP 500");
+}
+
+#[test]
 fn a_limit_is_rate_limit_and_is_not_waited_for() {
     let throttled = error_answer(429, "Retry-After: 1800\r\n", "throttled", "Request was throttled.");
     expect(examine_server(vec![throttled]), "rate_limit", 4, "a run would wait: PostHog's request limit");
@@ -95,15 +107,27 @@ fn a_failing_server_and_nonsense_are_unknown() {
 }
 
 #[test]
+fn a_budget_above_that_of_a_free_organization_is_told() {
+    let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 150000000000\r\n";
+    let (report, _) = examine_server(vec![answered(headers)]);
+    assert!(
+        report
+            .to_string()
+            .contains("150000 MB left of the project's hourly byte budget, more than the 20 GB of a free")
+    );
+}
+
+#[test]
 fn a_healthy_project_says_what_is_left_and_what_is_missing() {
     let scopes = json_answer(200, "", r#"{"scopes": ["query:read", "cohort:write"], "scoped_teams": [7]}"#);
     let headers = "Date: Fri, 01 Jan 2027 00:00:00 GMT\r\nX-PostHog-Query-Bytes-Read: 5\r\n\
                    X-PostHog-Query-Budget-Remaining-Bytes: 20000000000\r\n";
-    // Project and key are asked side by side: either answer may come first, and the project's is not needed.
-    let (report, code) = examine_server(vec![answered(headers), scopes.clone(), scopes]);
+    // Project, key and the list of cohorts are asked side by side: any may come first, and one answer does for all.
+    let (report, code) = examine_server(vec![answered(headers), scopes.clone(), scopes.clone(), scopes]);
     assert_eq!(code, 0, "{report}");
     let text = report.to_string();
-    assert!(text.contains("20000 MB left"), "{text}");
+    assert!(text.contains("keeps to 2400 queries an hour (requests_per_hour)"), "{text}");
+    assert!(text.contains("20000 MB left") && !text.contains("of a free"), "{text}");
     assert!(text.contains("feature_flags (feature_flag:read)") && !text.contains("cohorts ("), "{text}");
     assert!(report["message"].as_str().unwrap().contains("clock is"), "{text}");
     assert_eq!(report["timestamp"], "2027-01-15T08:00:00.000000Z");

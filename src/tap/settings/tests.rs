@@ -72,6 +72,14 @@ fn a_secret_is_not_in_its_complaint() {
 }
 
 #[test]
+fn a_connection_that_is_no_object_is_refused() {
+    let text = complaint(json!({"resolved_connection": "phx_hidden", "page_size": 0}));
+    assert!(text.starts_with("setting resolved_connection in c.json: this value is not allowed; give an object"));
+    assert!(text.contains("; setting page_size: ") && !text.contains("phx_hidden"), "{text}");
+    assert!(read(json!({"resolved_connection": null})).is_ok());
+}
+
+#[test]
 fn the_environment_wins_over_files_and_plain_keys_over_nested_ones() {
     let mut raw = Raw::default();
     let file = json!({"resolved_connection": {"project_id": 1, "region": "eu"}, "project_id": 2, "page_size": 5});

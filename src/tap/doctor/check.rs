@@ -1,0 +1,146 @@
+//! What the doctor finds: one check, what kind of trouble it is, and what is said of a fault.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind};
+use crate::posthog::fault::{Cause, Fault};
+
+/// What kind of trouble it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Category {
+    Ok,
+    Auth,
+    Permission,
+    Network,
+    Timeout,
+    Config,
+    RateLimit,
+    Unknown,
+}
+
+impl Category {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Category::Ok => "ok",
+            Category::Auth => "auth",
+            Category::Permission => "permission",
+            Category::Network => "network",
+            Category::Timeout => "timeout",
+            Category::Config => "config",
+            Category::RateLimit => "rate_limit",
+            Category::Unknown => "unknown",
+        }
+    }
+
+    /// 0 healthy; 3 to be settled by whoever holds the key and the settings; 4 by the network or PostHog.
+    pub(super) fn exit_code(self) -> u8 {
+        match self {
+            Category::Ok => 0,
+            Category::Auth | Category::Permission | Category::Config => Kind::Config.exit_code(),
+            Category::Network | Category::Timeout | Category::RateLimit | Category::Unknown => {
+                Kind::Service.exit_code()
+            }
+        }
+    }
+
+    pub(super) fn of(cause: &Cause) -> Category {
+        match cause {
+            Cause::Key => Category::Auth,
+            Cause::Scope(_) | Cause::Access | Cause::Project => Category::Permission,
+            Cause::Dns | Cause::Network | Cause::Tls | Cause::Proxy => Category::Network,
+            Cause::Timeout => Category::Timeout,
+            Cause::Missing | Cause::Redirect => Category::Config,
+            Cause::Quota => Category::RateLimit,
+            Cause::Request | Cause::Server | Cause::Untrusted | Cause::Internal => Category::Unknown,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    Ok,
+    Warning,
+    Error,
+}
+
+/// One finding.
+#[derive(Debug)]
+pub(super) struct Check {
+    pub(super) name: &'static str,
+    pub(super) status: Status,
+    pub(super) category: Category,
+    pub(super) message: String,
+    latency: Duration,
+}
+
+impl Check {
+    pub(super) fn fine(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
+        let message = message.into();
+        Check { name, status: Status::Ok, category: Category::Ok, message, latency: since.elapsed() }
+    }
+
+    pub(super) fn warning(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
+        Check { status: Status::Warning, ..Check::fine(name, message, since) }
+    }
+
+    pub(super) fn error(name: &'static str, category: Category, message: impl Into<String>, since: Instant) -> Check {
+        Check { status: Status::Error, category, ..Check::fine(name, message, since) }
+    }
+
+    /// The same finding where a run can do without.
+    pub(super) fn into_warning(self) -> Check {
+        Check { status: Status::Warning, category: Category::Ok, ..self }
+    }
+
+    pub(super) fn failed(name: &'static str, fault: Fault, since: Instant) -> Check {
+        let (category, text) = explain(fault);
+        Check::error(name, category, text, since)
+    }
+
+    pub(super) fn to_value(&self) -> Value {
+        let status = match self.status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Error => "error",
+        };
+        json!({"name": self.name, "status": status, "message": self.message, "latency_ms": millis(self.latency)})
+    }
+}
+
+/// What kind of trouble a fault is, and what to say of it.
+pub(super) fn explain(fault: Fault) -> (Category, String) {
+    let (category, advice) = match &fault {
+        Fault::Fatal(failure) => (Category::of(&failure.cause), advice(&failure.cause)),
+        // Nobody stops a doctor but the limits: one attempt, no waits.
+        Fault::Stopped(_) => (Category::RateLimit, ""),
+        Fault::Split(_) => (Category::Timeout, ""),
+        Fault::Untrusted(_) => (Category::Unknown, ""),
+    };
+    let text = Error::from(fault).to_string();
+    let text = match text.strip_prefix("stopped because ") {
+        // The error of a run; here nothing was stopped.
+        Some(limit) => format!("a run would wait: {}", limit.split(" (see ").next().unwrap_or(limit)),
+        None => format!("{text}{advice}"),
+    };
+    (category, text)
+}
+
+/// What to do about a cause whose error does not say it: those that a run answers by trying again.
+fn advice(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::Dns => " - check custom_base_url and this machine's name server",
+        Cause::Network | Cause::Timeout => {
+            " - check that this machine may reach that address; behind a proxy, give the setting proxy"
+        }
+        Cause::Proxy => " - check the setting proxy, and that this proxy may reach that address",
+        Cause::Untrusted => " - something else than PostHog answers there: a login page, a proxy, a firewall",
+        Cause::Server => " - PostHog or what stands before it fails; try again, and look at its status page",
+        _ => "",
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
