@@ -43,6 +43,12 @@ impl<W: Write> Output<W> {
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
 
+    /// Makes room for a line of up to `bytes`, where it is known to be a long one: a buffer that grows by doubling would take
+    /// twice the memory. What is not written to is not taken.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.pending.reserve_exact(bytes);
+    }
+
     /// Appends a JSON value as one line.
     ///
     /// # Errors

@@ -172,8 +172,7 @@ impl<'a> Discovery<'a> {
     }
 
     fn entry(&self, stream: &Stream) -> Result<StreamEntry, Fault> {
-        let mut scopes = [Some(stream.scope), stream.more_scope].into_iter().flatten();
-        if let Some(scope) = scopes.find(|scope| !self.may(scope).unwrap_or(true)) {
+        if let Some(scope) = stream.scopes().find(|scope| !self.may(scope).unwrap_or(true)) {
             let text = format!("the key lacks the scope {scope}; add it in PostHog, Settings, Personal API keys");
             let error = Error::new(Kind::Config, text);
             return Err(Fault::Fatal(Failure { cause: Cause::Scope(scope.to_owned()), error }));

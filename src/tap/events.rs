@@ -36,6 +36,8 @@ use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
+/// Rows above this have their lines' memory taken at once.
+const LONG_ROW_BYTES: usize = 256 * 1024;
 /// Rows printed between two looks for a signal.
 const LOOK_ROWS: u64 = 16;
 
@@ -234,6 +236,8 @@ impl<'a, W: Write> Reading<'a, W> {
         if read.again && self.slice_set.is_empty() {
             self.slice_set = self.slice_versions.iter().copied().collect();
         }
+        let page_bytes = read.page.body_bytes();
+        let has_long_rows = page_bytes > read.page.len() * LONG_ROW_BYTES;
         let mut last = None;
         let mut printed = 0;
         for (row, &(version, created_at)) in read.page.rows().zip(&read.notes) {
@@ -248,6 +252,9 @@ impl<'a, W: Write> Reading<'a, W> {
             self.note(&row, arrived, version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
+            }
+            if has_long_rows {
+                self.output.reserve(page_bytes);
             }
             self.print(&row)?;
             printed += 1;

@@ -107,7 +107,12 @@ pub const SETTINGS: &[Setting] = &[
         Some("strict"),
         "What happens when the rows of a slice, or the items of a list, are not as many as the server counts.",
     ),
-    row("max_state_bytes", whole(10_000, 100_000_000), Some("2000000"), "Most bytes of the state."),
+    row(
+        "max_state_bytes",
+        whole(10_000, 100_000_000),
+        Some("2000000"),
+        "Most bytes of the list of delivered events in the state (about 8.2 bytes each).",
+    ),
     row("requests_per_minute", whole(1, 100_000), Some("240"), "Most queries in any minute."),
     row("requests_per_hour", whole(1, 1_000_000), Some("2400"), "Most queries in any hour."),
     row(

@@ -132,6 +132,11 @@ const fn full(name: &'static str, source: Source, scope: &'static str, schema: &
 }
 
 impl Stream {
+    /// The scopes that the key needs.
+    pub fn scopes(&self) -> impl Iterator<Item = &'static str> {
+        [Some(self.scope), self.more_scope].into_iter().flatten()
+    }
+
     const fn keys(self, keys: &'static [&'static str]) -> Stream {
         Stream { keys, ..self }
     }

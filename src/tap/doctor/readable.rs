@@ -112,7 +112,7 @@ impl Readable<'_> {
         let (sender, receiver) = channel();
         let mut findings: Vec<Finding> = Vec::new();
         for stream in STREAMS {
-            let lacks_scope = scopes.is_some_and(|scopes| !covers(scopes, stream.scope));
+            let lacks_scope = scopes.is_some_and(|scopes| !stream.scopes().all(|scope| covers(scopes, scope)));
             let obstacle = match stream.source {
                 _ if lacks_scope => Some(Obstacle::Scope),
                 Source::Events | Source::Table(_) => (!self.can_query).then_some(Obstacle::Scope),
@@ -160,7 +160,7 @@ fn describe(findings: &[Finding], can_query: bool) -> Vec<String> {
         findings.iter().filter(|(_, found)| found.as_ref().is_some_and(is_it)).map(|(stream, _)| *stream).collect()
     };
     let names = |streams: Vec<&Stream>| streams.iter().map(|stream| stream.name.to_owned()).collect();
-    let with_scope = |stream: &&Stream| format!("{} ({})", stream.name, stream.scope);
+    let with_scope = |stream: &&Stream| format!("{} ({})", stream.name, stream.scopes().collect::<Vec<_>>().join(", "));
     let missing = named(&|found| matches!(found, Obstacle::Scope));
     part("these streams need a scope that the key has not", missing.iter().map(with_scope).collect());
     part("the key's user may not read", names(named(&|found| matches!(found, Obstacle::Access))));
