@@ -47,10 +47,14 @@ fn run(fs: &Memory, lines: &[Value]) -> (bool, Vec<Value>) {
     (ended.is_ok(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-/// The ids in the folder of the stream, sorted. Every file must be whole.
+/// The ids in the folder of stream `s`, sorted. Every file must be whole.
 fn ids(fs: &Memory) -> Vec<i64> {
+    ids_of(fs, "s")
+}
+
+fn ids_of(fs: &Memory, folder: &str) -> Vec<i64> {
     let mut ids = Vec::new();
-    for (_, content) in fs.files("s").into_iter().filter(|(path, _)| path.ends_with(".parquet")) {
+    for (_, content) in fs.files(folder).into_iter().filter(|(path, _)| path.ends_with(".parquet")) {
         let reader = SerializedFileReader::new(content.into_file()).unwrap();
         for row in reader.get_row_iter(None).unwrap() {
             match row.unwrap().get_column_iter().next() {
@@ -180,6 +184,90 @@ fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
                 assert!(n > 4, "{n} calls only");
                 break;
             }
+        }
+    }
+}
+
+/// One stream with bookmarks, one without, one with a version, whose SCHEMA grows: what a tap sends from `from` to `to`.
+fn three_streams(from: i64, to: i64, ends: End) -> Vec<Value> {
+    let mut lines = vec![json!({"type": "STATE", "value": {"n": from}})];
+    for (stream, bookmark) in [("b", Some("id")), ("w", None), ("v", None)] {
+        let mut properties = json!({"id": {"type": "integer"}, "more": {"type": ["null", "object"]}});
+        for n in 0..from / 10 {
+            properties[format!("a{n}")] = json!({"type": ["null", "string"]});
+        }
+        let mut message =
+            json!({"type": "SCHEMA", "stream": stream, "key_properties": ["id"], "schema": {"properties": properties}});
+        if let Some(bookmark) = bookmark {
+            message["bookmark_properties"] = json!([bookmark]);
+        }
+        lines.push(message);
+    }
+    for id in from..to {
+        let record = json!({"id": id, "more": {"x": id, "y": [id]}});
+        for stream in ["b", "w", "v"] {
+            let mut line = json!({"type": "RECORD", "stream": stream, "record": record});
+            if stream == "v" {
+                line["version"] = json!(7);
+            }
+            lines.push(line);
+        }
+        if id % 3 == 2 {
+            lines.push(json!({"type": "STATE", "value": {"n": id + 1}}));
+        }
+    }
+    match ends {
+        End::Cut => lines.push(json!({"type": "RECORD"})),
+        End::Silent => {}
+        End::Well => {
+            lines.push(json!({"type": "ACTIVATE_VERSION", "stream": "v", "version": 7}));
+            lines.push(json!({"type": "STATE", "value": {"n": to}}));
+        }
+    }
+    lines
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Cut,
+    Silent,
+    Well,
+}
+
+#[test]
+fn random_histories_of_crashes_lose_and_repeat_nothing() {
+    const ROWS: i64 = 60;
+    for seed in 0..120u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut roll = |below: i64| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            i64::try_from(random % below.unsigned_abs()).unwrap()
+        };
+        let fs = Memory::new();
+        let mut known = vec![0];
+        for _ in 0..6 {
+            let last = *known.last().unwrap();
+            let from = if roll(3) == 0 { known[usize::try_from(roll(known.len() as i64)).unwrap()] } else { last };
+            let to = (from + roll(25)).min(ROWS);
+            let ends = [End::Cut, End::Silent, End::Well][usize::try_from(roll(3)).unwrap()];
+            if roll(2) == 0 {
+                let fault = [Fault::Once, Fault::Kill, Fault::PowerCut][usize::try_from(roll(3)).unwrap()];
+                fs.fail_at(usize::try_from(roll(90)).unwrap(), fault);
+            }
+            let (_, printed) = run(&fs, &three_streams(from, to, ends));
+            fs.restart();
+            known.extend(printed.iter().map(|state| state["n"].as_i64().unwrap()));
+        }
+        let (ok, _) = run(&fs, &three_streams(*known.last().unwrap(), ROWS, End::Well));
+        assert!(ok, "seed {seed}: the last run fails");
+        for stream in ["b", "w", "v"] {
+            assert_eq!(
+                ids_of(&fs, stream),
+                (0..ROWS).collect::<Vec<_>>(),
+                "seed {seed}, stream {stream}, states {known:?}"
+            );
         }
     }
 }

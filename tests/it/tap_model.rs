@@ -11,7 +11,7 @@ use crate::tap_resume::rest_of;
 use crate::util::{Run, Tap, held};
 
 const MINUTE: i64 = 60_000_000;
-const HISTORIES: u64 = 120;
+const HISTORIES: u64 = 16;
 
 /// A stored version of an event, with what orders it.
 type Version = (i64, i64, String);
