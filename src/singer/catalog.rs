@@ -110,6 +110,19 @@ pub struct SelectedStream {
     pub replication_method: Option<Method>,
 }
 
+impl SelectedStream {
+    /// Keeps the fields for which `is_kept` holds; gives the others.
+    pub fn keep_fields(&mut self, is_kept: impl Fn(&str) -> bool) -> Vec<String> {
+        let Some(fields) = self.schema.get_mut("properties").and_then(Value::as_object_mut) else { return Vec::new() };
+        let gone: Vec<String> = fields.keys().filter(|name| !is_kept(name)).cloned().collect();
+        fields.retain(|name, _| is_kept(name));
+        if let Some(Value::Array(required)) = self.schema.get_mut("required") {
+            required.retain(|name| name.as_str().is_some_and(&is_kept));
+        }
+        gone
+    }
+}
+
 /// A catalog as it was discovered or given.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Catalog(Map<String, Value>);
@@ -207,15 +220,17 @@ impl Catalog {
     }
 
     /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
-    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count.
+    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count, nor a stream or a field for
+    /// which `is_compared` does not hold.
     #[must_use]
-    pub fn changes(&self, fresh: &Catalog) -> Vec<String> {
+    pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
         let mut changes = Vec::new();
         for stream in self.streams().iter().filter(|stream| stream_is_selected(stream)) {
-            let Some(name) = name(stream) else { continue };
+            let Some(name) = name(stream).filter(|name| is_compared(name, None)) else { continue };
+            let is_compared = |field: &str| is_compared(name, Some(field));
             match fresh.streams().iter().find(|other| self::name(other) == Some(name)) {
                 None => changes.push(format!("{name} cannot be read any more")),
-                Some(other) => changes.extend(changed_fields(stream, other).map(|what| format!("{name}: {what}"))),
+                Some(other) => changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{name}: {what}"))),
             }
         }
         let known: Vec<&str> = self.names().collect();
@@ -345,10 +360,11 @@ fn pruned(stream: &Value, keys: &[String], replication_key: Option<&str>) -> Res
 /// How many names a warning lists.
 const NAMES_SHOWN: usize = 5;
 
-fn changed_fields(given: &Value, fresh: &Value) -> Option<String> {
+fn changed_fields(given: &Value, fresh: &Value, is_compared: impl Fn(&str) -> bool) -> Option<String> {
     let empty = Map::new();
     let fields = |stream| -> Map<String, Value> {
-        properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty).clone()
+        let fields = properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty);
+        fields.iter().filter(|(name, _)| is_compared(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect()
     };
     let (given, fresh) = (fields(given), fields(fresh));
     let missing = |from: &Map<String, Value>, other: &Map<String, Value>| -> Vec<String> {

@@ -1,6 +1,9 @@
+use super::discovery::flatten;
 use super::*;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::tap::properties::PropertyType;
 use crate::tap::settings::Raw;
+use serde_json::json;
 
 fn config(flatten: bool) -> Config {
     let settings = json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten});
@@ -73,15 +76,15 @@ fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
     let script = vec![
         key(&["query:read", "property_definition:read"], &[]),
         event_columns(""),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified"]),
+        columns(&["session_id", "$start_timestamp"]),
         page(json!([
             definition("2", "b", json!("Numeric")),
             definition("1", "c", Value::Null),
             definition("3", "", json!("Boolean"))
         ])),
         page(json!([])),
-        columns(&["index", "key", "properties", "created_at"]),
-        columns(&["id", "created_at", "properties", "is_identified"]),
-        columns(&["session_id", "$start_timestamp"]),
     ];
     let catalog = discovered(script, true).0.unwrap();
     assert_eq!(names(&catalog).len(), 7);
@@ -133,7 +136,7 @@ fn ready_made_catalogs_are_what_the_code_makes() {
 #[test]
 fn properties_take_the_place_of_their_object() {
     let mut entry = find("events").unwrap().entry().unwrap();
-    let defined = [("b", properties::PropertyType::Number), ("$a", properties::PropertyType::Text)];
+    let defined = [("b", PropertyType::Number), ("$a", PropertyType::Text)];
     flatten(&mut entry, "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
     let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
     let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];
