@@ -2,7 +2,7 @@
 //!
 //! A catalog passes through many hands: this tap writes it, people and runners (Meltano) edit it, and old tools leave their
 //! own marks in it. So it is read tolerantly and resolved once, by [`Catalog::selected`], into [`SelectedStream`]s; nothing
-//! later looks at metadata. Only top-level fields can be deselected: no schema of ours declares fields inside a field.
+//! later looks at metadata.
 
 use std::path::Path;
 
@@ -214,6 +214,8 @@ impl Catalog {
             if stream_is_selected(stream) {
                 let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
                 selected.push(resolve(id, stream).map_err(wrong)?);
+            } else if metadata(stream, &[]).is_some_and(is_refused) {
+                log::warn(format!("catalog, stream {id}: it cannot be selected (inclusion unsupported), and is not read"));
             }
         }
         Ok(selected)
@@ -265,11 +267,12 @@ fn flag(value: &Value) -> Option<bool> {
 /// The metadata of a breadcrumb; `None` where there is no entry for it.
 fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
     let entries = stream.get("metadata")?.as_array()?;
-    let entry = entries.iter().find(|entry| {
-        let path = entry.get("breadcrumb").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        path.iter().map(|part| part.as_str().unwrap_or_default()).eq(breadcrumb.iter().copied())
-    })?;
-    entry.get("metadata")
+    let is_meant = |entry: &&Value| self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)));
+    entries.iter().find(is_meant)?.get("metadata")
+}
+
+fn breadcrumb(entry: &Value) -> &[Value] {
+    entry.get("breadcrumb").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// What an entry decides by itself; `None` leaves it to the parent.
@@ -279,6 +282,40 @@ fn decision(entry: &Value) -> Option<bool> {
         Some("unsupported") => Some(false),
         Some("automatic") => Some(true),
         _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
+    }
+}
+
+/// Whether an entry selects what it calls unsupported.
+fn is_refused(entry: &Value) -> bool {
+    let selected = member(entry, "selected").and_then(flag) == Some(true);
+    selected && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
+}
+
+/// Says which choices do not count, because the catalog itself does not leave them to the user.
+fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> bool) {
+    let (mut kept, mut refused) = (Vec::new(), Vec::new());
+    for entry in stream.get("metadata").and_then(Value::as_array).into_iter().flatten() {
+        let path: Vec<&str> = breadcrumb(entry).iter().filter_map(Value::as_str).collect();
+        let Some(metadata) = entry.get("metadata") else { continue };
+        let what = || match path.as_slice() {
+            [] => "the stream".to_owned(),
+            [_, name @ ..] => name.join("."),
+        };
+        let is_automatic = member(metadata, "inclusion").and_then(Value::as_str) == Some("automatic");
+        let is_key = matches!(path.as_slice(), ["properties", name] if is_key(name));
+        if is_refused(metadata) {
+            refused.push(what());
+        } else if member(metadata, "selected").and_then(flag) == Some(false) && (is_automatic || is_key) {
+            kept.push(what());
+        }
+    }
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        log::warn(format!("catalog, stream {id}: {kept} cannot be deselected (inclusion automatic, or a key), and is read"));
+    }
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        log::warn(format!("catalog, stream {id}: {refused} cannot be selected (inclusion unsupported), and is not read"));
     }
 }
 
@@ -307,6 +344,8 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let key_properties = key_properties(id, stream, entry)?;
     let chosen = |name: &str| member(entry, name).or_else(|| member(stream, name)).and_then(Value::as_str);
     let replication_key = chosen("replication_key").map(str::to_owned);
+    let is_key = |name: &str| key_properties.iter().any(|key| key == name) || replication_key.as_deref() == Some(name);
+    say_overruled(id, stream, is_key);
     let schema = pruned(stream, &key_properties, replication_key.as_deref())?;
     let method = member(entry, "forced_replication_method").and_then(Value::as_str);
     let replication_method = match method.or_else(|| chosen("replication_method")) {

@@ -103,6 +103,9 @@ impl<'a> Discovery<'a> {
         wanted: impl Fn(&Stream) -> bool,
         unreadable: Unreadable,
     ) -> Result<Vec<StreamEntry>> {
+        if !self.describes_properties || !self.config.properties.flatten {
+            self.requests_reserved = 0;
+        }
         let mut streams: Vec<&'static Stream> = STREAMS.iter().filter(|stream| wanted(stream)).collect();
         streams.sort_by_key(|stream| rank(stream));
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
@@ -120,9 +123,10 @@ impl<'a> Discovery<'a> {
         }
         self.flatten_properties(&mut entries)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
-        if !self.untried.is_empty() {
+        // A run tries them itself.
+        if !self.untried.is_empty() && unreadable == Unreadable::LeaveOut {
             log::warn(format!(
-                "not tried, to end within {MAX_REQUESTS} requests: {}; whether the key may read them shows when they are read",
+                "not tried, to end within {MAX_REQUESTS} requests: {}; a run shows whether they can be read",
                 self.untried.join(", ")
             ));
         }
