@@ -12,6 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 
+use selection::{is_refused, nested_off, pruned, remove_nested, say_overruled, stream_is_selected};
+
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
@@ -108,6 +110,8 @@ pub struct SelectedStream {
     pub replication_key: Option<String>,
     /// How it is read, where the catalog says so.
     pub replication_method: Option<Method>,
+    /// The deselected fields inside of fields, each as the names from the outermost field inwards.
+    pub nested_off: Vec<Vec<String>>,
 }
 
 impl SelectedStream {
@@ -220,25 +224,6 @@ impl Catalog {
         }
         Ok(selected)
     }
-
-    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
-    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count, nor a stream or a field for
-    /// which `is_compared` does not hold.
-    #[must_use]
-    pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
-        let mut changes = Vec::new();
-        for stream in self.streams().iter().filter(|stream| stream_is_selected(stream)) {
-            let Some(name) = name(stream).filter(|name| is_compared(name, None)) else { continue };
-            let is_compared = |field: &str| is_compared(name, Some(field));
-            match fresh.streams().iter().find(|other| self::name(other) == Some(name)) {
-                None => changes.push(format!("{name} cannot be read any more")),
-                Some(other) => changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{name}: {what}"))),
-            }
-        }
-        let known: Vec<&str> = self.names().collect();
-        changes.extend(fresh.names().filter(|name| !known.contains(name)).map(|name| format!("{name} is new")));
-        changes
-    }
 }
 
 fn name(stream: &Value) -> Option<&str> {
@@ -275,69 +260,6 @@ fn breadcrumb(entry: &Value) -> &[Value] {
     entry.get("breadcrumb").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// What an entry decides by itself; `None` leaves it to the parent.
-fn decision(entry: &Value) -> Option<bool> {
-    let chosen = member(entry, "selected").and_then(flag);
-    match member(entry, "inclusion").and_then(Value::as_str) {
-        Some("unsupported") => Some(false),
-        Some("automatic") => Some(true),
-        _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
-    }
-}
-
-/// Whether an entry selects what it calls unsupported.
-fn is_refused(entry: &Value) -> bool {
-    let selected = member(entry, "selected").and_then(flag) == Some(true);
-    selected && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
-}
-
-/// Says which choices do not count, because the catalog itself does not leave them to the user.
-fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> bool) {
-    let (mut kept, mut refused) = (Vec::new(), Vec::new());
-    for entry in stream.get("metadata").and_then(Value::as_array).into_iter().flatten() {
-        let path: Vec<&str> = breadcrumb(entry).iter().filter_map(Value::as_str).collect();
-        let Some(metadata) = entry.get("metadata") else { continue };
-        let what = || match path.as_slice() {
-            [] => "the stream".to_owned(),
-            [_, name @ ..] => name.join("."),
-        };
-        let is_automatic = member(metadata, "inclusion").and_then(Value::as_str) == Some("automatic");
-        let is_key = matches!(path.as_slice(), ["properties", name] if is_key(name));
-        if is_refused(metadata) {
-            refused.push(what());
-        } else if member(metadata, "selected").and_then(flag) == Some(false) && (is_automatic || is_key) {
-            kept.push(what());
-        }
-    }
-    if !kept.is_empty() {
-        let kept = kept.join(", ");
-        log::warn(format!("catalog, stream {id}: {kept} cannot be deselected (inclusion automatic, or a key), and is read"));
-    }
-    if !refused.is_empty() {
-        let refused = refused.join(", ");
-        log::warn(format!("catalog, stream {id}: {refused} cannot be selected (inclusion unsupported), and is not read"));
-    }
-}
-
-fn stream_is_selected(stream: &Value) -> bool {
-    // Old taps and Meltano write it on the stream itself; what stands in the metadata wins.
-    let on_stream = member(stream, "selected").and_then(flag);
-    let Some(entry) = metadata(stream, &[]) else {
-        let any = stream.get("metadata").and_then(Value::as_array).is_some_and(|entries| !entries.is_empty());
-        return on_stream.unwrap_or(!any);
-    };
-    let in_metadata = member(entry, "selected").and_then(flag);
-    let unsupported = member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported");
-    if let Some(selected) = on_stream.filter(|_| in_metadata.is_none() && !unsupported) {
-        return selected;
-    }
-    decision(entry).unwrap_or(false)
-}
-
-fn field_is_selected(stream: &Value, field: &str) -> bool {
-    metadata(stream, &["properties", field]).and_then(decision).unwrap_or(true)
-}
-
 fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let nothing = Value::Null;
     let entry = metadata(stream, &[]).unwrap_or(&nothing);
@@ -346,7 +268,9 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let replication_key = chosen("replication_key").map(str::to_owned);
     let is_key = |name: &str| key_properties.iter().any(|key| key == name) || replication_key.as_deref() == Some(name);
     say_overruled(id, stream, is_key);
-    let schema = pruned(stream, &key_properties, replication_key.as_deref())?;
+    let mut schema = pruned(stream, &key_properties, replication_key.as_deref())?;
+    let nested_off = nested_off(id, stream);
+    nested_off.iter().for_each(|path| remove_nested(&mut schema, path));
     let method = member(entry, "forced_replication_method").and_then(Value::as_str);
     let replication_method = match method.or_else(|| chosen("replication_method")) {
         None => None,
@@ -355,7 +279,8 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
         })?),
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
-    Ok(SelectedStream { id: id.to_owned(), name, schema, key_properties, replication_key, replication_method })
+    let id = id.to_owned();
+    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, nested_off })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.
@@ -379,50 +304,8 @@ fn key_properties(id: &str, stream: &Value, entry: &Value) -> Result<Vec<String>
     Ok(in_metadata.or(on_stream).unwrap_or_default())
 }
 
-/// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
-fn pruned(stream: &Value, keys: &[String], replication_key: Option<&str>) -> Result<Value> {
-    let mut schema = stream.get("schema").cloned().unwrap_or_default();
-    let needed: Vec<&str> = keys.iter().map(String::as_str).chain(replication_key).collect();
-    let known = properties(&schema).cloned().unwrap_or_default();
-    if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
-        return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
-    }
-    let selected = |name: &str| needed.contains(&name) || field_is_selected(stream, name);
-    let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
-    if let Some(Value::Array(required)) = schema.get_mut("required") {
-        required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
-    }
-    schema["properties"] = Value::Object(kept);
-    Ok(schema)
-}
-
-/// How many names a warning lists.
-const NAMES_SHOWN: usize = 5;
-
-fn changed_fields(given: &Value, fresh: &Value, is_compared: impl Fn(&str) -> bool) -> Option<String> {
-    let empty = Map::new();
-    let fields = |stream| -> Map<String, Value> {
-        let fields = properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty);
-        fields.iter().filter(|(name, _)| is_compared(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect()
-    };
-    let (given, fresh) = (fields(given), fields(fresh));
-    let missing = |from: &Map<String, Value>, other: &Map<String, Value>| -> Vec<String> {
-        other.keys().filter(|name| !from.contains_key(*name)).cloned().collect()
-    };
-    let retyped = given.iter().filter(|(name, schema)| fresh.get(*name).is_some_and(|other| other != *schema));
-    let parts = [
-        ("new", missing(&given, &fresh)),
-        ("gone", missing(&fresh, &given)),
-        ("of another type", retyped.map(|(name, _)| name.clone()).collect()),
-    ];
-    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| {
-        let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
-        format!("{} {what} ({shown}{more})", names.len())
-    });
-    let parts: Vec<String> = parts.collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
-}
+mod changes;
+mod selection;
 
 #[cfg(test)]
 mod tests;

@@ -118,6 +118,30 @@ fn a_key_of_another_project_or_without_scopes_is_refused() {
     assert!(error.to_string().contains("query:read"), "{error}");
 }
 
+/// A server that gives one definition a page, however many are asked for.
+#[test]
+fn definitions_are_read_as_far_as_twenty_requests_go() {
+    let mut script = vec![
+        key(&["query:read", "property_definition:read"], &[]),
+        event_columns(""),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified"]),
+        columns(&["session_id", "$start_timestamp"]),
+    ];
+    let page = |number: usize| {
+        let item = json!({"id": number.to_string(), "name": format!("p{number}"), "property_type": null});
+        json_answer(200, "", &json!({"count": 500, "results": [item], "next": "http://x/?offset=1"}).to_string())
+    };
+    script.extend((0..40).map(page));
+    let (catalog, asked) = discovered(script, true);
+    assert_eq!(asked.len(), 20);
+    assert!(asked[5].contains("type=event") && asked[6].contains("type=person"), "{asked:?}");
+    assert!(asked[7].contains("offset=1&type=event"), "{asked:?}");
+    let events = catalog.unwrap().only("events").unwrap().selected().unwrap().remove(0);
+    let fields = events.schema["properties"].as_object().unwrap();
+    assert_eq!(fields.keys().filter(|name| name.contains("properties_p")).count(), 15);
+}
+
 /// `catalog/*.json` are this, printed. To make them anew: `UPDATE_CATALOGS=1 cargo test ready_made`.
 #[test]
 fn ready_made_catalogs_are_what_the_code_makes() {
