@@ -219,7 +219,9 @@ impl Catalog {
                 let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
                 selected.push(resolve(id, stream).map_err(wrong)?);
             } else if metadata(stream, &[]).is_some_and(is_refused) {
-                log::warn(format!("catalog, stream {id}: it cannot be selected (inclusion unsupported), and is not read"));
+                log::warn(format!(
+                    "catalog, stream {id}: it cannot be selected (inclusion unsupported), and is not read"
+                ));
             }
         }
         Ok(selected)
@@ -252,7 +254,9 @@ fn flag(value: &Value) -> Option<bool> {
 /// The metadata of a breadcrumb; `None` where there is no entry for it.
 fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
     let entries = stream.get("metadata")?.as_array()?;
-    let is_meant = |entry: &&Value| self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)));
+    let is_meant = |entry: &&Value| {
+        self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)))
+    };
     entries.iter().find(is_meant)?.get("metadata")
 }
 

@@ -114,7 +114,8 @@ mod tests {
             Some(refused(text, &columns)?.into_iter().map(|column| column.name).collect())
         };
         let named = |name: &str| {
-            gone(&format!("POST https://h/query/ was answered with 400: Unable to resolve field: {name} - refused")).unwrap()
+            gone(&format!("POST https://h/query/ was answered with 400: Unable to resolve field: {name} - refused"))
+                .unwrap()
         };
         assert_eq!(named("$group"), ["$group"]);
         assert_eq!(named("$group_1"), ["$group_0", "$group_1"]);

@@ -134,8 +134,9 @@ impl Definitions {
         let get = Get { path: &path, query: &query, class: RateClass::Lists };
         let patience = client.options().patience.at_most(requests_left.min(2));
         let answer = client.get_within(&patience, &get, |answer| {
-            serde_json::from_slice::<Answer>(&answer.body)
-                .map_err(|e| Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column())))
+            serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
+                Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
+            })
         });
         let answer = match answer {
             Err(Fault::Fatal(failure)) if self.offset > 0 => {

@@ -30,7 +30,7 @@ fn fake(absent: &[&'static str]) -> Fake {
     world.insert_row(
         "raw_persons",
         &json!({"id": "00000000-0000-0000-0000-000000000001", "created_at": "2026-08-01T00:00:00Z", "properties": "{}",
-            "is_identified": 1, "last_seen_at": null, "is_deleted": 0, "version": 1}),
+            "is_identified": 1, "is_deleted": 0, "version": 1}),
     );
     world.insert_row("cohort_people", &json!({"person_id": "00000000-0000-0000-0000-000000000001", "cohort_id": 1}));
     let start = chrono::DateTime::from_timestamp_micros(now - DAY_MICROS).unwrap().to_rfc3339();
@@ -90,7 +90,8 @@ fn the_ready_made_catalog_of_all_streams_runs() {
     for stream in names(&catalog) {
         schema(&run, stream);
     }
-    for (stream, count) in [("events", 50), ("cohorts", 137), ("insights", 215), ("persons", 1), ("session_recordings", 40)]
+    for (stream, count) in
+        [("events", 50), ("cohorts", 137), ("insights", 215), ("persons", 1), ("session_recordings", 40)]
     {
         assert_eq!(run.records(stream).len(), count, "{stream}");
     }
@@ -158,16 +159,20 @@ fn lists_that_fail_are_left_out_of_discovery_at_once() {
         let (catalog, said) = discovered(&fake);
         assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
         assert!(fake.world().log.len() <= 20, "{} requests", fake.world().log.len());
-        assert_eq!(names(&catalog).len(), 17);
+        assert_eq!(names(&catalog).len(), 17, "{said}");
         let said = warnings(&said, "left out");
         assert!(said.len() == 1, "{said:?}");
-        assert!(said[0].contains("session_recordings (this PostHog does not have it)") && said[0].contains("surveys (cannot"));
+        assert!(
+            said[0].contains("session_recordings (this PostHog does not have it)")
+                && said[0].contains("surveys (cannot")
+        );
     }
 }
 
 #[test]
 fn discovery_of_an_old_server_with_many_definitions_ends_within_twenty_requests() {
-    for count in [999, 2_001, 6_000] {
+    // There are 18 more.
+    for count in [1_982, 3_000] {
         let fake = fake(&NEW_COLUMNS);
         fake.world().fault(Fault::new("status").status(404).path("personal_api_keys"));
         fake.world().fault(Fault::new("status").status(404).path("surveys"));
@@ -176,8 +181,8 @@ fn discovery_of_an_old_server_with_many_definitions_ends_within_twenty_requests(
         }
         let (catalog, said) = discovered(&fake);
         assert!(fake.world().log.len() <= 20, "{} requests for {count}", fake.world().log.len());
-        assert_eq!(names(&catalog).len(), 18);
-        assert_eq!(warnings(&said, "property definitions were read").len(), usize::from(count > 2_001), "{said}");
+        assert_eq!(names(&catalog).len(), 18, "{said}");
+        assert_eq!(warnings(&said, "property definitions were read").len(), usize::from(count == 3_000), "{said}");
     }
 }
 
@@ -203,7 +208,7 @@ fn fields_inside_of_fields_are_deselected_and_choices_that_do_not_count_are_said
          "metadata": [field(&[], json!({"inclusion": "unsupported", "selected": true}))]},
     ]});
     let run = tap(&fake, &catalog).run().ends(0);
-    assert!(!run.stdout.contains("email") && !run.stdout.contains("fake@example.com"));
+    assert!(!run.stdout.contains("\"email\":") && !run.stdout.contains("fake@example.com"));
     let records = run.records("cohorts");
     assert_eq!((records.len(), &records[0]["created_by"]["id"]), (137, &json!(1)));
     assert_eq!(warnings(&run.stderr, "cohorts: id cannot be deselected").len(), 1, "{}", run.stderr);

@@ -17,7 +17,9 @@ impl Catalog {
             let is_compared = |field: &str| is_compared(name, Some(field));
             match fresh.streams().iter().find(|other| super::name(other) == Some(name)) {
                 None => changes.push(format!("{name} cannot be read any more")),
-                Some(other) => changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{name}: {what}"))),
+                Some(other) => {
+                    changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{name}: {what}")))
+                }
             }
         }
         let known: Vec<&str> = self.names().collect();
@@ -33,7 +35,11 @@ fn changed_fields(given: &Value, fresh: &Value, is_compared: impl Fn(&str) -> bo
     let empty = Map::new();
     let fields = |stream| -> Map<String, Value> {
         let fields = properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty);
-        fields.iter().filter(|(name, _)| is_compared(name)).map(|(name, schema)| (name.clone(), schema.clone())).collect()
+        fields
+            .iter()
+            .filter(|(name, _)| is_compared(name))
+            .map(|(name, schema)| (name.clone(), schema.clone()))
+            .collect()
     };
     let (given, fresh) = (fields(given), fields(fresh));
     let missing = |from: &Map<String, Value>, other: &Map<String, Value>| -> Vec<String> {

@@ -44,11 +44,15 @@ pub(super) fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> b
     }
     if !kept.is_empty() {
         let kept = kept.join(", ");
-        log::warn(format!("catalog, stream {id}: {kept} cannot be deselected (inclusion automatic, or a key), and is read"));
+        log::warn(format!(
+            "catalog, stream {id}: {kept} cannot be deselected (inclusion automatic, or a key), and is read"
+        ));
     }
     if !refused.is_empty() {
         let refused = refused.join(", ");
-        log::warn(format!("catalog, stream {id}: {refused} cannot be selected (inclusion unsupported), and is not read"));
+        log::warn(format!(
+            "catalog, stream {id}: {refused} cannot be selected (inclusion unsupported), and is not read"
+        ));
     }
 }
 
@@ -86,7 +90,9 @@ pub(super) fn nested_off(id: &str, stream: &Value) -> Vec<Vec<String>> {
             None => {
                 let parts: Vec<&str> = parts.iter().filter_map(Value::as_str).collect();
                 let parts = parts.join(".");
-                log::warn(format!("catalog, stream {id}: {parts} is still read: only fields of objects can be deselected"));
+                log::warn(format!(
+                    "catalog, stream {id}: {parts} is still read: only fields of objects can be deselected"
+                ));
             }
         }
     }

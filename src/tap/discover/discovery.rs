@@ -204,7 +204,8 @@ impl<'a> Discovery<'a> {
 
     fn table(&mut self, stream: &'static Stream, table: &Table, entry: &mut StreamEntry) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
-        let known = fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let known =
+            fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         let record = TableRecord::new(&all, |field| hogql::identifier(table.column(field)));
         let is_known = |column: &Column| known.contains(&column.name);
         if self.can_query && !table.varies && record.columns().iter().all(is_known) {
@@ -298,7 +299,8 @@ impl<'a> Discovery<'a> {
         };
         let objects: Vec<_> = OBJECTS.iter().filter(|(stream, object, _)| is_there(stream, object)).collect();
         let families = [Family::Event, Family::Person];
-        let families = families.into_iter().filter(|wanted| objects.iter().any(|(.., family)| family == wanted)).collect();
+        let families =
+            families.into_iter().filter(|wanted| objects.iter().any(|(.., family)| family == wanted)).collect();
         let properties = self.properties(families)?;
         for (stream, object, family) in objects {
             let Some(defined) = properties.get(family.index()) else { continue };
@@ -370,10 +372,13 @@ fn rank(stream: &Stream) -> u8 {
 /// Why a stream is left out; `None` where the run is to try it; an error where neither is right.
 fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable) -> Result<Option<String>> {
     let is_list = matches!(stream.source, Source::List(_));
-    if matches!(stream.source, Source::Events) && !matches!(&fault, Fault::Fatal(failure) if matches!(failure.cause, Cause::Scope(_))) {
+    if matches!(stream.source, Source::Events)
+        && !matches!(&fault, Fault::Fatal(failure) if matches!(failure.cause, Cause::Scope(_)))
+    {
         return Err(fault.into());
     }
-    let for_now = |text: String| Ok((unreadable == Unreadable::LeaveOut).then(|| format!("cannot be read now: {text}")));
+    let for_now =
+        |text: String| Ok((unreadable == Unreadable::LeaveOut).then(|| format!("cannot be read now: {text}")));
     let failure = match fault {
         Fault::Fatal(failure) => failure,
         Fault::Split(why) => return for_now(why),
@@ -396,7 +401,10 @@ fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable) -> Result
 
 /// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).
 fn is_no_definitions(cause: &Cause) -> bool {
-    matches!(cause, Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Server | Cause::Timeout | Cause::Untrusted)
+    matches!(
+        cause,
+        Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Server | Cause::Timeout | Cause::Untrusted
+    )
 }
 
 fn has_field(schema: &Value, name: &str) -> bool {

@@ -31,7 +31,8 @@ impl Lacking {
                 return Err(missing_key(&stream.id, key, "a key of it; deselect the stream"));
             }
             if let Some(key) = stream.replication_key.as_ref().filter(|key| is_gone(key)) {
-                let advice = "its replication-key; choose another one, replication-method FULL_TABLE, or deselect the stream";
+                let advice =
+                    "its replication-key; choose another one, replication-method FULL_TABLE, or deselect the stream";
                 return Err(missing_key(&stream.id, key, advice));
             }
             let mut columns: Vec<String> = Vec::new();
