@@ -18,8 +18,9 @@ use super::config::Config;
 use super::flatten::Family;
 use super::streams::{List, STREAMS, Shape, Stream, find};
 
-use discovery::{Discovery, Unreadable};
+use discovery::Discovery;
 use lacking::column_of;
+use unreadable::Unreadable;
 
 /// Attempts at what discovery can do without.
 const ATTEMPTS: u32 = 2;
@@ -165,6 +166,7 @@ pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>> {
 
 mod discovery;
 mod lacking;
+mod unreadable;
 
 #[cfg(test)]
 mod tests;
