@@ -9,5 +9,6 @@ pub mod decode;
 pub mod escape;
 pub mod scan;
 mod walk;
+pub mod without;
 
 pub use blocks::same;

@@ -58,6 +58,12 @@ impl Patience {
         Patience { max_attempts: 1, max_wait: Duration::ZERO, ..Patience::default() }
     }
 
+    /// The same with no more than so many attempts: for answers that one can do without.
+    #[must_use]
+    pub fn at_most(self, attempts: u32) -> Patience {
+        Patience { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
+    }
+
     /// Fails if a wait for the byte budget is not wanted or too long.
     pub(crate) fn allows_budget_wait(&self, wait: Duration) -> Result<(), Fault> {
         if self.on_budget == OnBudget::Stop || wait > self.max_wait {

@@ -14,7 +14,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::attempts::Attempts;
+use crate::posthog::attempts::{Attempts, Patience};
 use crate::posthog::body::{BodyLimit, Cut, read_body};
 use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
 use crate::posthog::limits::{Budget, Limiter, Rates, Window};
@@ -65,6 +65,7 @@ struct Ask<'a> {
     label: String,
     asked: String,
     is_query: bool,
+    patience: &'a Patience,
 }
 
 impl Client {
@@ -132,6 +133,20 @@ impl Client {
     pub fn query<T>(
         &self,
         query: &Query<'_>,
+        limit: BodyLimit<'_>,
+        read: impl FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.query_within(&self.options.patience, query, limit, read)
+    }
+
+    /// As [`Client::query`], with another patience than the client's.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub fn query_within<T>(
+        &self,
+        patience: &Patience,
+        query: &Query<'_>,
         mut limit: BodyLimit<'_>,
         mut read: impl FnMut(Answer) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
@@ -147,6 +162,7 @@ impl Client {
             label: query.name.to_owned(),
             asked: format!("POST {url} ({})", query.name),
             is_query: true,
+            patience,
         };
         self.ask(&ask, &mut limit, &mut read)
     }
@@ -155,7 +171,20 @@ impl Client {
     ///
     /// # Errors
     /// [`Fault::Fatal`] or [`Fault::Stopped`]; never [`Fault::Split`].
-    pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub fn get<T>(&self, get: &Get<'_>, read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.get_within(&self.options.patience, get, read)
+    }
+
+    /// As [`Client::get`], with another patience than the client's.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn get_within<T>(
+        &self,
+        patience: &Patience,
+        get: &Get<'_>,
+        mut read: impl FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let url = self.options.base.join(get.path, get.query).map_err(Fault::internal)?;
         let ask = Ask {
             make: &|| Ok((self.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
@@ -166,6 +195,7 @@ impl Client {
             label: get.path.to_owned(),
             asked: format!("GET {url}"),
             is_query: false,
+            patience,
         };
         let mut on_growth = |_| Ok(());
         let mut limit = BodyLimit { max_bytes: LIST_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
@@ -210,7 +240,7 @@ impl Client {
         limit: &mut BodyLimit<'_>,
         read: &mut dyn FnMut(Answer) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let mut attempts = Attempts::new(&self.options.patience);
+        let mut attempts = Attempts::new(ask.patience);
         loop {
             let verdict = match self.attempt(ask, limit) {
                 Ok(answer) => match read(answer) {

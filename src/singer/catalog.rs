@@ -13,6 +13,8 @@ use crate::fingerprint;
 use crate::log;
 
 use super::nested;
+pub(super) use selection::decision;
+use selection::{is_refused, pruned, say_overruled, stream_is_selected};
 
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,8 +112,21 @@ pub struct SelectedStream {
     pub replication_key: Option<String>,
     /// How it is read, where the catalog says so.
     pub replication_method: Option<Method>,
-    /// Deselected fields inside of fields, as paths of names; the schema has them no more.
-    pub left_out: Vec<Vec<String>>,
+    /// The deselected fields inside of fields, each as the names from the outermost field inwards.
+    pub nested_off: Vec<Vec<String>>,
+}
+
+impl SelectedStream {
+    /// Keeps the fields for which `is_kept` holds; gives the others.
+    pub fn keep_fields(&mut self, is_kept: impl Fn(&str) -> bool) -> Vec<String> {
+        let Some(fields) = self.schema.get_mut("properties").and_then(Value::as_object_mut) else { return Vec::new() };
+        let gone: Vec<String> = fields.keys().filter(|name| !is_kept(name)).cloned().collect();
+        fields.retain(|name, _| is_kept(name));
+        if let Some(Value::Array(required)) = self.schema.get_mut("required") {
+            required.retain(|name| name.as_str().is_some_and(&is_kept));
+        }
+        gone
+    }
 }
 
 /// A catalog as it was discovered or given.
@@ -205,26 +220,13 @@ impl Catalog {
             if stream_is_selected(stream) {
                 let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
                 selected.push(resolve(id, stream).map_err(wrong)?);
+            } else if metadata(stream, &[]).is_some_and(is_refused) {
+                log::warn(format!(
+                    "catalog, stream {id}: it cannot be selected (inclusion unsupported), and is not read"
+                ));
             }
         }
         Ok(selected)
-    }
-
-    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
-    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count.
-    #[must_use]
-    pub fn changes(&self, fresh: &Catalog) -> Vec<String> {
-        let mut changes = Vec::new();
-        for stream in self.streams().iter().filter(|stream| stream_is_selected(stream)) {
-            let Some(name) = name(stream) else { continue };
-            match fresh.streams().iter().find(|other| self::name(other) == Some(name)) {
-                None => changes.push(format!("{name} cannot be read any more")),
-                Some(other) => changes.extend(changed_fields(stream, other).map(|what| format!("{name}: {what}"))),
-            }
-        }
-        let known: Vec<&str> = self.names().collect();
-        changes.extend(fresh.names().filter(|name| !known.contains(name)).map(|name| format!("{name} is new")));
-        changes
     }
 }
 
@@ -254,40 +256,14 @@ fn flag(value: &Value) -> Option<bool> {
 /// The metadata of a breadcrumb; `None` where there is no entry for it.
 fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
     let entries = stream.get("metadata")?.as_array()?;
-    let entry = entries.iter().find(|entry| {
-        let path = entry.get("breadcrumb").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        path.iter().map(|part| part.as_str().unwrap_or_default()).eq(breadcrumb.iter().copied())
-    })?;
-    entry.get("metadata")
-}
-
-/// What an entry decides by itself; `None` leaves it to the parent.
-pub(super) fn decision(entry: &Value) -> Option<bool> {
-    let chosen = member(entry, "selected").and_then(flag);
-    match member(entry, "inclusion").and_then(Value::as_str) {
-        Some("unsupported") => Some(false),
-        Some("automatic") => Some(true),
-        _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
-    }
-}
-
-fn stream_is_selected(stream: &Value) -> bool {
-    // Old taps and Meltano write it on the stream itself; what stands in the metadata wins.
-    let on_stream = member(stream, "selected").and_then(flag);
-    let Some(entry) = metadata(stream, &[]) else {
-        let any = stream.get("metadata").and_then(Value::as_array).is_some_and(|entries| !entries.is_empty());
-        return on_stream.unwrap_or(!any);
+    let is_meant = |entry: &&Value| {
+        self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)))
     };
-    let in_metadata = member(entry, "selected").and_then(flag);
-    let unsupported = member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported");
-    if let Some(selected) = on_stream.filter(|_| in_metadata.is_none() && !unsupported) {
-        return selected;
-    }
-    decision(entry).unwrap_or(false)
+    entries.iter().find(is_meant)?.get("metadata")
 }
 
-fn field_is_selected(stream: &Value, field: &str) -> bool {
-    metadata(stream, &["properties", field]).and_then(decision).unwrap_or(true)
+fn breadcrumb(entry: &Value) -> &[Value] {
+    entry.get("breadcrumb").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
@@ -296,8 +272,10 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let key_properties = key_properties(id, stream, entry)?;
     let chosen = |name: &str| member(entry, name).or_else(|| member(stream, name)).and_then(Value::as_str);
     let replication_key = chosen("replication_key").map(str::to_owned);
+    let is_key = |name: &str| key_properties.iter().any(|key| key == name) || replication_key.as_deref() == Some(name);
+    say_overruled(id, stream, is_key);
     let mut schema = pruned(stream, &key_properties, replication_key.as_deref())?;
-    let left_out = nested::prune(stream, &mut schema)?;
+    let nested_off = nested::prune(stream, &mut schema)?;
     let method = member(entry, "forced_replication_method").and_then(Value::as_str);
     let replication_method = match method.or_else(|| chosen("replication_method")) {
         None => None,
@@ -306,15 +284,8 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
         })?),
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
-    Ok(SelectedStream {
-        id: id.to_owned(),
-        name,
-        schema,
-        key_properties,
-        replication_key,
-        replication_method,
-        left_out,
-    })
+    let id = id.to_owned();
+    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, nested_off })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.
@@ -338,49 +309,8 @@ fn key_properties(id: &str, stream: &Value, entry: &Value) -> Result<Vec<String>
     Ok(in_metadata.or(on_stream).unwrap_or_default())
 }
 
-/// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
-fn pruned(stream: &Value, keys: &[String], replication_key: Option<&str>) -> Result<Value> {
-    let mut schema = stream.get("schema").cloned().unwrap_or_default();
-    let needed: Vec<&str> = keys.iter().map(String::as_str).chain(replication_key).collect();
-    let known = properties(&schema).cloned().unwrap_or_default();
-    if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
-        return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
-    }
-    let selected = |name: &str| needed.contains(&name) || field_is_selected(stream, name);
-    let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
-    if let Some(Value::Array(required)) = schema.get_mut("required") {
-        required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
-    }
-    schema["properties"] = Value::Object(kept);
-    Ok(schema)
-}
-
-/// How many names a warning lists.
-const NAMES_SHOWN: usize = 5;
-
-fn changed_fields(given: &Value, fresh: &Value) -> Option<String> {
-    let empty = Map::new();
-    let fields = |stream| -> Map<String, Value> {
-        properties(member(stream, "schema").unwrap_or(&Value::Null)).unwrap_or(&empty).clone()
-    };
-    let (given, fresh) = (fields(given), fields(fresh));
-    let missing = |from: &Map<String, Value>, other: &Map<String, Value>| -> Vec<String> {
-        other.keys().filter(|name| !from.contains_key(*name)).cloned().collect()
-    };
-    let retyped = given.iter().filter(|(name, schema)| fresh.get(*name).is_some_and(|other| other != *schema));
-    let parts = [
-        ("new", missing(&given, &fresh)),
-        ("gone", missing(&fresh, &given)),
-        ("of another type", retyped.map(|(name, _)| name.clone()).collect()),
-    ];
-    let parts = parts.iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| {
-        let shown = names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if names.len() > NAMES_SHOWN { ", ..." } else { "" };
-        format!("{} {what} ({shown}{more})", names.len())
-    });
-    let parts: Vec<String> = parts.collect();
-    (!parts.is_empty()).then(|| parts.join(", "))
-}
+mod changes;
+mod selection;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
+use crate::json::without::without;
 
 /// Lines are handed to the system in writes of at least this many bytes, and at every [`Output::flush`].
 const WRITE_BYTES: usize = 64 * 1024;
@@ -15,12 +16,23 @@ const WRITE_BYTES: usize = 64 * 1024;
 pub struct Output<W: Write> {
     inner: W,
     pending: Vec<u8>,
+    /// Where in a RECORD line the members are that do not go out.
+    hidden: Vec<Vec<String>>,
 }
+
+/// How RECORD lines begin.
+const RECORD: &[u8] = b"{\"type\":\"RECORD\"";
 
 impl<W: Write> Output<W> {
     /// An output over `inner`.
     pub fn new(inner: W) -> Self {
-        Output { inner, pending: Vec::with_capacity(WRITE_BYTES * 2) }
+        Output { inner, pending: Vec::with_capacity(WRITE_BYTES * 2), hidden: Vec::new() }
+    }
+
+    /// From now on, records go out without the members at `paths`, which lie inside their fields.
+    pub fn hide(&mut self, paths: &[Vec<String>]) {
+        let in_line = |path: &Vec<String>| [&["record".to_owned()], path.as_slice()].concat();
+        self.hidden = paths.iter().map(in_line).collect();
     }
 
     /// What the lines go to.
@@ -38,6 +50,11 @@ impl<W: Write> Output<W> {
         if let Err(error) = write(&mut self.pending) {
             self.pending.truncate(start);
             return Err(error);
+        }
+        if !self.hidden.is_empty() && self.pending.get(start..).is_some_and(|line| line.starts_with(RECORD)) {
+            let line = self.pending.split_off(start);
+            without(&line, &self.hidden, &mut self.pending)
+                .map_err(|e| Error::new(Kind::Internal, format!("a record cannot be read again: {e}")))?;
         }
         self.pending.push(b'\n');
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }

@@ -1,5 +1,5 @@
 //! Items of lists as text: what fits a field, and how it is written. A value is passed on as PostHog wrote it, to the last
-//! digit; only white space between its parts and fields that are not selected are left out.
+//! digit; only white space between its parts is left out.
 
 use indexmap::IndexMap;
 use serde_json::Value;
@@ -16,11 +16,9 @@ pub const UNMAPPED: &str = "unmapped_fields";
 /// An item: its members as they were written.
 pub type Item<'a> = IndexMap<String, &'a RawValue>;
 
-/// Writes a record: its members, and in an object what has no field. `left_out` are the fields inside of fields that are
-/// not selected.
-pub fn write_record(members: &Item<'_>, unmapped: &Item<'_>, left_out: &[Vec<String>], out: &mut Vec<u8>) {
-    let left_out: Vec<&[String]> = left_out.iter().map(Vec::as_slice).collect();
-    write_members(members, &left_out, out);
+/// Writes a record: its members, and in an object what has no field.
+pub fn write_record(members: &Item<'_>, unmapped: &Item<'_>, out: &mut Vec<u8>) {
+    write_members(members, out);
     if unmapped.is_empty() {
         return;
     }
@@ -28,52 +26,21 @@ pub fn write_record(members: &Item<'_>, unmapped: &Item<'_>, left_out: &[Vec<Str
     out.pop();
     out.push(b',');
     write_label(UNMAPPED, out);
-    write_members(unmapped, &left_out, out);
+    write_members(unmapped, out);
     out.push(b'}');
 }
 
-fn write_members(members: &Item<'_>, left_out: &[&[String]], out: &mut Vec<u8>) {
+fn write_members(members: &Item<'_>, out: &mut Vec<u8>) {
     out.push(b'{');
     let start = out.len();
     for (name, value) in members {
-        let inside: Vec<&[String]> = left_out
-            .iter()
-            .filter_map(|path| path.split_first().filter(|(first, _)| *first == name))
-            .map(|(_, rest)| rest)
-            .collect();
-        if inside.iter().any(|path| path.is_empty()) {
-            continue;
-        }
         if out.len() > start {
             out.push(b',');
         }
         write_label(name, out);
-        write_without(value.get(), &inside, out);
+        write_on_one_line(value.get(), out);
     }
     out.push(b'}');
-}
-
-/// Writes a value without the fields at these paths, in an object and in the objects of an array.
-fn write_without(value: &str, left_out: &[&[String]], out: &mut Vec<u8>) {
-    match value.as_bytes().first() {
-        Some(b'{') if !left_out.is_empty() => match serde_json::from_str::<Item<'_>>(value) {
-            Ok(members) => write_members(&members, left_out, out),
-            // Names that are no text: what was deselected cannot be told from the rest.
-            Err(_) => out.extend_from_slice(b"null"),
-        },
-        Some(b'[') if !left_out.is_empty() => {
-            let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
-            out.push(b'[');
-            for (at, item) in items.into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b',');
-                }
-                write_without(item.get(), left_out, out);
-            }
-            out.push(b']');
-        }
-        _ => write_on_one_line(value, out),
-    }
 }
 
 /// Writes JSON as it is, but without the white space between its parts if that holds line breaks.
@@ -152,12 +119,9 @@ mod tests {
         }
     }
 
-    fn written(item: &str, left_out: &[&str]) -> String {
-        let members: Item<'_> = serde_json::from_str(item).unwrap();
-        let path = |path: &&str| path.split('.').map(str::to_owned).collect();
-        let left_out: Vec<Vec<String>> = left_out.iter().map(path).collect();
+    fn written(item: &str) -> String {
         let mut out = Vec::new();
-        write_record(&members, &Item::new(), &left_out, &mut out);
+        write_record(&serde_json::from_str(item).unwrap(), &Item::new(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -166,14 +130,6 @@ mod tests {
         let item =
             "{\"id\": 1, \"a\": [\n  1.50, 1e400,\r\n\t123456789012345678901234567890, \"x \\\" \\\\\" , \" y\\n\"\n]}";
         let expected = r#"{"id":1,"a":[1.50,1e400,123456789012345678901234567890,"x \" \\"," y\n"]}"#;
-        assert_eq!(written(item, &[]), expected);
-    }
-
-    #[test]
-    fn fields_inside_of_fields_are_left_out_wherever_they_stand() {
-        let item = r#"{"by": {"id": 1.0, "email": "x"}, "steps": [{"url": "u", "event": "e"}, 7, [{"url": "v"}]], "email": "y"}"#;
-        let expected = r#"{"by":{"id":1.0},"steps":[{"event":"e"},7,[{}]],"email":"y"}"#;
-        assert_eq!(written(item, &["by.email", "steps.url", "email.x"]), expected);
-        assert_eq!(written(r#"{"id":1,"by":{"a":{"b":1}}}"#, &["by.a.b", "by.c"]), r#"{"id":1,"by":{"a":{}}}"#);
+        assert_eq!(written(item), expected);
     }
 }

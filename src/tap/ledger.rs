@@ -1,8 +1,9 @@
 //! The arrival ledger: how many stored versions of each hour of arrival (`created_at`) were delivered.
 //!
 //! An event becomes visible some time after its `created_at`; the overlap of two runs covers the usual minutes. When an
-//! hour before the overlap holds another number than was delivered of it, events became visible later than that (or were
-//! deleted): the hour is read again, and a warning says that its rows may repeat. Repeated, never lost.
+//! hour before the overlap holds more than was delivered of it, events became visible later than that: the hour is read
+//! again, and a warning says that its rows may repeat. Versions that go meanwhile may hide as many that come: counts cannot
+//! tell.
 
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +52,13 @@ impl Ledger {
         }
     }
 
-    /// Forgets hours of which nothing is left.
-    pub fn keep(&mut self, now: &[(i64, u64)]) {
-        self.hours.retain(|(hour, _)| now.iter().any(|(h, rows)| h == hour && *rows > 0));
+    /// Takes note of what went (deleted, or replaced by a version that arrived later): an hour is compared with what is left
+    /// of it. `now` must have been counted up to the cut of the last ledger.
+    pub fn lower(&mut self, now: &[(i64, u64)]) {
+        for (hour, count) in &mut self.hours {
+            let rows = now.iter().find(|(h, _)| h == hour).map_or(0, |(_, rows)| *rows);
+            *count = rows.min(*count);
+        }
     }
 
     /// Forgets hours: they are counted anew.
@@ -61,16 +66,16 @@ impl Ledger {
         self.hours.retain(|(hour, _)| hour * SECOND_US < start || hour * SECOND_US >= end);
     }
 
-    /// Stretches of arrival that hold another number now than this ledger says, neighbours joined: more became visible, or
-    /// some were deleted, and behind these others may hide. `now` must have been counted up to the same cut.
+    /// Stretches of arrival that hold more now than this ledger says, neighbours joined. `now` must have been counted up to
+    /// the same cut.
     #[must_use]
-    pub fn changed(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
+    pub fn grown(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
         let mut grown: Vec<(Micros, Micros)> = Vec::new();
         let before = |hour: i64| self.hours.iter().find(|(h, _)| *h == hour).map_or(0, |(_, rows)| *rows);
         for &(hour, rows) in now {
             let start = hour.saturating_mul(SECOND_US);
             let end = (start + HOUR_US).min(self.cut);
-            if start < self.from || start >= end || rows == before(hour) {
+            if start < self.from || start >= end || rows <= before(hour) {
                 continue;
             }
             match grown.last_mut() {
@@ -87,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_hours_that_changed_before_the_cut_are_read_again() {
+    fn only_hours_that_grew_before_the_cut_are_read_again() {
         let hours = vec![(3600, 10), (7200, 5), (14400, 7)];
         let ledger = Ledger { from: HOUR_US, cut: 4 * HOUR_US + 5, hours, ..Ledger::default() };
         let now = [(0, 99), (3600, 10), (7200, 6), (10800, 1), (14400, 7), (18000, 50)];
-        assert_eq!(ledger.changed(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
+        assert_eq!(ledger.grown(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
         let now = [(3600, 9), (14400, 8)];
-        assert_eq!(ledger.changed(&now), [(HOUR_US, 2 * HOUR_US), (4 * HOUR_US, 4 * HOUR_US + 5)]);
-        assert!(Ledger::default().changed(&now).is_empty());
+        assert_eq!(ledger.grown(&now), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
+        assert!(Ledger::default().grown(&now).is_empty());
     }
 
     #[test]
@@ -108,9 +113,9 @@ mod tests {
             ledger.note(arrived);
         }
         assert_eq!(ledger.hours, [(3600, 1), (7200, 2), (10800, 1)]);
-        ledger.keep(&[(3600, 5), (7200, 1)]);
-        assert_eq!(ledger.hours, [(3600, 1), (7200, 2)]);
+        ledger.lower(&[(3600, 5), (7200, 1)]);
+        assert_eq!(ledger.hours, [(3600, 1), (7200, 1), (10800, 0)]);
         ledger.forget((2 * HOUR_US, 3 * HOUR_US));
-        assert_eq!(ledger.hours, [(3600, 1)]);
+        assert_eq!(ledger.hours, [(3600, 1), (10800, 0)]);
     }
 }

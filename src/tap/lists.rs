@@ -217,9 +217,9 @@ impl Reading<'_> {
             Place::Unmapped => unmapped.insert(name.clone(), value).is_some(),
             Place::Nowhere => false,
         });
-        let (envelope, left_out) = (&self.envelope, &self.stream.left_out);
+        let envelope = &self.envelope;
         output.line(|out| {
-            envelope.write(out, |out| write_record(&members, &unmapped, left_out, out));
+            envelope.write(out, |out| write_record(&members, &unmapped, out));
             Ok(())
         })?;
         self.rows += 1;

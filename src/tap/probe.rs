@@ -1,6 +1,7 @@
 //! Which columns a PostHog has. Versions and installs differ, so a column is asked for with LIMIT 0 before anything
 //! depends on it. A refusal names one column at a time (`Unable to resolve field`), and is asked again without it.
 
+use crate::posthog::attempts::Patience;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Client, Query};
 use crate::posthog::fault::{Cause, Fault};
@@ -12,16 +13,19 @@ const PROBE_BYTES: usize = 4 * 1024 * 1024;
 /// How often a question is asked that the server has no time or memory for.
 const ATTEMPTS: u32 = 4;
 
+/// Columns that PostHog got in one version: what is said of one of them holds for all, so each refusal says more.
+const ONE_VERSION: [&str; 5] = ["$group_0", "$group_1", "$group_2", "$group_3", "$group_4"];
+
 /// The columns of a table, from a query for all of them with LIMIT 0.
 ///
 /// # Errors
 /// The fault; [`Cause::Request`] where there is no such table.
-pub fn all(client: &Client, sql: &str) -> Result<Vec<String>, Fault> {
+pub fn all(client: &Client, patience: &Patience, sql: &str) -> Result<Vec<String>, Fault> {
     #[derive(serde::Deserialize)]
     struct Answer {
         columns: Vec<String>,
     }
-    ask(client, sql, |body| {
+    ask(client, patience, sql, |body| {
         let answer: Answer = serde_json::from_slice(&body).map_err(|_| "the answer has no `columns`".to_owned())?;
         Ok(answer.columns)
     })
@@ -33,6 +37,7 @@ pub fn all(client: &Client, sql: &str) -> Result<Vec<String>, Fault> {
 /// The fault, when the query is refused for another reason than a column that is not required.
 pub fn present(
     client: &Client,
+    patience: &Patience,
     mut columns: Vec<Column>,
     required: &[&str],
     select: impl Fn(&[Column]) -> String,
@@ -40,26 +45,29 @@ pub fn present(
     loop {
         let sql = select(&columns);
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let answer = ask(client, &sql, |body| Page::parse(body, &names).map(drop));
+        let answer = ask(client, patience, &sql, |body| Page::parse(body, &names).map(drop));
         let failure = match answer {
             Ok(()) => return Ok(columns),
             Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => failure,
             Err(fault) => return Err(fault),
         };
-        let is_optional = |column: &Column| !required.contains(&column.name.as_str());
-        let before = columns.len();
-        match refused(&failure.error.to_string()) {
-            Some(name) => columns.retain(|column| !(is_optional(column) && is_meant(column, &name))),
-            // The text of this version is not known: what cannot be missing is tried alone.
-            None => columns.retain(|column| !is_optional(column)),
-        }
-        if columns.len() == before || columns.is_empty() {
+        let is_optional = |column: &&Column| !required.contains(&column.name.as_str());
+        let optional: Vec<Column> = columns.iter().filter(is_optional).cloned().collect();
+        // The text of this version may not be known: then what cannot be missing is tried alone.
+        let gone = refused(&failure.error.to_string(), &optional).unwrap_or(optional);
+        columns.retain(|column| !gone.contains(column));
+        if gone.is_empty() || columns.is_empty() {
             return Err(Fault::Fatal(failure));
         }
     }
 }
 
-fn ask<T>(client: &Client, sql: &str, read: impl Fn(Vec<u8>) -> Result<T, String>) -> Result<T, Fault> {
+fn ask<T>(
+    client: &Client,
+    patience: &Patience,
+    sql: &str,
+    read: impl Fn(Vec<u8>) -> Result<T, String>,
+) -> Result<T, Fault> {
     let mut attempt = 1;
     loop {
         // A text that failed may be answered with its failure for minutes; another text is run.
@@ -67,7 +75,7 @@ fn ask<T>(client: &Client, sql: &str, read: impl Fn(Vec<u8>) -> Result<T, String
         let mut on_growth = |_| Ok(());
         let body = BodyLimit { max_bytes: PROBE_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
         let query = Query { sql: &text, name: "columns" };
-        match client.query(&query, body, |answer| read(answer.body).map_err(Fault::untrusted)) {
+        match client.query_within(patience, &query, body, |answer| read(answer.body).map_err(Fault::untrusted)) {
             // Without rows there is nothing to split: the server is busy.
             Err(Fault::Split(_)) if attempt < ATTEMPTS => attempt += 1,
             other => return other,
@@ -75,36 +83,58 @@ fn ask<T>(client: &Client, sql: &str, read: impl Fn(Vec<u8>) -> Result<T, String
     }
 }
 
-/// The name in "Unable to resolve field: x" (`resolver.py`).
-fn refused(text: &str) -> Option<String> {
+/// The columns that "Unable to resolve field: x" (`resolver.py`) means; `None` where the text says something else.
+fn refused(text: &str, columns: &[Column]) -> Option<Vec<Column>> {
     let (_, rest) = text.split_once("resolve field")?;
-    let name: String = rest
-        .chars()
-        .skip_while(|c| matches!(c, ':' | ' ' | '`' | '\'' | '"'))
-        .take_while(|c| c.is_alphanumeric() || matches!(c, '_' | '$' | '.'))
-        .collect();
-    (!name.is_empty()).then_some(name)
+    let rest = rest.trim_start_matches([':', ' ', '`', '\'', '"']);
+    let plain = |column: &Column| column.expression.replace('`', "");
+    // A name may hold anything, so the names that were asked for are looked for in the text, and the longest counts.
+    let exact = columns.iter().filter(|column| begins_with_name(rest, &plain(column)));
+    let gone: Vec<Column> = match exact.max_by_key(|column| column.expression.len()) {
+        Some(column) if ONE_VERSION.contains(&column.name.as_str()) => {
+            columns.iter().filter(|column| ONE_VERSION.contains(&column.name.as_str())).cloned().collect()
+        }
+        Some(column) => vec![column.clone()],
+        // Of `a.b` either part may be named.
+        None => {
+            let has_part = |column: &&Column| plain(column).split('.').any(|part| begins_with_name(rest, part));
+            columns.iter().filter(has_part).cloned().collect()
+        }
+    };
+    Some(gone)
 }
 
-fn is_meant(column: &Column, name: &str) -> bool {
-    let expression = column.expression.replace('`', "");
-    // Of `a.b` either part may be named.
-    expression == name || expression.split('.').any(|part| part == name)
+fn begins_with_name(text: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    !name.is_empty() && text.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::posthog::hogql::identifier;
 
     #[test]
     fn a_refusal_names_its_column() {
-        let column = |expression: &str| Column { expression: expression.to_owned(), name: "x".to_owned() };
-        let name = refused("POST https://h/query/ was answered with 400: Unable to resolve field: $group_0 - refused");
-        assert_eq!(name.as_deref(), Some("$group_0"));
-        assert!(is_meant(&column("`$group_0`"), "$group_0"));
-        assert!(!is_meant(&column("`$group_0`"), "$group"));
-        assert_eq!(refused("Unable to resolve field: `poe`").as_deref(), Some("poe"));
-        assert!(is_meant(&column("poe.properties"), "poe") && is_meant(&column("poe.properties"), "properties"));
-        assert_eq!(refused("Unknown table `x`."), None);
+        let expressions = ["properties", "poe.properties", "$group_0", "$group_1", "$group", "my own", "my"];
+        let columns = expressions.map(|expression| {
+            let asked = if expression.contains('.') { expression.to_owned() } else { identifier(expression) };
+            Column { expression: asked, name: expression.to_owned() }
+        });
+        let gone = |text: &str| -> Option<Vec<String>> {
+            Some(refused(text, &columns)?.into_iter().map(|column| column.name).collect())
+        };
+        let named = |name: &str| {
+            gone(&format!("POST https://h/query/ was answered with 400: Unable to resolve field: {name} - refused"))
+                .unwrap()
+        };
+        assert_eq!(named("$group"), ["$group"]);
+        assert_eq!(named("$group_1"), ["$group_0", "$group_1"]);
+        assert_eq!(named("`poe`"), ["poe.properties"]);
+        assert_eq!(named("poe.properties"), ["poe.properties"]);
+        assert_eq!(named("properties"), ["properties"]);
+        assert_eq!(named("my own"), ["my own"]);
+        assert_eq!(named("other"), [""; 0]);
+        assert_eq!(gone("Unknown table `x`."), None);
     }
 }

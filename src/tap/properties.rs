@@ -11,17 +11,14 @@ use serde_json::{Map, Value, json};
 
 use crate::log;
 use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Client, Query, RateClass};
+use crate::posthog::client::{Client, Get, Query, RateClass};
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql;
 use crate::posthog::page::Page;
-use crate::posthog::rest::List;
 use crate::posthog::time::{DAY_US, Day, Micros};
 
-/// Definitions of one answer. Large, because discovery is to end within 20 requests.
+/// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
 const DEFINITIONS_A_PAGE: u32 = 1000;
-/// Answers that are read for one kind of definitions.
-const DEFINITION_PAGES: usize = 5;
 const SAMPLE_DAYS: i64 = 3;
 const SAMPLE_BYTES: usize = 64 * 1024 * 1024;
 
@@ -68,35 +65,123 @@ struct Definition {
     property_type: Option<String>,
 }
 
-/// Reads the definitions of the properties of `kind` (`event`, `person`), at most `max` of them: the oldest, whose ids sort
-/// first, so that a property that appears later never takes the column of another.
+/// What definitions say.
+#[derive(Debug, Default)]
+pub struct Defined {
+    /// Of each kind that was asked for.
+    pub properties: Vec<Properties>,
+    /// Not all definitions were read.
+    pub is_cut: bool,
+}
+
+/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as `requests_left` allows, and takes at
+/// most `max` of each kind: the oldest, whose ids sort first, so that a property that appears later never takes the column
+/// of another.
 ///
 /// # Errors
-/// The fault of a request.
-pub fn defined(client: &Client, kind: &str, max: usize) -> Result<Properties, Fault> {
-    let path = format!("api/projects/{}/property_definitions/", client.options().project_id);
-    let query = [("type".to_owned(), kind.to_owned())];
-    let mut list = List::new(client, path, &query, RateClass::Lists, DEFINITIONS_A_PAGE);
-    let mut definitions: Vec<Definition> = Vec::new();
-    for _ in 0..DEFINITION_PAGES {
-        let Some(page) = list.next_page()? else { break };
-        definitions.extend(page.iter().filter_map(|item| serde_json::from_str(item.get()).ok()));
-    }
-    definitions.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut properties = Properties::new();
-    let count = definitions.len();
-    for definition in definitions {
-        if properties.len() == max {
-            log::info(format!(
-                "{max} of {count} {kind} properties have columns (max_property_columns); the others are in the unmapped \
-                 object"
-            ));
-            break;
+/// The fault of the first request of a kind; what fails later cuts the list.
+pub fn defined(
+    client: &Client,
+    kinds: &[&'static str],
+    max: usize,
+    requests_left: &dyn Fn() -> u32,
+) -> Result<Defined, Fault> {
+    let mut lists: Vec<Definitions> = kinds.iter().map(|kind| Definitions::of(kind)).collect();
+    // In turns, so that each kind has its first page before one has its second.
+    while lists.iter().any(|list| list.goes_on) && requests_left() > 0 {
+        for list in lists.iter_mut().filter(|list| list.goes_on) {
+            match requests_left() {
+                0 => break,
+                left => list.read_page(client, left)?,
+            }
         }
-        let kind = PropertyType::of_definition(definition.property_type.as_deref());
-        properties.entry(definition.name).or_insert(kind);
     }
-    Ok(properties)
+    let is_cut = lists.iter().any(|list| !list.is_whole);
+    Ok(Defined { properties: lists.into_iter().map(|list| list.chosen(max)).collect(), is_cut })
+}
+
+/// The definitions of one kind, page by page.
+struct Definitions {
+    kind: &'static str,
+    read: Vec<Definition>,
+    /// How far the list was read, and how long it is where the server says so.
+    offset: usize,
+    count: Option<u64>,
+    goes_on: bool,
+    is_whole: bool,
+}
+
+impl Definitions {
+    fn of(kind: &'static str) -> Definitions {
+        Definitions { kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
+    }
+
+    fn read_page(&mut self, client: &Client, requests_left: u32) -> Result<(), Fault> {
+        #[derive(Deserialize)]
+        struct Answer {
+            results: Vec<Value>,
+            #[serde(default)]
+            next: Option<String>,
+            #[serde(default)]
+            count: Option<u64>,
+        }
+        let path = format!("api/projects/{}/property_definitions/", client.options().project_id);
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        let mut query = vec![pair("limit", DEFINITIONS_A_PAGE.to_string()), pair("type", self.kind.to_owned())];
+        if self.offset > 0 {
+            query.insert(1, pair("offset", self.offset.to_string()));
+        }
+        let get = Get { path: &path, query: &query, class: RateClass::Lists };
+        let patience = client.options().patience.at_most(requests_left.min(2));
+        let answer = client.get_within(&patience, &get, |answer| {
+            serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
+                Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
+            })
+        });
+        let answer = match answer {
+            Err(Fault::Fatal(failure)) if self.offset > 0 => {
+                log::debug(failure.error.to_string());
+                self.goes_on = false;
+                return Ok(());
+            }
+            answer => answer?,
+        };
+        // The server may give less than was asked for.
+        self.offset += answer.results.len();
+        self.count = answer.count.or(self.count);
+        self.is_whole = answer.next.is_none_or(|next| next.is_empty());
+        self.goes_on = !self.is_whole && !answer.results.is_empty();
+        self.read.extend(answer.results.into_iter().filter_map(|item| serde_json::from_value(item).ok()));
+        Ok(())
+    }
+
+    /// The columns of at most `max` properties.
+    fn chosen(mut self, max: usize) -> Properties {
+        let kind = self.kind;
+        if !self.is_whole {
+            let of = self.count.map_or_else(String::new, |count| format!(" of {count}"));
+            log::warn(format!(
+                "only {}{of} {kind} property definitions were read, to keep discovery short; the other properties have no \
+                 column and are in the unmapped object",
+                self.offset
+            ));
+        }
+        self.read.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut properties = Properties::new();
+        let count = self.read.len();
+        for definition in self.read {
+            if properties.len() == max {
+                log::info(format!(
+                    "{max} of {count} {kind} properties have columns (max_property_columns); the others are in the unmapped \
+                     object"
+                ));
+                break;
+            }
+            let kind = PropertyType::of_definition(definition.property_type.as_deref());
+            properties.entry(definition.name).or_insert(kind);
+        }
+        properties
+    }
 }
 
 /// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its

@@ -223,17 +223,17 @@ impl ClosedSet<'_> {
             );
             return Ok(Vec::new());
         };
-        ledger.keep(&rows);
+        ledger.lower(&rows);
         let mut passes = Vec::new();
-        // Other numbers of rows may also be the same versions twice: those are counted exactly.
-        for (start, end) in last.changed(&rows) {
+        // More rows may also be the same versions twice: those are counted exactly.
+        for (start, end) in last.grown(&rows) {
             let exact = self.arrivals(client, (start, end), true)?;
-            let changed = exact.map_or_else(|| vec![(start, end)], |versions| last.changed(&versions));
-            for (start, end) in changed {
+            let grown = exact.map_or_else(|| vec![(start, end)], |versions| last.grown(&versions));
+            for (start, end) in grown {
                 let (a, b) = (to_rfc3339(start), to_rfc3339(end));
                 log::warn(format!(
-                    "events that arrived between {a} and {b} became visible after the last run, or were deleted since; that \
-                     time is read again and its events may repeat"
+                    "events that arrived between {a} and {b} became visible after the last run; that time is read again and \
+                     its events may repeat"
                 ));
                 ledger.forget((start, end));
                 let since = self.late_since(start);

@@ -360,9 +360,6 @@ impl Stream {
     /// [`Kind::Config`] for another replication key or method than it has.
     pub fn settle(&self, chosen: &mut SelectedStream) -> Result<()> {
         let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
-        if let Some(path) = chosen.left_out.first().filter(|_| !matches!(self.source, Source::List(_))) {
-            return refuse(format!("{} cannot be deselected, only the whole field can", path.join(".")));
-        }
         let method = chosen.replication_method.unwrap_or(self.method);
         if method != self.method && !self.method_is_choice {
             return refuse(format!("it is always read with replication-method {}", self.method.name()));

@@ -53,6 +53,9 @@ fn sync_one<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Summary> {
     let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
+    // A field that does not fit its schema stands there whole.
+    let unmapped = stream.nested_off.iter().map(|path| [&["unmapped_fields".to_owned()], path.as_slice()].concat());
+    output.hide(&stream.nested_off.iter().cloned().chain(unmapped).collect::<Vec<_>>());
     output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)?;
     let row = find(&stream.id)?;
     let extent = Extent::of(context, stream, row.method, state);

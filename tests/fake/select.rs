@@ -169,6 +169,13 @@ fn projection(items: &[SelectItem], compiler: &mut Compiler<'_>) -> Result<Vec<T
     for item in items {
         match item {
             SelectItem::UnnamedExpr(tree) => shown.push(compiler.compile(tree)?),
+            SelectItem::Wildcard(_) => {
+                let columns = compiler.table.map_or(&[][..], |table| &table.columns);
+                // What is asked for as `a.b` belongs to a virtual table, which `*` leaves out.
+                for (name, _) in columns.iter().filter(|(name, _)| !name.contains('.')) {
+                    shown.push(compiler.compile(&ast::Expr::Identifier(ast::Ident::new(name)))?);
+                }
+            }
             SelectItem::ExprWithAlias { expr, alias } => {
                 let name = alias.value.clone();
                 if compiler.aliases.iter().any(|known| known.name == name) {

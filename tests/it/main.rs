@@ -15,6 +15,7 @@ mod destination;
 mod floors;
 mod pipe_files;
 mod readme;
+mod tap_catalog;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;

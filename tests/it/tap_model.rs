@@ -29,6 +29,8 @@ struct History {
     ever: BTreeSet<Version>,
     /// How often each version left a run for good: before its last STATE, or in a run that ended well.
     delivered: BTreeMap<Version, u32>,
+    /// When the last of those that show late shows; until a run saw them, nothing goes: it would hide them.
+    late_until: i64,
     /// A run said that rows may repeat.
     may_repeat: bool,
     next_number: u64,
@@ -46,6 +48,7 @@ impl History {
             state: None,
             ever: BTreeSet::new(),
             delivered: BTreeMap::new(),
+            late_until: i64::MIN,
             may_repeat: false,
             next_number: 1 << 30,
         };
@@ -103,6 +106,7 @@ impl History {
                     self.fake.world().insert(again);
                 }
             }
+            5 | 6 if self.late_until > i64::MIN => {}
             5 => self.fake.world().merge(),
             6 => {
                 let victim = self.dice.roll(7) as i64;
@@ -111,6 +115,7 @@ impl History {
             _ => {
                 let now = self.fake.world().now;
                 let late = now + [10 * MINUTE, 30 * MINUTE, 3 * HOUR_MICROS][self.dice.roll(3) as usize];
+                self.late_until = self.late_until.max(late);
                 let events = self.arriving(count, HOUR_MICROS);
                 self.fake.world().insert_visible_from(events, late);
             }
@@ -123,10 +128,11 @@ impl History {
         let nth = 1 + self.dice.roll(12) as usize;
         let events = self.arriving(5, HOUR_MICROS);
         let victim = self.dice.roll(13) as i64;
+        let some_may_hide = self.late_until > i64::MIN;
         let mut world = self.fake.world();
         world.before_query(nth, move |world| {
             world.insert(events);
-            world.delete(|held| held.created_at / 1_000 % 53 == victim);
+            world.delete(|held| !some_may_hide && held.created_at / 1_000 % 53 == victim);
         });
     }
 
@@ -158,6 +164,9 @@ impl History {
         tap.check(&run);
         assert!(kill_after.is_some() || run.code == 0, "seed {}: exit {}: {}", self.seed, run.code, run.stderr);
         self.take(&run);
+        if run.code == 0 && self.fake.world().now > self.late_until {
+            self.late_until = i64::MIN;
+        }
         self.fake.world().faults.clear();
         self.remember();
     }

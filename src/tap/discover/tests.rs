@@ -1,6 +1,9 @@
+use super::discovery::flatten;
 use super::*;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::tap::properties::PropertyType;
 use crate::tap::settings::Raw;
+use serde_json::json;
 
 fn config(flatten: bool) -> Config {
     let settings = json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten});
@@ -29,7 +32,8 @@ fn columns(names: &[&str]) -> Play {
 
 fn event_columns(without: &str) -> Play {
     let schema = find("events").unwrap().entry().unwrap().schema;
-    let names = schema["properties"].as_object().unwrap().keys().map(String::as_str);
+    let asked = crate::tap::project::Projection::new(schema["properties"].as_object().unwrap(), false);
+    let names = asked.columns().iter().map(|column| column.name.as_str());
     columns(&names.filter(|name| *name != without).collect::<Vec<_>>())
 }
 
@@ -73,15 +77,15 @@ fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
     let script = vec![
         key(&["query:read", "property_definition:read"], &[]),
         event_columns(""),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified"]),
+        columns(&["session_id", "$start_timestamp"]),
         page(json!([
             definition("2", "b", json!("Numeric")),
             definition("1", "c", Value::Null),
             definition("3", "", json!("Boolean"))
         ])),
         page(json!([])),
-        columns(&["index", "key", "properties", "created_at"]),
-        columns(&["id", "created_at", "properties", "is_identified"]),
-        columns(&["session_id", "$start_timestamp"]),
     ];
     let catalog = discovered(script, true).0.unwrap();
     // The stream of definitions also holds those of groups, which take another scope.
@@ -115,6 +119,30 @@ fn a_key_of_another_project_or_without_scopes_is_refused() {
     assert!(error.to_string().contains("query:read"), "{error}");
 }
 
+/// A server that gives one definition a page, however many are asked for.
+#[test]
+fn definitions_are_read_as_far_as_twenty_requests_go() {
+    let mut script = vec![
+        key(&["query:read", "property_definition:read"], &[]),
+        event_columns(""),
+        columns(&["index", "key", "properties", "created_at"]),
+        columns(&["id", "created_at", "properties", "is_identified"]),
+        columns(&["session_id", "$start_timestamp"]),
+    ];
+    let page = |number: usize| {
+        let item = json!({"id": number.to_string(), "name": format!("p{number}"), "property_type": null});
+        json_answer(200, "", &json!({"count": 500, "results": [item], "next": "http://x/?offset=1"}).to_string())
+    };
+    script.extend((0..40).map(page));
+    let (catalog, asked) = discovered(script, true);
+    assert_eq!(asked.len(), 20);
+    assert!(asked[5].contains("type=event") && asked[6].contains("type=person"), "{asked:?}");
+    assert!(asked[7].contains("offset=1&type=event"), "{asked:?}");
+    let events = catalog.unwrap().only("events").unwrap().selected().unwrap().remove(0);
+    let fields = events.schema["properties"].as_object().unwrap();
+    assert_eq!(fields.keys().filter(|name| name.contains("properties_p")).count(), 15);
+}
+
 /// `catalog/*.json` are this, printed. To make them anew: `UPDATE_CATALOGS=1 cargo test ready_made`.
 #[test]
 fn ready_made_catalogs_are_what_the_code_makes() {
@@ -134,7 +162,7 @@ fn ready_made_catalogs_are_what_the_code_makes() {
 #[test]
 fn properties_take_the_place_of_their_object() {
     let mut entry = find("events").unwrap().entry().unwrap();
-    let defined = [("b", properties::PropertyType::Number), ("$a", properties::PropertyType::Text)];
+    let defined = [("b", PropertyType::Number), ("$a", PropertyType::Text)];
     flatten(&mut entry, "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
     let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
     let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];

@@ -8,13 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Fault};
-use crate::tap::discover::{covers, scopes_of_key, try_list};
+use crate::tap::discover::{LISTS_THAT_VARY, covers, scopes_of_key, try_list};
 use crate::tap::streams::{STREAMS, Source, Stream};
 
 use super::check::{Category, Check, explain};
-
-/// Lists that not every PostHog has, whatever the key may read.
-const NOT_EVERYWHERE: &[&str] = &["experiments", "session_recordings", "surveys"];
 
 /// What stands between the key and a stream.
 #[derive(Debug)]
@@ -143,7 +140,7 @@ impl Readable<'_> {
     fn is_worth_a_request(&self, stream: &Stream) -> bool {
         match self.only_stream {
             Some(only) => only.name == stream.name,
-            None => stream.selected_by_default || NOT_EVERYWHERE.contains(&stream.name),
+            None => stream.selected_by_default || LISTS_THAT_VARY.contains(&stream.name),
         }
     }
 }

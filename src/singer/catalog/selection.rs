@@ -1,0 +1,93 @@
+//! Which streams and fields a catalog selects, by the rules that Singer taps have in common, and the schema without the
+//! fields that it does not.
+
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+
+use super::{breadcrumb, flag, member, metadata, properties};
+
+/// What an entry decides by itself; `None` leaves it to the parent.
+pub(in crate::singer) fn decision(entry: &Value) -> Option<bool> {
+    let chosen = member(entry, "selected").and_then(flag);
+    match member(entry, "inclusion").and_then(Value::as_str) {
+        Some("unsupported") => Some(false),
+        Some("automatic") => Some(true),
+        _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
+    }
+}
+
+/// Whether an entry selects what it calls unsupported.
+pub(super) fn is_refused(entry: &Value) -> bool {
+    let selected = member(entry, "selected").and_then(flag) == Some(true);
+    selected && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
+}
+
+/// Says which choices do not count, because the catalog itself does not leave them to the user.
+pub(super) fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> bool) {
+    let (mut kept, mut refused) = (Vec::new(), Vec::new());
+    for entry in stream.get("metadata").and_then(Value::as_array).into_iter().flatten() {
+        let path: Vec<&str> = breadcrumb(entry).iter().filter_map(Value::as_str).collect();
+        let Some(metadata) = entry.get("metadata") else { continue };
+        let what = || match path.as_slice() {
+            [] => "the stream".to_owned(),
+            [_, name @ ..] => name.join("."),
+        };
+        let is_automatic = member(metadata, "inclusion").and_then(Value::as_str) == Some("automatic");
+        let is_key = matches!(path.as_slice(), ["properties", name] if is_key(name));
+        if is_refused(metadata) {
+            refused.push(what());
+        } else if member(metadata, "selected").and_then(flag) == Some(false) && (is_automatic || is_key) {
+            kept.push(what());
+        }
+    }
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        log::warn(format!(
+            "catalog, stream {id}: {kept} cannot be deselected (inclusion automatic, or a key), and is read"
+        ));
+    }
+    if !refused.is_empty() {
+        let refused = refused.join(", ");
+        log::warn(format!(
+            "catalog, stream {id}: {refused} cannot be selected (inclusion unsupported), and is not read"
+        ));
+    }
+}
+
+pub(super) fn stream_is_selected(stream: &Value) -> bool {
+    // Old taps and Meltano write it on the stream itself; what stands in the metadata wins.
+    let on_stream = member(stream, "selected").and_then(flag);
+    let Some(entry) = metadata(stream, &[]) else {
+        let any = stream.get("metadata").and_then(Value::as_array).is_some_and(|entries| !entries.is_empty());
+        return on_stream.unwrap_or(!any);
+    };
+    let in_metadata = member(entry, "selected").and_then(flag);
+    let unsupported = member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported");
+    if let Some(selected) = on_stream.filter(|_| in_metadata.is_none() && !unsupported) {
+        return selected;
+    }
+    decision(entry).unwrap_or(false)
+}
+
+fn field_is_selected(stream: &Value, field: &str) -> bool {
+    metadata(stream, &["properties", field]).and_then(decision).unwrap_or(true)
+}
+
+/// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
+pub(super) fn pruned(stream: &Value, keys: &[String], replication_key: Option<&str>) -> Result<Value> {
+    let mut schema = stream.get("schema").cloned().unwrap_or_default();
+    let needed: Vec<&str> = keys.iter().map(String::as_str).chain(replication_key).collect();
+    let known = properties(&schema).cloned().unwrap_or_default();
+    if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
+        return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
+    }
+    let selected = |name: &str| needed.contains(&name) || field_is_selected(stream, name);
+    let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
+    if let Some(Value::Array(required)) = schema.get_mut("required") {
+        required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
+    }
+    schema["properties"] = Value::Object(kept);
+    Ok(schema)
+}

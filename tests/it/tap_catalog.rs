@@ -1,0 +1,217 @@
+//! Catalogs, ready-made, discovered and edited, against servers that have less than they ask for.
+
+use serde_json::{Value as Json, json};
+
+use crate::fake::events::realistic;
+use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Options};
+use crate::util::{Run, Tap};
+
+const ALL: &str = include_str!("../../catalog/all-streams.json");
+const EVENTS: &str = include_str!("../../catalog/events-only.json");
+/// What a server of some years ago did not have.
+const NEW_COLUMNS: [&str; 10] = [
+    "events.poe.properties",
+    "events.person_mode",
+    "events.$session_id",
+    "events.$window_id",
+    "events.$group_0",
+    "events.$group_1",
+    "events.$group_2",
+    "events.$group_3",
+    "events.$group_4",
+    "raw_persons.last_seen_at",
+];
+
+fn fake(absent: &[&'static str]) -> Fake {
+    let fake = Fake::start(Options { absent: absent.to_vec(), ..Options::default() });
+    let mut world = fake.world();
+    let now = world.now;
+    world.insert(realistic(3, 50, now, 3));
+    world.insert_row(
+        "raw_persons",
+        &json!({"id": "00000000-0000-0000-0000-000000000001", "created_at": "2026-08-01T00:00:00Z", "properties": "{}",
+            "is_identified": 1, "is_deleted": 0, "version": 1}),
+    );
+    world.insert_row("cohort_people", &json!({"person_id": "00000000-0000-0000-0000-000000000001", "cohort_id": 1}));
+    let start = chrono::DateTime::from_timestamp_micros(now - DAY_MICROS).unwrap().to_rfc3339();
+    world.insert_row("sessions", &json!({"session_id": "s", "$start_timestamp": start, "$end_timestamp": start}));
+    drop(world);
+    fake
+}
+
+fn tap<'a>(fake: &'a Fake, catalog: &Json) -> Tap<'a> {
+    let mut tap = Tap::new(fake).set("data_type", json!(null));
+    tap.catalog = Some(catalog.to_string());
+    tap
+}
+
+fn parsed(text: &str) -> Json {
+    serde_json::from_str(text).unwrap()
+}
+
+fn discovered(fake: &Fake) -> (Json, String) {
+    let output = Tap::new(fake).set("data_type", json!(null)).arg("--discover").command().output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    (serde_json::from_slice(&output.stdout).unwrap(), said)
+}
+
+fn schema(run: &Run, stream: &str) -> Json {
+    let is_it = |message: &Json| message["type"] == "SCHEMA" && message["stream"] == stream;
+    run.messages().into_iter().find(is_it).unwrap_or_else(|| panic!("no SCHEMA of {stream}"))["schema"].clone()
+}
+
+fn warnings<'a>(said: &'a str, part: &str) -> Vec<&'a str> {
+    said.lines().filter(|line| line.contains(" WARNING ") && line.contains(part)).collect()
+}
+
+fn names(catalog: &Json) -> Vec<&str> {
+    catalog["streams"].as_array().unwrap().iter().map(|stream| stream["stream"].as_str().unwrap()).collect()
+}
+
+/// Every record has only fields of its schema, and all that the schema requires.
+fn fits(run: &Run) {
+    for message in run.messages().iter().filter(|message| message["type"] == "RECORD") {
+        let schema = schema(run, message["stream"].as_str().unwrap());
+        for field in message["record"].as_object().unwrap().keys() {
+            assert!(schema["properties"].get(field).is_some(), "{field} of {} is not declared", message["stream"]);
+        }
+        for field in schema["required"].as_array().into_iter().flatten() {
+            assert!(message["record"].get(field.as_str().unwrap()).is_some(), "{message} lacks {field}");
+        }
+    }
+}
+
+#[test]
+fn the_ready_made_catalog_of_all_streams_runs() {
+    let fake = fake(&Options::default().absent);
+    let run = tap(&fake, &parsed(ALL)).run().ends(0);
+    let catalog = parsed(ALL);
+    for stream in names(&catalog) {
+        schema(&run, stream);
+    }
+    for (stream, count) in
+        [("events", 50), ("cohorts", 137), ("insights", 215), ("persons", 1), ("session_recordings", 40)]
+    {
+        assert_eq!(run.records(stream).len(), count, "{stream}");
+    }
+    fits(&run);
+    assert!(schema(&run, "persons")["properties"].get("last_seen_at").is_none());
+    let said = warnings(&run.stderr, "left out of SCHEMA and RECORD");
+    assert!(said.len() == 1 && said[0].contains("last_seen_at of persons"), "{}", run.stderr);
+}
+
+#[test]
+fn the_ready_made_catalog_of_events_runs_on_an_old_server() {
+    let fake = fake(&NEW_COLUMNS);
+    let run = tap(&fake, &parsed(EVENTS)).run().ends(0);
+    assert_eq!(run.records("events").len(), 50);
+    fits(&run);
+    let schema = schema(&run, "events");
+    for gone in ["person_mode", "$session_id", "$group_0", "$group_4", "person_properties"] {
+        assert!(schema["properties"].get(gone).is_none(), "{gone}");
+        let said = warnings(&run.stderr, "left out of SCHEMA and RECORD");
+        assert!(said.len() == 1 && said[0].contains(gone), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn a_catalog_of_a_newer_server_runs_on_an_old_one() {
+    let (mut catalog, _) = discovered(&fake(&[]));
+    for stream in catalog["streams"].as_array_mut().unwrap() {
+        stream["metadata"][0]["metadata"]["selected"] = true.into();
+    }
+    let old = fake(&NEW_COLUMNS);
+    for path in ["experiments", "surveys", "session_recordings"] {
+        old.world().fault(Fault::new("status").status(404).path(path));
+    }
+    let run = tap(&old, &catalog).run().ends(0);
+    fits(&run);
+    assert_eq!((run.records("events").len(), run.records("projects").len()), (50, 1));
+    assert!(!run.stdout.contains("person_properties"), "a column that the server has not is in the SCHEMA");
+    assert_eq!(warnings(&run.stderr, "left out of SCHEMA and RECORD").len(), 1, "{}", run.stderr);
+    let left_out = warnings(&run.stderr, "left out: ");
+    assert!(left_out.len() == 1 && left_out[0].contains("surveys"), "{}", run.stderr);
+}
+
+#[test]
+fn a_replication_key_that_the_server_has_not_is_refused() {
+    let fake = fake(&NEW_COLUMNS);
+    let mut catalog = parsed(ALL);
+    catalog["streams"].as_array_mut().unwrap().retain(|stream| stream["stream"] == "persons");
+    catalog["streams"][0]["metadata"][0]["metadata"]["replication-method"] = "INCREMENTAL".into();
+    catalog["streams"][0]["metadata"][0]["metadata"]["replication-key"] = "last_seen_at".into();
+    let run = tap(&fake, &catalog).run().ends(3);
+    run.complains(&["persons", "last_seen_at", "FULL_TABLE"]);
+    assert_eq!(run.stdout, "");
+}
+
+#[test]
+fn lists_that_fail_are_left_out_of_discovery_at_once() {
+    for key_is_told in [true, false] {
+        let fake = fake(&[]);
+        fake.world().fault(Fault::new("status").status(404).path("session_recordings"));
+        fake.world().fault(Fault::new("server_500").path("surveys"));
+        if !key_is_told {
+            fake.world().fault(Fault::new("status").status(404).path("personal_api_keys"));
+        }
+        let started = std::time::Instant::now();
+        let (catalog, said) = discovered(&fake);
+        assert!(started.elapsed().as_secs() < 15, "{:?}", started.elapsed());
+        assert!(fake.world().log.len() <= 20, "{} requests", fake.world().log.len());
+        assert_eq!(names(&catalog).len(), 17, "{said}");
+        let said = warnings(&said, "left out");
+        assert!(said.len() == 1, "{said:?}");
+        assert!(
+            said[0].contains("session_recordings (this PostHog does not have it)")
+                && said[0].contains("surveys (cannot")
+        );
+    }
+}
+
+#[test]
+fn discovery_of_an_old_server_with_many_definitions_ends_within_twenty_requests() {
+    // There are 18 more.
+    for count in [1_982, 3_000] {
+        let fake = fake(&NEW_COLUMNS);
+        fake.world().fault(Fault::new("status").status(404).path("personal_api_keys"));
+        fake.world().fault(Fault::new("status").status(404).path("surveys"));
+        for number in 0..count {
+            fake.world().objects.define_property("event", &format!("p{number}"), Some("String"));
+        }
+        let (catalog, said) = discovered(&fake);
+        assert!(fake.world().log.len() <= 20, "{} requests for {count}", fake.world().log.len());
+        assert_eq!(names(&catalog).len(), 18, "{said}");
+        assert_eq!(warnings(&said, "property definitions were read").len(), usize::from(count == 3_000), "{said}");
+    }
+}
+
+#[test]
+fn fields_inside_of_fields_are_deselected_and_choices_that_do_not_count_are_said() {
+    let fake = fake(&[]);
+    let now = fake.world().now;
+    fake.world().insert([Event::new(7, "e", now - HOUR_MICROS)]);
+    let field = |path: &[&str], metadata: Json| json!({"breadcrumb": path, "metadata": metadata});
+    let nested = ["properties", "created_by", "properties", "email"];
+    let created_by = json!({"type": ["null", "object"], "properties": {"id": {"type": "integer"}, "email": {}}});
+    let catalog = json!({"streams": [
+        {"tap_stream_id": "cohorts", "stream": "cohorts", "key_properties": ["id"],
+         "schema": {"type": "object", "properties": {"id": {"type": "integer"}, "created_by": created_by, "name": {}}},
+         "metadata": [
+             field(&[], json!({"selected": true})),
+             field(&nested, json!({"inclusion": "available", "selected": false})),
+             field(&["properties", "id"], json!({"inclusion": "automatic", "selected": false})),
+             field(&["properties", "name"], json!({"inclusion": "unsupported", "selected": true})),
+         ]},
+        {"tap_stream_id": "surveys", "stream": "surveys", "key_properties": ["id"],
+         "schema": {"type": "object", "properties": {"id": {"type": "string"}}},
+         "metadata": [field(&[], json!({"inclusion": "unsupported", "selected": true}))]},
+    ]});
+    let run = tap(&fake, &catalog).run().ends(0);
+    assert!(!run.stdout.contains("\"email\":") && !run.stdout.contains("fake@example.com"));
+    let records = run.records("cohorts");
+    assert_eq!((records.len(), &records[0]["created_by"]["id"]), (137, &json!(1)));
+    assert_eq!(warnings(&run.stderr, "cohorts: id cannot be deselected").len(), 1, "{}", run.stderr);
+    assert_eq!(warnings(&run.stderr, "cohorts: name cannot be selected").len(), 1, "{}", run.stderr);
+    assert_eq!(warnings(&run.stderr, "surveys: it cannot be selected").len(), 1, "{}", run.stderr);
+}
