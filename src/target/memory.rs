@@ -10,8 +10,8 @@ const FIXED: usize = 42 << 20;
 /// Row groups are never made smaller than this together.
 const LEAST: usize = 8 << 20;
 
-/// What a column costs outside its stream's first sink, from a few hundred of them on.
-const PER_COLUMN: usize = 1536 - super::sink::COLUMN_BYTES;
+/// What a column costs outside its row group, from a few hundred of them on.
+const PER_COLUMN: usize = 1536;
 
 /// The budget of row groups when the streams together have so many columns.
 #[must_use]

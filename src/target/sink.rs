@@ -36,7 +36,7 @@ pub enum RowError {
     Syntax(Fault),
     /// A value does not fit its column.
     Misfit(String, &'static str),
-    /// The value of a property is not JSON.
+    /// The value of a property, or what stands behind it, is not JSON.
     BadValue(String, Fault),
 }
 
@@ -261,7 +261,10 @@ impl Sink {
                 scanner.expect(b',', "expected ,")?;
             }
         }
-        scanner.expect(b'}', "expected , or }")?;
+        scanner.expect(b'}', "expected , or }").map_err(|fault| match self.schema.fields.get(last) {
+            Some(field) => RowError::BadValue(field.property.clone(), fault),
+            None => RowError::Syntax(fault),
+        })?;
         let missing = members.required.iter().find(|index| self.seen.get(**index) != Some(&(self.rows + 1)));
         match missing.and_then(|index| self.schema.fields.get(*index)) {
             Some(field) => Err(RowError::Misfit(field.property.clone(), "the record must have this property")),

@@ -195,6 +195,11 @@ impl Streams {
             }
             return Ok(());
         }
+        if self.used > self.values_budget() + self.first_sinks() {
+            // Full of sinks whose records were all repeats: nothing else would ever empty them.
+            self.forget_empty();
+        }
+        let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         let id = self.next_layout;
         self.next_layout += 1;
         let layout = stream.layout(id, held, &place.1, settings);
@@ -250,20 +255,37 @@ impl Streams {
             hand_over(&mut slot.sink, encoder, file_full)?;
         }
         slot.recount(&mut self.used);
-        if self.used > super::memory::less_columns(self.budget, self.columns) {
-            self.make_room(encoder)
-        } else {
-            Ok(())
+        if self.used > self.values_budget() + self.first_sinks() {
+            return self.make_room(encoder);
+        }
+        Ok(())
+    }
+
+    /// What the values in open row groups may take.
+    fn values_budget(&self) -> usize {
+        super::memory::less_columns(self.budget, self.columns)
+    }
+
+    /// What one open sink of each stream takes without its values: that much is accounted for.
+    fn first_sinks(&self) -> usize {
+        self.columns * COLUMN_BYTES
+    }
+
+    fn forget_empty(&mut self) {
+        for stream in &mut self.all {
+            for slot in stream.forget(|slot| slot.sink.rows() > 0) {
+                self.used = self.used.saturating_sub(slot.counted);
+            }
         }
     }
 
     /// Hands row groups over until the others are within the budget: the largest first. Where the sinks themselves are
     /// what takes the room, because there are so many of them, those that got no rows for the longest time are given up.
     fn make_room(&mut self, encoder: &mut Encoder) -> Result<()> {
-        let budget = super::memory::less_columns(self.budget, self.columns);
-        while self.used > budget {
-            let rows: usize = self.slots().map(|slot| slot.sink.bytes()).sum();
-            if rows < budget / 2 && self.slots().nth(1).is_some() {
+        let (budget, first_sinks) = (self.values_budget(), self.first_sinks());
+        while self.used > budget + first_sinks {
+            let values: usize = self.slots().map(|slot| slot.sink.bytes()).sum();
+            if self.used.saturating_sub(values + first_sinks) > budget / 2 && self.slots().nth(1).is_some() {
                 self.give_up_half(encoder)?;
                 continue;
             }
