@@ -124,7 +124,7 @@ fn input(path: Option<PathBuf>) -> Result<File> {
 
 /// A standard output that is closed is /dev/null from the start of the process on: no write to it ever fails.
 fn warn_of_lost_states() {
-    let output = rustix::fs::fstat(std::io::stdout());
+    let output = rustix::fs::stat("/proc/self/fd/1");
     let null = rustix::fs::stat("/dev/null");
     if let (Ok(output), Ok(null)) = (output, null)
         && (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino)
