@@ -66,11 +66,12 @@ impl Stop {
         self.0.changed.notify_all();
     }
 
-    /// Turns SIGTERM, SIGINT and SIGHUP into a request to end; a second one ends the process at once.
+    /// Turns SIGTERM, SIGINT and SIGHUP into a request to end; a second one ends the process at once, and so does the
+    /// first one when the process still runs after `patience`: it may hang in a write that nobody takes.
     ///
     /// # Errors
     /// When the system refuses the handlers.
-    pub fn watch_signals(&self) -> Result<()> {
+    pub fn watch_signals(&self, patience: Option<Duration>) -> Result<()> {
         let watched = [SIGTERM, SIGINT, SIGHUP];
         let mut signals = Signals::new(watched)
             .map_err(|e| Error::new(Kind::Internal, format!("installing signal handlers failed: {e}")))?;
@@ -78,10 +79,17 @@ impl Stop {
         std::thread::spawn(move || {
             for number in signals.forever() {
                 let number = u8::try_from(number).unwrap_or(u8::MAX);
+                let code = i32::from(Kind::Signal(number).exit_code());
                 if matches!(stop.cause(), Some(Cause::Signal(_))) {
-                    std::process::exit(i32::from(Kind::Signal(number).exit_code()));
+                    std::process::exit(code);
                 }
                 stop.signal(number);
+                if let Some(patience) = patience {
+                    std::thread::spawn(move || {
+                        std::thread::sleep(patience);
+                        std::process::exit(code);
+                    });
+                }
             }
         });
         Ok(())

@@ -76,7 +76,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let now = chrono::Utc::now().timestamp_micros();
     let stop = Stop::new();
-    stop.watch_signals()?;
+    stop.watch_signals(None)?;
     if let Some(seconds) = arguments.max_runtime {
         stop.set_time_limit(Duration::from_secs(seconds));
     }

@@ -3,10 +3,12 @@
 //!
 //! A cell is read from the line straight into here. What the column's type cannot hold exactly is refused.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use super::column::ColumnType;
 use super::{number, time};
+use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner, Text};
 
 /// Why a cell was not taken.
@@ -213,6 +215,8 @@ pub struct Oddities {
     pub lone_surrogates: u64,
     /// Date-times without an offset, taken as UTC.
     pub zoneless_times: u64,
+    /// `time_extracted` that is no moment, or not in whole microseconds.
+    pub odd_extraction_times: u64,
 }
 
 /// One column of a row group that is being filled.
@@ -295,7 +299,7 @@ impl Cells {
             Values::Date(values) => {
                 let misfit = "this column holds dates, YYYY-MM-DD, years 0001 to 9999";
                 let text = string(scanner, first, misfit)?;
-                values.push(time::date(text.raw).ok_or(Refusal::Misfit(misfit))?);
+                values.push(time::date(&plain(text)).ok_or(Refusal::Misfit(misfit))?);
             }
             Values::Float(values) => {
                 let text = any_number(scanner, first, "this column holds numbers")?;
@@ -324,6 +328,18 @@ fn string<'a>(scanner: &mut Scanner<'a>, first: u8, misfit: &'static str) -> Res
     if first == b'"' { Ok(scanner.string()?) } else { Err(other_type(scanner, misfit)) }
 }
 
+/// The string without its escapes. Writers of JSON may escape what they like, such as the + of an offset.
+#[inline]
+#[must_use]
+pub fn plain(text: Text<'_>) -> Cow<'_, [u8]> {
+    if !text.is_escaped() {
+        return Cow::Borrowed(text.raw);
+    }
+    let mut plain = Vec::new();
+    unescape(text, &mut plain);
+    Cow::Owned(plain)
+}
+
 fn any_number<'a>(scanner: &mut Scanner<'a>, first: u8, misfit: &'static str) -> Result<&'a [u8], Refusal> {
     if matches!(first, b'-' | b'0'..=b'9') { Ok(scanner.number()?) } else { Err(other_type(scanner, misfit)) }
 }
@@ -347,11 +363,11 @@ fn moment(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8, odd: &mut Oddi
     if kind == ColumnType::Time {
         let misfit = "this column holds times of day, hh:mm:ss with at most microseconds and no offset";
         let text = string(scanner, first, misfit)?;
-        return time::time(text.raw).ok_or(Refusal::Misfit(misfit));
+        return time::time(&plain(text)).ok_or(Refusal::Misfit(misfit));
     }
     let misfit = "this column holds date-times (RFC 3339), years 0001 to 9999, at most microseconds, no leap seconds";
     let text = string(scanner, first, misfit)?;
-    let moment = time::moment(text.raw).ok_or(Refusal::Misfit(misfit))?;
+    let moment = time::moment(&plain(text)).ok_or(Refusal::Misfit(misfit))?;
     odd.zoneless_times += u64::from(!moment.zoned);
     Ok(moment.micros)
 }
@@ -361,15 +377,14 @@ fn decimal(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8) -> Result<i12
     let misfit =
         Refusal::Misfit("this column holds decimals, and the number has too many digits before or behind the point");
     let ColumnType::Decimal { precision, scale } = kind else { return Err(misfit) };
-    let text = if first == b'"' {
-        let text = scanner.string()?;
-        let mut inner = Scanner::new(text.raw);
-        let number = inner.number().ok().filter(|_| inner.end().is_ok());
-        number.ok_or(Refusal::Misfit("this column holds decimals"))?
-    } else {
-        any_number(scanner, first, "this column holds decimals")?
-    };
-    number::decimal(text, precision, scale).ok_or(misfit)
+    if first != b'"' {
+        let text = any_number(scanner, first, "this column holds decimals")?;
+        return number::decimal(text, precision, scale).ok_or(misfit);
+    }
+    let text = plain(scanner.string()?);
+    let mut inner = Scanner::new(&text);
+    let number = inner.number().ok().filter(|_| inner.end().is_ok());
+    number::decimal(number.ok_or(Refusal::Misfit("this column holds decimals"))?, precision, scale).ok_or(misfit)
 }
 
 #[cfg(test)]

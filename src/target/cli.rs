@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -37,6 +38,9 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+/// After a signal the process ends in this time, whatever it waits for: a commit, a disk, a reader of its states.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -99,7 +103,8 @@ fn run(cli: Cli) -> Result<()> {
     let settings = Settings::read(&cli.config, &env)?;
     let input = input(cli.input)?;
     let stop = Stop::new();
-    stop.watch_signals()?;
+    stop.watch_signals(Some(PATIENCE))?;
+    warn_of_lost_states();
     let disk = locked(&settings)?;
     load::run(settings, input, Output::new(std::io::stdout()), Arc::new(disk), &stop)
 }
@@ -114,6 +119,19 @@ fn input(path: Option<PathBuf>) -> Result<File> {
             let stdin = std::io::stdin().as_fd().try_clone_to_owned();
             stdin.map(File::from).map_err(|e| Error::new(Kind::Disk, format!("opening standard input failed: {e}")))
         }
+    }
+}
+
+/// A standard output that is closed is /dev/null from the start of the process on: no write to it ever fails.
+fn warn_of_lost_states() {
+    let output = rustix::fs::stat("/proc/self/fd/1");
+    let null = rustix::fs::stat("/dev/null");
+    if let (Ok(output), Ok(null)) = (output, null)
+        && (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino)
+    {
+        log::warn(
+            "standard output is closed or /dev/null: states go nowhere; `target-parquet state` prints the last one",
+        );
     }
 }
 

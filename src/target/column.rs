@@ -6,10 +6,12 @@
 use arrow_schema::DataType;
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::schema::types::{Type, TypePtr};
-use serde_json::{Map, Value};
 
-use super::number::scale_of;
+use super::cells::plain;
+use super::number::{int64, scale_of};
+use super::schema_message::{items, members};
 use crate::error::{Error, Kind, Result};
+use crate::json::scan::{Fault, Scanner, Token};
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,93 +90,184 @@ pub struct Property {
     pub nullable: bool,
 }
 
-/// The JSON types that a schema allows, gathered over type lists and alternatives.
-#[derive(Default)]
-struct Allowed<'a> {
-    types: Vec<&'a str>,
-    formats: Vec<Option<&'a str>>,
-    details: Option<&'a Map<String, Value>>,
+/// The JSON types that schemas name, one bit each.
+const NULL: u8 = 1;
+const STRING: u8 = 2;
+const NUMBER: u8 = 4;
+const INTEGER: u8 = 8;
+const BOOLEAN: u8 = 16;
+/// object, array, and what is no type.
+const OTHER: u8 = 32;
+
+/// The formats that make a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    DateTime,
+    Date,
+    Time,
+    Decimal,
+}
+
+/// What a schema says of its numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Details {
+    /// A bound lies beyond 64 bits.
+    wide: bool,
+    /// The scale that `multipleOf` asks for.
+    multiple: Option<i8>,
+    precision: Option<i64>,
+    scale: Option<i64>,
+}
+
+/// What a schema allows, gathered over type lists and alternatives. Nothing else of the schema is kept: its examples,
+/// descriptions and lists of values may be as long as they like.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowed {
+    types: u8,
+    /// The format of the first alternative that is not null, and whether another one has another.
+    format: Option<Option<Format>>,
+    mixed_formats: bool,
+    details: Option<Details>,
     unknown: bool,
 }
 
-impl<'a> Allowed<'a> {
-    fn gather(&mut self, schema: &'a Value, depth: u32) {
-        let Some(object) = schema.as_object().filter(|_| depth < 32) else {
-            self.unknown = true;
-            return;
-        };
-        let alternatives: Vec<&Value> =
-            ["anyOf", "oneOf", "allOf"].iter().filter_map(|key| object.get(*key)?.as_array()).flatten().collect();
-        let names: Vec<&str> = match object.get("type") {
-            Some(Value::String(name)) => vec![name],
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        };
-        self.unknown |= names.is_empty() && alternatives.is_empty();
-        for name in names {
-            if name != "null" {
-                self.formats.push(object.get("format").and_then(Value::as_str));
-                self.details = Some(object);
-            }
-            if !self.types.contains(&name) {
-                self.types.push(name);
-            }
+impl Allowed {
+    /// What the schema at `scanner` allows.
+    fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Self, Fault> {
+        let mut allowed = Allowed::default();
+        if scanner.peek() != b'{' || depth >= 32 {
+            scanner.value()?;
+            allowed.unknown = true;
+            return Ok(allowed);
         }
-        for alternative in alternatives {
-            self.gather(alternative, depth + 1);
+        let (mut types, mut format, mut details) = (0, None, Details::default());
+        let mut alternatives: Option<Allowed> = None;
+        members(scanner, |name, scanner| {
+            match name {
+                b"type" => types = type_names(scanner)?,
+                b"format" => format = format_name(scanner)?,
+                b"anyOf" | b"oneOf" | b"allOf" => items(scanner, |scanner| {
+                    let one = Allowed::read(scanner, depth + 1)?;
+                    alternatives.get_or_insert_default().unite(one);
+                    Ok(())
+                })?,
+                _ => details.read(name, scanner)?,
+            }
+            Ok(())
+        })?;
+        allowed.unknown = types == 0 && alternatives.is_none();
+        allowed.types = types;
+        if types & !NULL != 0 {
+            (allowed.format, allowed.details) = (Some(format), Some(details));
         }
+        allowed.unite(alternatives.unwrap_or_default());
+        Ok(allowed)
+    }
+
+    fn unite(&mut self, other: Allowed) {
+        self.types |= other.types;
+        self.unknown |= other.unknown;
+        self.details = other.details.or(self.details);
+        self.mixed_formats |=
+            other.mixed_formats || matches!((self.format, other.format), (Some(one), Some(other)) if one != other);
+        self.format = self.format.or(other.format);
     }
 
     /// The format, when every alternative that is not null has the same one.
-    fn format(&self) -> Option<&'a str> {
-        let first = self.formats.first().copied().flatten()?;
-        self.formats.iter().all(|format| *format == Some(first)).then_some(first)
+    fn format(&self) -> Option<Format> {
+        self.format.flatten().filter(|_| !self.mixed_formats)
     }
 }
 
-/// The type that the property schema `schema` gets.
-#[must_use]
-pub fn property(schema: &Value) -> Property {
-    let mut allowed = Allowed::default();
-    allowed.gather(schema, 0);
-    let nullable = allowed.unknown || allowed.types.contains(&"null");
-    let types: Vec<&str> = allowed.types.iter().copied().filter(|name| *name != "null").collect();
-    let kind = match (types.as_slice(), allowed.format()) {
+impl Details {
+    fn read(&mut self, name: &[u8], scanner: &mut Scanner<'_>) -> Result<(), Fault> {
+        scanner.peek();
+        let start = scanner.at();
+        if scanner.value()? != Token::Number {
+            return Ok(());
+        }
+        let number = scanner.since(start);
+        let wide = || std::str::from_utf8(number).ok()?.parse::<f64>().ok().map(|bound| bound.abs() > 9.3e18);
+        match name {
+            b"maximum" | b"minimum" => self.wide |= wide().unwrap_or_default(),
+            b"multipleOf" => self.multiple = std::str::from_utf8(number).ok().and_then(scale_of),
+            b"precision" => self.precision = int64(number),
+            b"scale" => self.scale = int64(number),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn type_names(scanner: &mut Scanner<'_>) -> Result<u8, Fault> {
+    let bit = |name: &[u8]| match name {
+        b"null" => NULL,
+        b"string" => STRING,
+        b"number" => NUMBER,
+        b"integer" => INTEGER,
+        b"boolean" => BOOLEAN,
+        _ => OTHER,
+    };
+    let mut types = 0;
+    match scanner.peek() {
+        b'"' => types = bit(&plain(scanner.string()?)),
+        b'[' => items(scanner, |scanner| {
+            if scanner.peek() == b'"' {
+                types |= bit(&plain(scanner.string()?));
+            } else {
+                scanner.value()?;
+            }
+            Ok(())
+        })?,
+        _ => drop(scanner.value()?),
+    }
+    Ok(types)
+}
+
+fn format_name(scanner: &mut Scanner<'_>) -> Result<Option<Format>, Fault> {
+    if scanner.peek() != b'"' {
+        scanner.value()?;
+        return Ok(None);
+    }
+    Ok(match &*plain(scanner.string()?) {
+        b"date-time" => Some(Format::DateTime),
+        b"date" => Some(Format::Date),
+        b"time" => Some(Format::Time),
+        b"x-singer.decimal" | b"singer.decimal" => Some(Format::Decimal),
+        _ => None,
+    })
+}
+
+/// The type that the property schema at `scanner` gets.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn property(scanner: &mut Scanner<'_>) -> Result<Property, Fault> {
+    let allowed = Allowed::read(scanner, 0)?;
+    let nullable = allowed.unknown || allowed.types & NULL != 0;
+    let details = allowed.details.unwrap_or_default();
+    let kind = match (allowed.types & !NULL, allowed.format()) {
         _ if allowed.unknown => ColumnType::Json,
-        (["string"], Some("date-time")) => ColumnType::Timestamp,
-        (["string"], Some("date")) => ColumnType::Date,
-        (["string"], Some("time")) => ColumnType::Time,
-        (["string" | "number"], Some("x-singer.decimal" | "singer.decimal")) => given_decimal(allowed.details),
-        (["string"], _) => ColumnType::Text,
-        (["boolean"], _) => ColumnType::Bool,
-        (["integer"], _) => integer(allowed.details),
-        (["number"] | ["number", "integer"] | ["integer", "number"], _) => number(allowed.details),
+        (STRING, Some(Format::DateTime)) => ColumnType::Timestamp,
+        (STRING, Some(Format::Date)) => ColumnType::Date,
+        (STRING, Some(Format::Time)) => ColumnType::Time,
+        (STRING | NUMBER, Some(Format::Decimal)) => given_decimal(details),
+        (STRING, _) => ColumnType::Text,
+        (BOOLEAN, _) => ColumnType::Bool,
+        (INTEGER, _) if details.wide => ColumnType::Decimal { precision: 38, scale: 0 },
+        (INTEGER, _) => ColumnType::Int64,
+        (types, _) if types & NUMBER != 0 && types & !(NUMBER | INTEGER) == 0 => {
+            details.multiple.map_or(ColumnType::Float64, |scale| ColumnType::Decimal { precision: 38, scale })
+        }
         _ => ColumnType::Json,
     };
-    Property { kind, nullable }
-}
-
-fn integer(details: Option<&Map<String, Value>>) -> ColumnType {
-    let bound = |key: &str| details?.get(key)?.as_f64();
-    let wide = |value: f64| value.abs() > 9.3e18;
-    if bound("maximum").is_some_and(wide) || bound("minimum").is_some_and(wide) {
-        ColumnType::Decimal { precision: 38, scale: 0 }
-    } else {
-        ColumnType::Int64
-    }
-}
-
-fn number(details: Option<&Map<String, Value>>) -> ColumnType {
-    let scale = details.and_then(|d| d.get("multipleOf")).and_then(|multiple| scale_of(&multiple.to_string()));
-    scale.map_or(ColumnType::Float64, |scale| ColumnType::Decimal { precision: 38, scale })
+    Ok(Property { kind, nullable })
 }
 
 /// `x-singer.decimal` with its `precision` and `scale`; 38 and 18 where they are not given.
-fn given_decimal(details: Option<&Map<String, Value>>) -> ColumnType {
-    let detail = |key: &str| details?.get(key)?.as_i64();
-    let precision =
-        detail("precision").and_then(|p| u8::try_from(p).ok()).filter(|p| (1..=38).contains(p)).unwrap_or(38);
-    let scale = detail("scale").and_then(|s| i8::try_from(s).ok()).filter(|s| (0..=38).contains(s));
+fn given_decimal(details: Details) -> ColumnType {
+    let precision = details.precision.and_then(|p| u8::try_from(p).ok()).filter(|p| (1..=38).contains(p)).unwrap_or(38);
+    let scale = details.scale.and_then(|s| i8::try_from(s).ok()).filter(|s| (0..=38).contains(s));
     let scale = scale.unwrap_or(if precision == 38 { 18 } else { 0 });
     ColumnType::Decimal { precision, scale: scale.min(i8::try_from(precision).unwrap_or(38)) }
 }
@@ -258,65 +351,4 @@ fn built(name: &str, built: Result<Type, parquet::errors::ParquetError>) -> Resu
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_type_table() {
-        let decimal = |precision, scale| ColumnType::Decimal { precision, scale };
-        for (schema, kind, nullable) in [
-            (json!({"type": "integer"}), ColumnType::Int64, false),
-            (json!({"type": ["null", "integer"]}), ColumnType::Int64, true),
-            (json!({"type": "integer", "maximum": 18_446_744_073_709_551_615u64}), decimal(38, 0), false),
-            (json!({"type": ["number", "null"]}), ColumnType::Float64, true),
-            (json!({"type": ["integer", "number"]}), ColumnType::Float64, false),
-            (json!({"type": "number", "multipleOf": 0.01}), decimal(38, 2), false),
-            (json!({"type": "string", "format": "x-singer.decimal"}), decimal(38, 18), false),
-            (
-                json!({"type": "string", "format": "x-singer.decimal", "precision": 10, "scale": 4}),
-                decimal(10, 4),
-                false,
-            ),
-            (json!({"type": ["string", "null"], "format": "date-time"}), ColumnType::Timestamp, true),
-            (
-                json!({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
-                ColumnType::Timestamp,
-                true,
-            ),
-            (
-                json!({"anyOf": [{"type": "string", "format": "date-time"}, {"type": "string"}]}),
-                ColumnType::Text,
-                false,
-            ),
-            (json!({"type": "string", "format": "date"}), ColumnType::Date, false),
-            (json!({"type": "string", "format": "time"}), ColumnType::Time, false),
-            (json!({"type": "string", "format": "uuid"}), ColumnType::Text, false),
-            (json!({"type": "boolean"}), ColumnType::Bool, false),
-            (json!({"type": ["null", "object"], "additionalProperties": true}), ColumnType::Json, true),
-            (json!({"type": "array"}), ColumnType::Json, false),
-            (json!({"type": ["integer", "string"]}), ColumnType::Json, false),
-            (json!({"anyOf": [{"type": "integer"}, {"type": "string"}, {"type": "null"}]}), ColumnType::Json, true),
-            (json!({}), ColumnType::Json, true),
-            (json!({"$ref": "#/definitions/x"}), ColumnType::Json, true),
-            (json!({"type": "null"}), ColumnType::Json, true),
-            (json!(true), ColumnType::Json, true),
-        ] {
-            assert_eq!(property(&schema), Property { kind, nullable }, "{schema}");
-        }
-    }
-
-    #[test]
-    fn names_of_types_come_back() {
-        for kind in [ColumnType::Int64, ColumnType::Json, ColumnType::Decimal { precision: 38, scale: 2 }] {
-            assert_eq!(kind.to_string().parse::<ColumnType>().unwrap(), kind);
-        }
-        assert!("int65".parse::<ColumnType>().is_err());
-    }
-
-    #[test]
-    fn a_schema_that_nests_for_ever_is_cut_off() {
-        let deep = (0..100).fold(json!({"type": "integer"}), |inner, _| json!({"anyOf": [inner]}));
-        assert_eq!(property(&deep).kind, ColumnType::Json);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use serde_json::{Map, Value};
 
 use super::json_chunk::Level;
+use super::memory;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -211,11 +212,13 @@ impl Settings {
             let Value::Object(object) = value else {
                 return Err(Error::new(Kind::Config, format!("the settings file {shown} is not a JSON object")));
             };
-            merged.extend(object);
+            merged.extend(canonical(object));
         }
         if configs.iter().any(|path| path.as_os_str() == "ENV") {
             for setting in SETTINGS {
-                if let Some(text) = env(&format!("TARGET_PARQUET_{}", setting.name.to_ascii_uppercase())) {
+                let mut given =
+                    names(setting).filter_map(|name| env(&format!("TARGET_PARQUET_{}", name.to_ascii_uppercase())));
+                if let Some(text) = given.next() {
                     merged.insert(setting.name.to_owned(), from_text(setting, text));
                 }
             }
@@ -235,8 +238,9 @@ impl Settings {
                 log::debug(format!("setting {name} is not known to this target"));
             }
         }
-        let found = Found(map);
-        Ok(Settings {
+        let map = canonical(map.clone());
+        let found = Found(&map);
+        let settings = Settings {
             destination: PathBuf::from(found.text("destination_path")?),
             compression: compression(&found.text("compression")?, found.value("compression_level"))?,
             batch_size_rows: found.integer("batch_size_rows", 1, 1 << 40)?,
@@ -259,7 +263,17 @@ impl Settings {
             partition_by: partition_by(&found.value("partition_by"))?,
             add_record_metadata: found.boolean("add_record_metadata")?,
             json_logical_type: found.boolean("json_logical_type")?,
-        })
+        };
+        match memory::least_limit(settings.compression.compression, settings.memory_limit_bytes) {
+            Some(least) => Err(refused(
+                "compression_level",
+                &format!(
+                    "a lower one, or memory_limit_mb of at least {}: that is what its compressors take",
+                    least >> 20
+                ),
+            )),
+            None => Ok(settings),
+        }
     }
 }
 
@@ -279,14 +293,31 @@ fn from_text(setting: &Setting, text: String) -> Value {
     }
 }
 
+/// The name of a setting, and its other names.
+fn names(setting: &Setting) -> impl Iterator<Item = &'static str> {
+    std::iter::once(setting.name).chain(setting.aliases.iter().copied())
+}
+
+/// The same settings, each under its own name: a later file wins whichever name it uses. The setting's own name wins over
+/// its other names, and null over nothing.
+fn canonical(mut object: Map<String, Value>) -> Map<String, Value> {
+    for setting in SETTINGS {
+        let given: Vec<Value> = names(setting).filter_map(|name| object.shift_remove(name)).collect();
+        let chosen = given.iter().position(|value| !value.is_null()).unwrap_or_default();
+        if let Some(value) = given.into_iter().nth(chosen) {
+            object.insert(setting.name.to_owned(), value);
+        }
+    }
+    object
+}
+
 struct Found<'a>(&'a Map<String, Value>);
 
 impl Found<'_> {
-    /// The value under the setting's name or, failing that, another name; its default where there is none.
+    /// The value of the setting; its default where there is none.
     fn value(&self, name: &str) -> Value {
         let Some(setting) = SETTINGS.iter().find(|setting| setting.name == name) else { return Value::Null };
-        let names = std::iter::once(&setting.name).chain(setting.aliases);
-        let given = names.filter_map(|name| self.0.get(*name)).find(|value| !value.is_null());
+        let given = self.0.get(name).filter(|value| !value.is_null());
         given.cloned().unwrap_or_else(|| serde_json::from_str(setting.default).unwrap_or_default())
     }
 
@@ -375,11 +406,12 @@ fn partition_by(value: &Value) -> Result<Vec<PartitionColumn>> {
         let (property, grain) = match name.rsplit_once(':') {
             Some((property, "day")) => (property, Grain::Day),
             Some((property, "month")) => (property, Grain::Month),
+            Some((_, "year" | "quarter" | "week" | "hour" | "minute" | "second")) => return Err(expected()),
             _ => (name, Grain::Value),
         };
-        PartitionColumn { property: property.to_owned(), grain }
+        Ok(PartitionColumn { property: property.to_owned(), grain })
     };
-    Ok(names.into_iter().map(column).collect())
+    names.into_iter().map(column).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::column::ColumnType;
 use super::fs::Fs;
+use super::version::HELD;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -27,6 +28,15 @@ struct Content {
     stream: String,
     key_properties: Vec<String>,
     columns: Vec<Remembered>,
+}
+
+/// True if there is anything in a folder of the destination.
+fn has_entries(fs: &dyn Fs, folder: &str) -> Result<bool> {
+    match fs.list(folder) {
+        Ok(entries) => Ok(!entries.is_empty()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::new(Kind::Disk, format!("listing {folder} failed: {e}"))),
+    }
 }
 
 /// The columns that a stream's folder has.
@@ -54,6 +64,8 @@ impl FolderColumns {
             Err(e) => return Err(Error::new(Kind::Disk, format!("reading {path} failed: {e}"))),
         };
         let content = Content { stream: stream.to_owned(), ..content };
+        // Without files there are no rows that other keys could contradict.
+        let known = known && (has_entries(fs, folder)? || has_entries(fs, &format!("{HELD}/{folder}"))?);
         Ok(FolderColumns { path, content, known, changed: !known })
     }
 
@@ -72,6 +84,7 @@ impl FolderColumns {
                 ),
             ));
         }
+        self.changed |= self.content.key_properties != keys;
         keys.clone_into(&mut self.content.key_properties);
         self.known = true;
         Ok(())
@@ -89,6 +102,13 @@ impl FolderColumns {
         let mut column = if seen { format!("{property}__{name}") } else { property.to_owned() };
         while self.content.columns.iter().any(|r| r.column == column) {
             column = format!("{column}__{name}");
+        }
+        if !seen && column != property {
+            let stream = &self.content.stream;
+            log::warn(format!(
+                "stream {stream:?}: the column {property:?} holds values of another property since its type changed; \
+                 the values of {property:?} itself go to column {column:?}"
+            ));
         }
         if seen {
             let stream = &self.content.stream;

@@ -52,11 +52,11 @@ pub struct Layout {
     /// The folder that its files end up in, relative to the output directory.
     pub folder: String,
     /// The columns.
-    pub columns: Vec<LayoutColumn>,
+    pub columns: Arc<Vec<LayoutColumn>>,
     /// The codec.
     pub compression: Codec,
     /// Written into the footer: stream, key properties, schema fingerprint.
-    pub footer: Vec<(String, String)>,
+    pub footer: Arc<Vec<(String, String)>>,
     /// A file is cut when it has at least so many bytes.
     pub max_file_bytes: u64,
     /// How many rows of this layout went into files that are full; the parser reads it to know how full the open one is.

@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::cells::Oddities;
 use super::commit::{CommitLog, Record};
@@ -19,7 +19,7 @@ use super::line::{Lines, Next};
 use super::metadata;
 use super::publish::{End, Versions};
 use super::replay::Replay;
-use super::schema::SchemaMessage;
+use super::schema_message::SchemaMessage;
 use super::sink::RowError;
 use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
@@ -29,8 +29,8 @@ use crate::singer::message::Output;
 use crate::stop::Stop;
 use crate::{log, metrics};
 
-/// A commit that a signal asks for must be done in this time.
-const SIGNAL_COMMIT: Duration = Duration::from_secs(5);
+/// Messages between two looks at how much memory is left for row groups.
+const SHARE_MEMORY_EVERY: u64 = 1 << 16;
 
 /// One run.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl<W: Write> Load<W> {
         // Rows that replace what is there must all come in, also those that are there already.
         let dedup = if settings.load_method == LoadMethod::Overwrite { Dedup::Off } else { settings.dedup };
         Ok(Load {
-            streams: Streams::new(super::memory::row_groups(settings.memory_limit_bytes, 0)),
+            streams: Streams::new(super::memory::row_groups(&settings, 0)),
             versions: Versions::new(&commits, settings.load_method),
             replay: Replay::new(dedup, settings.dedup_window_rows),
             odd: Oddities::default(),
@@ -145,6 +145,9 @@ impl<W: Write> Load<W> {
             return Err(self.not_singer("it is not UTF-8"));
         }
         self.messages += 1;
+        if self.messages.is_multiple_of(SHARE_MEMORY_EVERY) {
+            self.share_memory();
+        }
         if let Some((version, record)) = self.streams.get(self.last_stream).and_then(|stream| stream.head.find(line)) {
             let envelope = Envelope { version, ..Envelope::default() };
             return self.record(self.last_stream, line, record, Some(envelope));
@@ -169,9 +172,13 @@ impl<W: Write> Load<W> {
     fn begin(&mut self, kind: &[u8], envelope: &Envelope<'_>) -> Result<()> {
         self.start_state = envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")).map(Into::into);
         self.replay.load(&self.commits, self.start_state.as_deref())?;
-        let budget = super::memory::row_groups(self.settings.memory_limit_bytes, self.replay.bytes());
-        self.streams.set_budget(budget);
+        self.share_memory();
         Ok(())
+    }
+
+    /// What the window takes, row groups cannot have.
+    fn share_memory(&mut self) {
+        self.streams.set_budget(super::memory::row_groups(&self.settings, self.replay.bytes()));
     }
 
     fn any_record(&mut self, line: &[u8], envelope: Envelope<'_>) -> Result<()> {
@@ -228,19 +235,14 @@ impl<W: Write> Load<W> {
             return Ok(());
         }
         if self.settings.add_record_metadata {
-            sink.metadata(metadata::values(envelope, self.started_ms));
+            sink.metadata(metadata::values(envelope, self.started_ms, &mut self.odd));
         }
         self.rows_behind_state += 1;
         self.streams.keep(index, line.len(), &self.settings, &mut self.encoder)
     }
 
     fn schema(&mut self, line: &[u8]) -> Result<()> {
-        let message: SchemaMessage = serde_json::from_slice(line).map_err(|e| {
-            self.not_singer(format!(
-                "its SCHEMA cannot be understood (column {}): it needs stream and schema",
-                e.column()
-            ))
-        })?;
+        let message = SchemaMessage::read(line).map_err(|e| e.context(format!("line {}", self.line)))?;
         let fs = self.commits.fs();
         let taken = self.streams.schema(&message, &self.settings, fs, &mut self.encoder);
         taken.map_err(|e| e.context(format!("line {}", self.line)))
@@ -265,6 +267,9 @@ impl<W: Write> Load<W> {
 
     fn on_state(&mut self, envelope: &Envelope<'_>) -> Result<()> {
         let value = envelope.value.ok_or_else(|| self.not_singer("its STATE has no value"))?;
+        if value == b"null" {
+            return Err(self.not_singer("the value of its STATE is null, which would make the tap begin anew"));
+        }
         self.state = Some(value.into());
         self.replay.on_state();
         let bytes = self.encoder.bytes_written();
@@ -351,15 +356,10 @@ impl<W: Write> Load<W> {
         self.output.flush()
     }
 
-    /// A signal right after a STATE loses nothing: commits, if that is quick. Any other failure ends the run as it is.
+    /// A signal right after a STATE loses nothing: commits, if that is quick (the signal has set a limit). Any other failure ends the run as it is.
     fn rescue(&mut self, error: Error) -> Result<()> {
         let Kind::Signal(_) = error.kind() else { return Err(error) };
         if self.rows_behind_state == 0 && self.state.is_some() && self.commits_now() {
-            let code = i32::from(error.kind().exit_code());
-            std::thread::spawn(move || {
-                std::thread::sleep(SIGNAL_COMMIT);
-                std::process::exit(code);
-            });
             self.commit(false)?;
         }
         Err(error)
@@ -368,19 +368,30 @@ impl<W: Write> Load<W> {
     fn report(&self) {
         self.versions.report();
         for stream in self.streams.iter() {
-            for (name, count) in stream.members.unknown() {
+            let (values, names) = stream.members.left_out();
+            if values > 0 {
                 let stream = &stream.name;
                 log::warn(format!(
-                    "stream {stream:?}: property {name:?} is not in its SCHEMA and was left out of {count} records"
+                    "stream {stream:?}: {values} values were left out because their properties ({names} names, counted \
+                     up to 1000) are not in its SCHEMA"
                 ));
             }
         }
-        let Oddities { lone_surrogates, zoneless_times } = self.odd;
+        for column in self.streams.idle_partition_columns(&self.settings) {
+            log::warn(format!("partition_by: no stream of this run has a property {column:?}; it made no folders"));
+        }
+        let Oddities { lone_surrogates, zoneless_times, odd_extraction_times } = self.odd;
         if lone_surrogates > 0 {
             log::warn(format!("{lone_surrogates} halves of surrogate pairs in strings were written as U+FFFD"));
         }
         if zoneless_times > 0 {
             log::warn(format!("{zoneless_times} date-times had no offset and were taken as UTC"));
+        }
+        if odd_extraction_times > 0 {
+            log::warn(format!(
+                "time_extracted of {odd_extraction_times} records is no date-time in whole microseconds: their \
+                 _sdc_extracted_at is null"
+            ));
         }
         let rows: u64 = self.streams.iter().map(|stream| stream.rows_in_run).sum();
         log::info(format!("{} messages, {rows} records, skipped_repeats {}", self.messages, self.replay.skipped()));
@@ -398,6 +409,9 @@ impl<W: Write> Load<W> {
         let stream = self.streams.get(index).map_or_else(String::new, |stream| stream.name.clone());
         match error {
             RowError::Syntax(fault) => self.syntax(fault).context(format!("stream {stream:?}")),
+            RowError::BadValue(column, fault) => {
+                self.syntax(fault).context(format!("stream {stream:?}, column {column:?}"))
+            }
             RowError::Misfit(column, what) => {
                 Error::new(Kind::Misfit, format!("line {}: stream {stream:?}, column {column:?}: {what}", self.line))
             }

@@ -1,5 +1,9 @@
 //! How `memory_limit_mb` is shared out. Found by measuring the process, not by adding up what the code asks for.
 
+use parquet::basic::Compression;
+
+use super::config::Settings;
+
 /// What the process takes apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
 /// footers of open files.
 const FIXED: usize = 42 << 20;
@@ -15,8 +19,40 @@ pub fn less_columns(budget: usize, columns: usize) -> usize {
     budget.saturating_sub(columns * PER_COLUMN).max(LEAST / 2)
 }
 
-/// The bytes that open row groups may take: as much again is in the encoder's hands at the same time.
+/// The bytes that open row groups may take: as much again is in the encoder's hands at the same time. `window`: what the
+/// fingerprints of rows take.
 #[must_use]
-pub fn row_groups(limit: usize, window: usize) -> usize {
-    (limit.saturating_sub(FIXED + window) / 2).max(LEAST)
+pub fn row_groups(settings: &Settings, window: usize) -> usize {
+    (settings.memory_limit_bytes.saturating_sub(FIXED + window + compressors(settings.compression.compression)) / 2)
+        .max(LEAST)
+}
+
+/// What two compressors at work take above those at the default levels.
+fn compressors(compression: Compression) -> usize {
+    let megabytes = match compression {
+        Compression::ZSTD(level) => match level.compression_level() {
+            ..=3 => 0,
+            4..=9 => 20,
+            10..=11 => 40,
+            12 => 56,
+            13..=15 => 96,
+            16..=19 => 112,
+            _ => 160,
+        },
+        Compression::BROTLI(level) => match level.compression_level() {
+            ..=3 => 14,
+            4 => 22,
+            5..=8 => 80,
+            _ => 136,
+        },
+        _ => 0,
+    };
+    megabytes << 20
+}
+
+/// The least limit that a codec's compressors leave room in, if it is above `limit`.
+#[must_use]
+pub fn least_limit(compression: Compression, limit: usize) -> Option<usize> {
+    let least = compressors(compression) + FIXED + 2 * LEAST;
+    Some(least).filter(|least| *least > limit && compressors(compression) > LEAST * 2)
 }

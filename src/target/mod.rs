@@ -3,7 +3,7 @@
 //! | step | files |
 //! |---|---|
 //! | a line becomes a row | [`mod@line`], [`envelope`], [`crate::json`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
-//! | a SCHEMA becomes columns | [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
+//! | a SCHEMA becomes columns | [`schema_message`], [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
 //! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`] ([`json_chunk`], [`extremes`]), [`mod@file`] |
 //! | files become visible | [`commit`] (the log), [`replay`] (rows that come again), [`publish`] and [`version`] (full tables) |
 //! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
@@ -35,6 +35,7 @@ pub mod recent;
 pub mod replay;
 pub mod row_hash;
 pub mod schema;
+pub mod schema_message;
 pub mod sink;
 pub mod streams;
 pub mod time;

@@ -23,12 +23,17 @@ pub fn stream_folder(stream: &str) -> String {
     shortened(name, stream)
 }
 
-/// The folder of a partition, `column=value`, as Hive and every reader of hive partitions knows it. `None` is null.
+/// How Hive writes null.
+const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// The folder of a partition, `column=value`, as Hive and every reader of hive partitions knows it. `None` is null, which
+/// no text has the folder of.
 #[must_use]
 pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$' | b'@' | b'+' | b' ');
     let value = match value {
-        None | Some("") => "__HIVE_DEFAULT_PARTITION__".to_owned(),
+        None => NULL.to_owned(),
+        Some(NULL) => NULL.replacen('_', "%5F", 1),
         Some(value) => shortened(encoded(value, |b| plain(b) || b == b'.'), value),
     };
     format!("{}={value}", shortened(encoded(column, plain), column))
@@ -98,6 +103,8 @@ mod tests {
         assert_eq!(partition_folder("event", Some("$pageview")), "event=$pageview");
         assert_eq!(partition_folder("event", Some("../x=1")), "event=..%2Fx%3D1");
         assert_eq!(partition_folder("event", None), "event=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(partition_folder("event", Some("")), "event=");
+        assert_eq!(partition_folder("event", Some(NULL)), "event=%5F_HIVE_DEFAULT_PARTITION__");
     }
 
     proptest! {

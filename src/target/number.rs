@@ -47,8 +47,9 @@ pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     (scaled < limit).then_some(if negative { -scaled } else { scaled })
 }
 
-/// The nearest double of a number. `None` where it is infinite, or where an integer is not exactly a double: an id must
-/// not change because its column is a number.
+/// The nearest double of a number. `None` where that would be another number: it is infinite, or a zero that was none,
+/// or the text is that of an integer, or of a number beyond 2^53, that is not the double's. An id must not change because
+/// its column is a number.
 #[must_use]
 pub fn float64(text: &[u8]) -> Option<f64> {
     let (negative, body) = sign(text);
@@ -59,8 +60,36 @@ pub fn float64(text: &[u8]) -> Option<f64> {
     if !value.is_finite() {
         return None;
     }
+    if value.abs() <= 9_007_199_254_740_992.0 && value.is_normal() {
+        // 2^53 may have been rounded to; everything below it loses digits behind the point only.
+        return (value.abs() < 9_007_199_254_740_992.0 || is_double(decimal(text, 38, 0)?, value)).then_some(value);
+    }
     let whole = body.iter().all(u8::is_ascii_digit);
-    (!whole || decimal(text, 38, 0).is_some_and(|exact| is_double(exact, value))).then_some(value)
+    let same =
+        decimal(text, 38, 0).is_some_and(|exact| is_double(exact, value)) || (!whole && is_print_of(body, value));
+    same.then_some(value)
+}
+
+/// True if a program that prints `value`, which is very large or very small, may print `body`: doubles that are whole
+/// numbers have up to 309 digits, and nobody writes them all.
+fn is_print_of(body: &[u8], value: f64) -> bool {
+    let Some((digits, exponent)) = scientific(body) else { return value == 0.0 };
+    let printed = |text: String| scientific(text.as_bytes()).is_some_and(|print| print == (digits.clone(), exponent));
+    let value = value.abs();
+    // To as many digits as the text has, or to as few as tell the double apart. No double has more than 767 digits.
+    printed(format!("{value:.*e}", digits.len().min(800) - 1)) || printed(format!("{value:e}"))
+}
+
+/// The digits of a number without zeros around them, and the power of ten of the first; `None` for zero.
+fn scientific(body: &[u8]) -> Option<(Vec<u8>, i64)> {
+    let (mantissa, exponent) = split_exponent(body)?;
+    let point = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
+    let mut digits: Vec<u8> = mantissa.iter().copied().filter(u8::is_ascii_digit).collect();
+    let first = digits.iter().position(|digit| *digit != b'0')?;
+    digits.drain(..first);
+    while digits.pop_if(|digit| *digit == b'0').is_some() {}
+    let power = i64::try_from(point).ok()? - i64::try_from(first).ok()? - 1;
+    Some((digits, exponent.checked_add(power)?))
 }
 
 fn is_double(exact: i128, value: f64) -> bool {
@@ -147,6 +176,46 @@ mod tests {
     }
 
     #[test]
+    fn no_double_is_another_number_than_its_text() {
+        for bad in [
+            "9007199254740993.0",
+            "-9007199254740993.0",
+            "9.007199254740993e15",
+            "9007199254740993e0",
+            "9007199254740993.5",
+            "12345678901234567.89",
+            "123456789012345678901234567890.0",
+            "1e-400",
+            "-1e-400",
+            "4.9e-325",
+            "0.0000000000000000000000000001e-320",
+            "4e-324",
+            "1e99999999999999999999",
+        ] {
+            assert_eq!(float64(bad.as_bytes()), None, "{bad}");
+        }
+        for (good, value) in [
+            ("9007199254740992.0", 9_007_199_254_740_992.0),
+            ("9007199254740991.0", 9_007_199_254_740_991.0),
+            ("9007199254740994.000000000000000000", 9_007_199_254_740_994.0),
+            ("1e23", 1e23),
+            ("1.0E+23", 1e23),
+            ("9.9999999999999992e22", 1e23),
+            ("123456789012345680000.0", 123_456_789_012_345_680_000.0),
+            ("1.7976931348623157e308", f64::MAX),
+            ("5e-324", 5e-324),
+            ("4.9406564584124654e-324", 5e-324),
+            ("2.2250738585072014e-308", f64::MIN_POSITIVE),
+            ("0.12345678901234567890123456789", 0.123_456_789_012_345_68),
+            ("0.000000000000000000000000000000", 0.0),
+            ("0e99999999999999999999", 0.0),
+            ("-0.00000000000000000000e5", -0.0),
+        ] {
+            assert_eq!(float64(good.as_bytes()), Some(value), "{good}");
+        }
+    }
+
+    #[test]
     fn decimals_lose_nothing() {
         assert_eq!(decimal(b"12.34", 38, 2), Some(1234));
         assert_eq!(decimal(b"-12.3", 38, 2), Some(-1230));
@@ -176,6 +245,12 @@ mod tests {
             prop_assume!(value.is_finite());
             let text = serde_json::to_string(&value).unwrap();
             prop_assert_eq!(float64(text.as_bytes()), Some(value));
+        }
+
+        #[test]
+        fn prints_of_floats_are_read_back(value in any::<f64>(), digits in 16usize..24) {
+            prop_assume!(value.is_finite());
+            prop_assert_eq!(float64(format!("{value:.digits$e}").as_bytes()), Some(value));
         }
 
         #[test]

@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::column::{ColumnType, property};
+use super::column::ColumnType;
 use super::evolve::FolderColumns;
 use super::file::LayoutColumn;
 use super::row_hash::slot;
-use crate::error::{Error, Kind, Result};
-use crate::fingerprint;
-
-/// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
-const MAX_COLUMNS: usize = 10_000;
-/// Longer names of properties are refused.
-const MAX_NAME_BYTES: usize = 1_024;
+use super::schema_message::{Declared, SchemaMessage, refused};
+use crate::error::Result;
 
 /// The names of the metadata columns of the Singer SDK, with their types.
 pub const METADATA: [(&str, ColumnType); 7] = [
@@ -29,21 +23,6 @@ pub const METADATA: [(&str, ColumnType); 7] = [
 ];
 /// The one metadata column whose value comes from the record.
 pub const DELETED_AT: &str = "_sdc_deleted_at";
-
-/// The message.
-#[derive(Debug, Deserialize)]
-pub struct SchemaMessage {
-    /// The stream.
-    pub stream: String,
-    /// Its JSON Schema.
-    pub schema: Value,
-    /// Names of the properties that identify a row; none if the member is missing.
-    #[serde(default)]
-    pub key_properties: Option<Vec<String>>,
-    /// Names of the properties that say when a row changed.
-    #[serde(default)]
-    pub bookmark_properties: Option<Vec<String>>,
-}
 
 /// One column.
 #[derive(Debug)]
@@ -77,52 +56,31 @@ pub struct StreamSchema {
     /// its fingerprint covers the whole record; so do all of them where this is none.
     pub covered: Option<usize>,
     /// What is written into the footer of every file.
-    pub footer: Vec<(String, String)>,
-}
-
-fn refused(stream: &str, text: impl std::fmt::Display) -> Error {
-    Error::new(Kind::NotSinger, format!("SCHEMA of stream {stream:?}: {text}"))
+    pub footer: Arc<Vec<(String, String)>>,
 }
 
 impl StreamSchema {
     /// The columns that `message` asks for, under the names that the folder gives them.
     ///
     /// # Errors
-    /// [`Kind::NotSinger`] for a schema without properties, with too many or too long ones, or without its keys;
-    /// [`Kind::Misfit`] when the keys changed.
+    /// When its keys are not among its properties, or changed.
     pub fn new(message: &SchemaMessage, folder: &mut FolderColumns, with_metadata: bool) -> Result<Self> {
         let stream = message.stream.as_str();
-        let Some(properties) = message.schema.get("properties").and_then(Value::as_object) else {
-            return Err(refused(stream, "there is no properties object in it"));
-        };
-        if properties.len() > MAX_COLUMNS {
-            return Err(refused(
-                stream,
-                format!("{} properties; at most {MAX_COLUMNS} are possible", properties.len()),
-            ));
-        }
-        if properties.keys().any(|name| name.len() > MAX_NAME_BYTES || name.is_empty()) {
-            return Err(refused(stream, format!("a property's name is empty or longer than {MAX_NAME_BYTES} bytes")));
-        }
         let keys = message.key_properties.clone().unwrap_or_default();
-        if let Some(key) = keys.iter().find(|key| !properties.contains_key(*key)) {
+        let is_there = |key: &&String| message.properties.iter().any(|declared| declared.name == **key);
+        if let Some(key) = keys.iter().find(|key| !is_there(key)) {
             return Err(refused(stream, format!("the key property {key:?} is not among its properties")));
         }
         folder.set_keys(&keys)?;
-        let required: Vec<&str> = match message.schema.get("required") {
-            Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
-        };
         let mut fields = Vec::new();
-        for (name, schema) in properties.iter().filter(|(name, _)| !is_metadata(name)) {
-            let declared = property(schema);
+        for Declared { name, property, required } in message.properties.iter().filter(|p| !is_metadata(&p.name)) {
             let key = keys.contains(name);
             fields.push(Field {
                 property: name.clone(),
-                column: folder.column(name, declared.kind),
-                kind: declared.kind,
-                nullable: declared.nullable && !key,
-                required: key || required.contains(&name.as_str()),
+                column: folder.column(name, property.kind),
+                kind: property.kind,
+                nullable: property.nullable && !key,
+                required: key || *required,
                 slot: None,
             });
         }
@@ -133,11 +91,11 @@ impl StreamSchema {
         let covered = choose_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
         // Values of the target's own columns say when a row was read: they tell no rows apart.
         let keyed = !keys.is_empty() && !keys.iter().any(|key| is_metadata(key));
-        let footer = vec![
+        let footer = Arc::new(vec![
             ("singer.stream".to_owned(), message.stream.clone()),
             ("singer.key_properties".to_owned(), Value::from(keys.clone()).to_string()),
-            ("singer.schema".to_owned(), fingerprint::of(&message.schema)),
-        ];
+            ("singer.schema".to_owned(), message.fingerprint.clone()),
+        ]);
         Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed, covered, footer })
     }
 

@@ -4,7 +4,7 @@
 //! Members are expected in the order in which the last record had them, so most names are compared once and never
 //! looked up. A member that comes twice is refused. A member that the schema does not name is checked and left out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,6 +22,12 @@ use crate::json::scan::{Fault, Scanner, Text};
 const NEAR: usize = 8;
 /// The exact size is counted again after so many bytes of input.
 const RECOUNT_BYTES: usize = 128 << 10;
+/// What a sink takes without a row: itself, its layout, its place in the stream's map.
+const IDLE_BYTES: usize = 1 << 10;
+/// What a column of an open row group takes besides its values: its cells, and the least that their vectors take.
+pub const COLUMN_BYTES: usize = size_of::<Cells>() + size_of::<u32>() + 48;
+/// So many different names that a schema does not have are counted.
+const MAX_UNKNOWN: usize = 1_000;
 
 /// Why a record was not taken, and in which column.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub enum RowError {
     Syntax(Fault),
     /// A value does not fit its column.
     Misfit(String, &'static str),
+    /// The value of a property, or what stands behind it, is not JSON.
+    BadValue(String, Fault),
 }
 
 impl From<Fault> for RowError {
@@ -48,8 +56,11 @@ pub struct Members {
     /// for the start of a record.
     follower: Vec<usize>,
     required: Vec<usize>,
-    /// Names that the schema does not have, each said once.
-    unknown: HashMap<Vec<u8>, u64>,
+    /// Hashes of names that the schema does not have, and how many values had one. Names come from records, and are
+    /// neither kept nor said.
+    unknown: HashSet<u64>,
+    left_out: u64,
+    hash: RandomState,
 }
 
 impl Members {
@@ -69,12 +80,14 @@ impl Members {
             .collect();
         let required = fields.iter().enumerate().filter(|(_, field)| field.required).map(|(index, _)| index).collect();
         let follower = (1..=fields.len()).chain([0]).collect();
-        Members { quoted, by_name, follower, required, unknown: HashMap::new() }
+        Members { quoted, by_name, follower, required, unknown: HashSet::new(), left_out: 0, hash: RandomState::new() }
     }
 
-    /// Names that records had and the schema has not, and how often.
-    pub fn unknown(&self) -> impl Iterator<Item = (String, u64)> {
-        self.unknown.iter().map(|(name, count)| (String::from_utf8_lossy(name).into_owned(), *count))
+    /// How many values were left out because the schema does not have their property, and how many properties that
+    /// were; of these no more than a thousand are told apart.
+    #[must_use]
+    pub fn left_out(&self) -> (u64, usize) {
+        (self.left_out, self.unknown.len())
     }
 
     /// Steps over a member's name and colon, and says which column it is. `last` is the column before it.
@@ -121,9 +134,11 @@ impl Members {
         let mut plain = Vec::new();
         unescape(name, &mut plain);
         let index = self.by_name.get(&plain).copied();
-        // A bounded number of names is remembered; the values are left out in any case.
-        if index.is_none() && (self.unknown.len() < 1000 || self.unknown.contains_key(&plain)) {
-            *self.unknown.entry(plain).or_default() += 1;
+        if index.is_none() {
+            self.left_out += 1;
+            if self.unknown.len() < MAX_UNKNOWN {
+                self.unknown.insert(self.hash.hash_one(&plain));
+            }
         }
         index
     }
@@ -135,6 +150,7 @@ pub struct Sink {
     /// Where its rows go.
     pub layout: Arc<Layout>,
     schema: Arc<StreamSchema>,
+    /// Empty until the first row comes: a sink without rows costs next to nothing.
     cells: Vec<Cells>,
     /// For each column the number of the last row (counted from 1) whose record had it.
     seen: Vec<u32>,
@@ -157,7 +173,7 @@ impl Sink {
     #[must_use]
     pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>) -> Self {
         let hasher = Hasher::new(&schema.stream);
-        let mut sink = Sink {
+        Sink {
             layout,
             schema: Arc::clone(schema),
             cells: Vec::new(),
@@ -170,9 +186,7 @@ impl Sink {
             marks: Vec::new(),
             record: 0..0,
             hasher,
-        };
-        sink.take();
-        sink
+        }
     }
 
     /// Rows in the row group.
@@ -199,13 +213,22 @@ impl Sink {
         self.bytes + self.uncounted
     }
 
+    /// All that the sink takes, with what it takes besides the row group.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        IDLE_BYTES + self.layout.folder.len() * 2 + self.cells.len() * COLUMN_BYTES + self.bytes()
+    }
+
     /// Takes the columns of the row group, which is empty afterwards.
     pub fn take(&mut self) -> Vec<Cells> {
-        let fresh = self.schema.fields.iter().map(|field| Cells::new(field.kind)).collect();
-        self.seen.clear();
-        self.seen.resize(self.schema.fields.len(), 0);
+        self.seen = Vec::new();
         (self.rows, self.bytes, self.uncounted) = (0, 0, 0);
-        std::mem::replace(&mut self.cells, fresh)
+        std::mem::take(&mut self.cells)
+    }
+
+    fn open(&mut self) {
+        self.cells = self.schema.fields.iter().map(|field| Cells::new(field.kind)).collect();
+        self.seen.resize(self.schema.fields.len(), 0);
     }
 
     /// Reads the record at `scanner` as the next row. The row counts only after [`Sink::keep`].
@@ -218,6 +241,9 @@ impl Sink {
         members: &mut Members,
         odd: &mut Oddities,
     ) -> Result<(), RowError> {
+        if self.cells.is_empty() {
+            self.open();
+        }
         self.marks.clear();
         scanner.peek();
         let start = scanner.at();
@@ -240,7 +266,10 @@ impl Sink {
                 scanner.expect(b',', "expected ,")?;
             }
         }
-        scanner.expect(b'}', "expected , or }")?;
+        scanner.expect(b'}', "expected , or }").map_err(|fault| match self.schema.fields.get(last) {
+            Some(field) => RowError::BadValue(field.property.clone(), fault),
+            None => RowError::Syntax(fault),
+        })?;
         self.record = start..scanner.at();
         let missing = members.required.iter().find(|index| self.seen.get(**index) != Some(&(self.rows + 1)));
         match missing.and_then(|index| self.schema.fields.get(*index)) {
@@ -263,7 +292,7 @@ impl Sink {
         scanner.peek();
         let start = scanner.at();
         let present = cells.read(scanner, self.rows as usize, odd).map_err(|refusal| match refusal {
-            Refusal::Syntax(fault) => RowError::Syntax(fault),
+            Refusal::Syntax(fault) => RowError::BadValue(field.property.clone(), fault),
             Refusal::Misfit(what) => RowError::Misfit(field.property.clone(), what),
         })?;
         if let (Some(slot), true) = (field.slot, present) {

@@ -1,9 +1,11 @@
 //! All streams of a run with their sinks, under one memory budget: when the open row groups together outgrow it, the
-//! largest goes to the encoder.
+//! largest goes to the encoder; when the sinks themselves do, the least used are given up.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+use ahash::RandomState;
 
 use super::cells::Oddities;
 use super::config::Settings;
@@ -11,12 +13,13 @@ use super::encode::RowGroup;
 use super::encoder::Encoder;
 use super::envelope::UsualHead;
 use super::evolve::FolderColumns;
-use super::file::{Layout, Staged};
+use super::file::{Layout, LayoutColumn, Staged};
 use super::fs::Fs;
 use super::name::stream_folder;
 use super::partition;
-use super::schema::{SchemaMessage, StreamSchema};
-use super::sink::{Members, RowError, Sink};
+use super::schema::StreamSchema;
+use super::schema_message::SchemaMessage;
+use super::sink::{COLUMN_BYTES, Members, RowError, Sink};
 use super::version::held_folder;
 use crate::error::Result;
 use crate::json::scan::Scanner;
@@ -46,9 +49,26 @@ pub struct Stream {
     /// How members find their columns.
     pub members: Members,
     columns: FolderColumns,
-    /// By held version and partition.
-    sinks: Vec<(Option<i64>, String, Sink)>,
+    /// The columns as its files declare them.
+    declared: Arc<Vec<LayoutColumn>>,
+    sinks: Vec<Slot>,
+    by_place: HashMap<Place, usize, RandomState>,
+    /// The sink of the last record, if there is one.
     current: usize,
+}
+
+/// Where rows go: a held version, and a partition.
+type Place = (Option<i64>, String);
+
+/// A sink among others.
+#[derive(Debug)]
+struct Slot {
+    place: Place,
+    sink: Sink,
+    /// What it takes, as far as [`Streams::used`] knows.
+    counted: usize,
+    /// When records last began to go there.
+    used_at: u64,
 }
 
 /// All of them.
@@ -59,7 +79,9 @@ pub struct Streams {
     budget: usize,
     /// Columns of all streams: each costs something in the encoder and in the footers.
     columns: usize,
+    /// What all sinks take.
     used: usize,
+    clock: u64,
     next_layout: u64,
 }
 
@@ -67,7 +89,7 @@ impl Streams {
     /// No streams yet. Open row groups may take `budget` bytes together.
     #[must_use]
     pub fn new(budget: usize) -> Self {
-        Streams { all: Vec::new(), by_name: HashMap::new(), budget, columns: 0, used: 0, next_layout: 0 }
+        Streams { all: Vec::new(), by_name: HashMap::new(), budget, columns: 0, used: 0, clock: 0, next_layout: 0 }
     }
 
     /// Changes the budget.
@@ -107,6 +129,7 @@ impl Streams {
             let folder = stream_folder(&message.stream);
             let mut columns = FolderColumns::read(fs, &message.stream, &folder)?;
             let schema = Arc::new(StreamSchema::new(message, &mut columns, settings.add_record_metadata)?);
+            let declared = Arc::new(schema.layout_columns(settings.json_logical_type)?);
             self.by_name.insert(message.stream.clone(), self.all.len());
             self.columns += schema.fields.len();
             self.all.push(Stream {
@@ -119,7 +142,9 @@ impl Streams {
                 members: Members::new(&schema),
                 schema,
                 columns,
+                declared,
                 sinks: Vec::new(),
+                by_place: HashMap::default(),
                 current: 0,
             });
             return Ok(());
@@ -129,11 +154,12 @@ impl Streams {
         if schema.same_columns(&stream.schema) {
             return Ok(());
         }
-        for (_, _, mut sink) in std::mem::take(&mut stream.sinks) {
-            self.used = self.used.saturating_sub(sink.bytes());
-            hand_over(&mut sink, encoder, true)?;
-            encoder.close(sink.layout.id)?;
+        for slot in stream.forget(|_| false) {
+            self.used = self.used.saturating_sub(slot.counted);
+            complete(slot.sink, encoder)?;
         }
+        self.columns = self.columns + schema.fields.len() - stream.schema.fields.len();
+        stream.declared = Arc::new(schema.layout_columns(settings.json_logical_type)?);
         stream.schema = Arc::new(schema);
         stream.members = Members::new(&stream.schema);
         Ok(())
@@ -142,7 +168,7 @@ impl Streams {
     /// The sink for a record of stream `index`: with a `held` version out of sight, else in the stream's own folder.
     ///
     /// # Errors
-    /// When the record's partition cannot be told, or the sink's columns cannot be declared.
+    /// When the record's partition cannot be told.
     pub fn route(
         &mut self,
         index: usize,
@@ -156,31 +182,44 @@ impl Streams {
         } else {
             partition::folder(&settings.partition_by, &stream.schema, record)?
         };
-        let is_it = |(h, p, _): &(Option<i64>, String, Sink)| *h == held && *p == partition;
+        let is_it = |slot: &Slot| slot.place.0 == held && slot.place.1 == partition;
         if stream.sinks.get(stream.current).is_some_and(is_it) {
             return Ok(());
         }
-        if let Some(found) = stream.sinks.iter().position(is_it) {
-            stream.current = found;
+        self.clock += 1;
+        let place = (held, partition);
+        if let Some(found) = stream.by_place.get(&place) {
+            stream.current = *found;
+            if let Some(slot) = stream.sinks.get_mut(*found) {
+                slot.used_at = self.clock;
+            }
             return Ok(());
         }
+        if self.used > self.values_budget() + self.first_sinks() {
+            // Full of sinks whose records were all repeats: nothing else would ever empty them.
+            self.forget_empty();
+        }
+        let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         let id = self.next_layout;
         self.next_layout += 1;
-        let layout = stream.layout(id, held, &partition, settings).map_err(|_| record.fault("no such column"))?;
+        let layout = stream.layout(id, held, &place.1, settings);
         let sink = Sink::new(&stream.schema, layout);
+        let counted = sink.footprint() + stream.schema.fields.len() * COLUMN_BYTES;
         stream.current = stream.sinks.len();
-        stream.sinks.push((held, partition, sink));
+        stream.by_place.insert(place.clone(), stream.current);
+        stream.sinks.push(Slot { place, sink, counted, used_at: self.clock });
+        self.used += counted;
         Ok(())
     }
 
     /// A layout for files of stream `index` without rows.
     ///
     /// # Errors
-    /// As [`Streams::route`].
+    /// None so far.
     pub fn empty_layout(&mut self, index: usize, held: i64, settings: &Settings) -> Result<Option<Arc<Layout>>> {
         let id = self.next_layout;
         self.next_layout += 1;
-        self.all.get(index).map(|stream| stream.layout(id, Some(held), "", settings)).transpose()
+        Ok(self.all.get(index).map(|stream| stream.layout(id, Some(held), "", settings)))
     }
 
     /// Reads the record at `record` into the sink that [`Streams::route`] chose.
@@ -190,7 +229,7 @@ impl Streams {
     pub fn read(&mut self, index: usize, record: &mut Scanner<'_>, odd: &mut Oddities) -> Result<(), RowError> {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         match stream.sinks.get_mut(stream.current) {
-            Some((_, _, sink)) => sink.read(record, &mut stream.members, odd),
+            Some(slot) => slot.sink.read(record, &mut stream.members, odd),
             None => Ok(()),
         }
     }
@@ -198,7 +237,7 @@ impl Streams {
     /// The sink that the last record of stream `index` was read into.
     pub fn current(&mut self, index: usize) -> Option<&mut Sink> {
         let stream = self.all.get_mut(index)?;
-        stream.sinks.get_mut(stream.current).map(|(_, _, sink)| sink)
+        stream.sinks.get_mut(stream.current).map(|slot| &mut slot.sink)
     }
 
     /// Counts the row that was read last, and hands row groups over that are full.
@@ -209,24 +248,72 @@ impl Streams {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         stream.rows += 1;
         stream.rows_in_run += 1;
-        let Some((_, _, sink)) = stream.sinks.get_mut(stream.current) else { return Ok(()) };
-        let before = sink.bytes();
-        sink.keep(line_bytes);
-        let bytes = sink.bytes();
-        self.used = self.used.saturating_sub(before) + bytes;
-        let file_full = sink.rows_in_file() >= settings.batch_size_rows;
-        if file_full || sink.rows() >= MAX_ROWS || bytes >= MAX_BYTES {
-            self.used = self.used.saturating_sub(bytes);
-            hand_over(sink, encoder, file_full)?;
+        let Some(slot) = stream.sinks.get_mut(stream.current) else { return Ok(()) };
+        slot.sink.keep(line_bytes);
+        let file_full = slot.sink.rows_in_file() >= settings.batch_size_rows;
+        if file_full || slot.sink.rows() >= MAX_ROWS || slot.sink.bytes() >= MAX_BYTES {
+            hand_over(&mut slot.sink, encoder, file_full)?;
         }
-        let budget = super::memory::less_columns(self.budget, self.columns);
-        while self.used > budget {
-            let sinks = self.all.iter_mut().flat_map(|stream| &mut stream.sinks);
-            let Some((_, _, largest)) = sinks.max_by_key(|(_, _, sink)| sink.bytes()) else { break };
-            self.used = self.used.saturating_sub(largest.bytes());
-            hand_over(largest, encoder, false)?;
+        slot.recount(&mut self.used);
+        if self.used > self.values_budget() + self.first_sinks() {
+            return self.make_room(encoder);
         }
         Ok(())
+    }
+
+    /// What the values in open row groups may take.
+    fn values_budget(&self) -> usize {
+        super::memory::less_columns(self.budget, self.columns)
+    }
+
+    /// What one open sink of each stream takes without its values: that much is accounted for.
+    fn first_sinks(&self) -> usize {
+        self.columns * COLUMN_BYTES
+    }
+
+    fn forget_empty(&mut self) {
+        for stream in &mut self.all {
+            for slot in stream.forget(|slot| slot.sink.rows() > 0) {
+                self.used = self.used.saturating_sub(slot.counted);
+            }
+        }
+    }
+
+    /// Hands row groups over until the others are within the budget: the largest first. Where the sinks themselves are
+    /// what takes the room, because there are so many of them, those that got no rows for the longest time are given up.
+    fn make_room(&mut self, encoder: &mut Encoder) -> Result<()> {
+        let (budget, first_sinks) = (self.values_budget(), self.first_sinks());
+        while self.used > budget + first_sinks {
+            let values: usize = self.slots().map(|slot| slot.sink.bytes()).sum();
+            if self.used.saturating_sub(values + first_sinks) > budget / 2 && self.slots().nth(1).is_some() {
+                self.give_up_half(encoder)?;
+                continue;
+            }
+            let slots = self.all.iter_mut().flat_map(|stream| &mut stream.sinks);
+            let largest = slots.max_by_key(|slot| slot.sink.bytes());
+            let Some(largest) = largest.filter(|largest| largest.sink.rows() > 0) else { break };
+            hand_over(&mut largest.sink, encoder, false)?;
+            largest.recount(&mut self.used);
+        }
+        Ok(())
+    }
+
+    /// Completes the files of the half of the sinks that was used least lately, and forgets them.
+    fn give_up_half(&mut self, encoder: &mut Encoder) -> Result<()> {
+        let mut used_at: Vec<u64> = self.slots().map(|slot| slot.used_at).collect();
+        let half = used_at.len() / 2;
+        let limit = *used_at.select_nth_unstable(half).1;
+        for stream in &mut self.all {
+            for slot in stream.forget(|slot| slot.used_at >= limit) {
+                self.used = self.used.saturating_sub(slot.counted);
+                complete(slot.sink, encoder)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.all.iter().flat_map(|stream| &stream.sinks)
     }
 
     /// Hands every row over.
@@ -235,12 +322,20 @@ impl Streams {
     /// When the encoder failed.
     pub fn flush(&mut self, encoder: &mut Encoder) -> Result<()> {
         for stream in &mut self.all {
-            for (_, _, sink) in &mut stream.sinks {
-                hand_over(sink, encoder, false)?;
+            for slot in &mut stream.sinks {
+                hand_over(&mut slot.sink, encoder, false)?;
+                slot.recount(&mut self.used);
             }
         }
-        self.used = 0;
         Ok(())
+    }
+
+    /// Columns of `partition_by` that no stream has: probably written wrongly.
+    #[must_use]
+    pub fn idle_partition_columns<'a>(&self, settings: &'a Settings) -> Vec<&'a str> {
+        let has = |name: &str| self.all.iter().any(|s| s.schema.fields.iter().any(|field| field.property == name));
+        let names = settings.partition_by.iter().map(|column| column.property.as_str());
+        names.filter(|name| !self.all.is_empty() && !has(name)).collect()
     }
 
     /// Writes down the columns that folders got.
@@ -251,12 +346,11 @@ impl Streams {
         self.all.iter_mut().try_for_each(|stream| stream.columns.save(fs))
     }
 
-    /// After a commit: counts anew, and forgets sinks without rows, so that partitions long gone cost nothing.
+    /// After a commit: counts anew, and forgets the sinks, so that partitions long gone cost nothing.
     pub fn committed(&mut self) {
         for stream in &mut self.all {
             stream.rows = 0;
-            stream.sinks.clear();
-            stream.current = 0;
+            stream.forget(|_| false);
         }
         self.used = 0;
     }
@@ -273,22 +367,50 @@ impl Streams {
 }
 
 impl Stream {
-    fn layout(&self, id: u64, held: Option<i64>, partition: &str, settings: &Settings) -> Result<Arc<Layout>> {
+    fn layout(&self, id: u64, held: Option<i64>, partition: &str, settings: &Settings) -> Arc<Layout> {
         let mut folder = held.map_or_else(|| self.folder.clone(), |version| held_folder(&self.folder, version));
         if !partition.is_empty() {
             folder = format!("{folder}/{partition}");
         }
-        Ok(Arc::new(Layout {
+        Arc::new(Layout {
             id,
             stream: self.name.clone(),
             folder,
-            columns: self.schema.layout_columns(settings.json_logical_type)?,
+            columns: Arc::clone(&self.declared),
             compression: settings.compression,
-            footer: self.schema.footer.clone(),
+            footer: Arc::clone(&self.schema.footer),
             max_file_bytes: settings.file_size_bytes,
             rows_cut: AtomicU64::new(0),
-        }))
+        })
     }
+
+    /// Takes out the sinks that are not to be kept.
+    fn forget(&mut self, keep: impl Fn(&Slot) -> bool) -> Vec<Slot> {
+        let (kept, forgotten): (Vec<Slot>, Vec<Slot>) = self.sinks.drain(..).partition(keep);
+        if !forgotten.is_empty() {
+            let current = kept.iter().max_by_key(|slot| slot.used_at).map(|slot| slot.place.clone());
+            self.by_place = kept.iter().enumerate().map(|(index, slot)| (slot.place.clone(), index)).collect();
+            self.current = current.and_then(|place| self.by_place.get(&place).copied()).unwrap_or_default();
+        }
+        self.sinks = kept;
+        forgotten
+    }
+}
+
+impl Slot {
+    fn recount(&mut self, used: &mut usize) {
+        let bytes = self.sink.footprint();
+        *used = used.saturating_sub(self.counted) + bytes;
+        self.counted = bytes;
+    }
+}
+
+/// Hands the rows of a sink over and completes its file: no more rows will come.
+fn complete(mut sink: Sink, encoder: &mut Encoder) -> Result<()> {
+    if sink.rows() == 0 {
+        return encoder.close(sink.layout.id);
+    }
+    hand_over(&mut sink, encoder, true)
 }
 
 fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {

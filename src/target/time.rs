@@ -96,7 +96,10 @@ pub struct Moment {
     pub zoned: bool,
 }
 
-/// A date-time (`T`, `t` or a space in the middle; a bare date is its midnight) as a moment.
+/// The first moment of year 1 and the last of year 9999, in UTC.
+const MOMENTS: std::ops::RangeInclusive<i64> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+/// A date-time (`T`, `t` or a space in the middle; a bare date is its midnight) as a moment of the years 1 to 9999.
 #[must_use]
 pub fn moment(text: &[u8]) -> Option<Moment> {
     let day = i64::from(date(text.get(0..10)?)?) * 86_400_000_000;
@@ -112,7 +115,9 @@ pub fn moment(text: &[u8]) -> Option<Moment> {
         b"Z" | b"z" => (0, true),
         _ => (offset(rest)?, true),
     };
-    Some(Moment { micros: day + micros - offset, zoned })
+    // The offset may lead out of the years that there are.
+    let micros = day + micros - offset;
+    MOMENTS.contains(&micros).then_some(Moment { micros, zoned })
 }
 
 /// `+hh:mm`, `+hhmm` or `+hh` in microseconds.
@@ -164,6 +169,8 @@ mod tests {
             "2025-02-29T00:00:00Z",
             "0000-01-01T00:00:00Z",
             "10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-05:00",
+            "0001-01-01T00:00:00+05:00",
             "2026-13-01T00:00:00Z",
             "2026-01-01T24:00:00Z",
             "2026-01-01T00:60:00Z",

@@ -33,6 +33,8 @@ fn lines_that_are_not_singer() {
         "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"o\":\"\u{1}\"}}",
         &deep,
         "{\"type\":\"STATE\"}",
+        "{\"type\":\"STATE\",\"value\":null}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{\"a\":{},\"\\u0061\":{}}},\"key_properties\":[]}",
         "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"key_properties\":[]}",
         "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"schema\":{},\"key_properties\":[]}",
         "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{}},\"key_properties\":[\"id\"]}",
@@ -57,6 +59,39 @@ fn a_member_of_a_record_that_comes_twice_is_refused() {
     let d = Destination::new();
     let ran = d.run(head() + "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"\\u0069d\":2}}\n");
     assert_eq!(ran.code, Some(7), "{}", ran.err);
+}
+
+#[test]
+fn names_from_records_are_not_said() {
+    let d = Destination::new();
+    let mut input = head();
+    for id in 0..1500 {
+        input += &record("s", json!({"id": id, format!("john{id}@example.com"): 1, "secret": {}}));
+    }
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("3000 values") && ran.err.contains("1000 names"), "{}", ran.err);
+    assert!(!ran.err.contains("john") && !ran.err.contains("secret"), "{}", ran.err);
+}
+
+#[test]
+fn a_value_that_is_not_json_is_named_by_its_column() {
+    for bad in ["tru", "[1,]", "01", "\"\u{1}\""] {
+        let line = format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{\"id\":1,\"o\":{bad}}}}}\n");
+        let ran = Destination::new().run(head() + &line);
+        assert_eq!(ran.code, Some(6), "{}", ran.err);
+        assert!(ran.err.contains("stream \"s\", column \"o\": line 2"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn lists_in_a_schema_may_be_long() {
+    let d = Destination::new();
+    let list = vec![1; 1 << 20];
+    let schema = schema("s", json!({"id": {"enum": list, "type": "integer"}}), &["id"], &[]);
+    let ran = d.run(schema + &record("s", json!({"id": 1})));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(d.rows("s"), [json!({"id": 1})]);
 }
 
 #[test]

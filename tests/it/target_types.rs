@@ -35,10 +35,15 @@ fn what_does_not_fit_is_refused_with_its_place_and_without_its_value() {
         (json!({"type": "integer"}), "9223372036854775808"),
         (json!({"type": "integer"}), "\"secret\""),
         (json!({"type": "number"}), "9007199254740993"),
+        (json!({"type": "number"}), "9007199254740993.0"),
+        (json!({"type": "number"}), "9.007199254740993e15"),
         (json!({"type": "number"}), "1e400"),
+        (json!({"type": "number"}), "1e-400"),
         (json!({"type": "string"}), "null"),
         (json!({"type": "string"}), "{\"secret\":1}"),
         (json!({"type": "string", "format": "date-time"}), "\"2026-02-30T00:00:00Z\""),
+        (json!({"type": "string", "format": "date-time"}), "\"9999-12-31T23:59:59-05:00\""),
+        (json!({"type": "string", "format": "date-time"}), "\"0001-01-01T00:00:00+05:00\""),
         (json!({"type": "string", "format": "date-time"}), "\"2026-02-03T00:00:00.1234567Z\""),
         (json!({"type": "number", "multipleOf": 0.01}), "1.001"),
         (json!({"type": "boolean"}), "1"),
@@ -57,6 +62,69 @@ fn what_does_not_fit_is_refused_with_its_place_and_without_its_value() {
         assert!(!ran.err.contains("\"secret\"") && !ran.err.contains("99254"), "{}", ran.err);
         assert!(d.files("s").is_empty());
     }
+}
+
+#[test]
+fn strings_may_be_escaped_in_any_column() {
+    let d = Destination::new();
+    let properties = json!({
+        "t": {"type": "string", "format": "date-time"}, "day": {"type": "string", "format": "date"},
+        "time": {"type": "string", "format": "time"}, "price": {"type": "string", "format": "x-singer.decimal", "scale": 2, "precision": 9},
+    });
+    let line = r#"{"type":"RECORD","stream":"s","record":{"t":"1970-01-01T00:00:00\u002b00:00","day":"1970\u002d01-02","time":"00\u003a00:01","price":"1\u0032.5"}}"#;
+    let ran = d.run(format!("{}{line}\n", schema("s", properties, &[], &[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(d.rows("s"), [json!({"t": 0, "day": 1, "time": 1_000_000, "price": "12.50"})]);
+}
+
+#[test]
+fn keys_count_from_the_first_file_on() {
+    let d = Destination::new();
+    let properties = || json!({"id": {"type": "integer"}});
+    for keys in [&[][..], &["id"], &[]] {
+        let ran = d.run(schema("s", properties(), keys, &[]) + &state(json!({"k": keys.len()})));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+    }
+    let ran = d.run(schema("s", properties(), &["id"], &[]) + &record("s", json!({"id": 1})));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(d.run(schema("s", properties(), &["id"], &[])).code, Some(0));
+    assert_eq!(d.run(schema("s", properties(), &[], &[])).code, Some(7));
+}
+
+#[test]
+fn a_property_whose_column_is_taken_is_said() {
+    let d = Destination::new();
+    let properties = |kind: &str| json!({"a": {"type": kind}});
+    d.run(schema("s", properties("integer"), &[], &[]) + &record("s", json!({"a": 1})));
+    d.run(schema("s", properties("string"), &[], &[]) + &record("s", json!({"a": "x"})));
+    let properties = json!({"a": {"type": "string"}, "a__text": {"type": "string"}});
+    let ran = d.run(schema("s", properties, &[], &[]) + &record("s", json!({"a": "x", "a__text": "y"})));
+    assert!(ran.err.contains("WARNING") && ran.err.contains("\"a__text__text\""), "{}", ran.err);
+    assert_eq!(d.rows("s").last(), Some(&json!({"a__text": "x", "a__text__text": "y"})));
+}
+
+#[test]
+fn more_partitions_than_fit_are_given_up_in_between() {
+    let d = Destination::with(json!({"memory_limit_mb": 32, "partition_by": ["id", "nothing"]}));
+    let mut properties = json!({"id": {"type": "integer"}});
+    for column in 0..199 {
+        properties[format!("c{column}")] = json!({"type": ["null", "string"]});
+    }
+    let mut input = schema("s", properties, &["id"], &[]);
+    let ids: Vec<i64> = (0..300).chain(0..20).chain(280..300).collect();
+    for id in &ids {
+        input += &record("s", json!({"id": id, "c7": "x"}));
+    }
+    let ran = d.run(input);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert!(ran.err.contains("property \"nothing\""), "{}", ran.err);
+    let files = d.files("s").len();
+    assert!(files > 300 && files < 330, "{files}");
+    let mut got: Vec<i64> = d.column("s", "id").iter().map(|id| id.as_i64().unwrap()).collect();
+    got.sort_unstable();
+    let mut wanted = ids;
+    wanted.sort_unstable();
+    assert_eq!(got, wanted);
 }
 
 #[test]
@@ -137,6 +205,13 @@ fn metadata_columns_are_added_on_request_and_never_taken_from_the_input() {
     assert_eq!(row["_sdc_extracted_at"], 1_000_000);
     assert!(row["_sdc_sequence"].as_i64().unwrap() > 1_600_000_000_000);
     assert_eq!(row["_sdc_table_version"], Value::Null);
+    // An escape makes no difference; what is no moment is null, and that is said.
+    for (time, micros) in [("1970-01-01T00:00:01\\u005a", json!(1_000_000)), ("yesterday", Value::Null)] {
+        let d = Destination::with(json!({"add_record_metadata": true}));
+        let ran = d.run(input.replace("1970-01-01T00:00:01Z", time));
+        assert_eq!(d.rows("s")[0]["_sdc_extracted_at"], micros);
+        assert_eq!(ran.err.contains("time_extracted of 1 records"), micros.is_null(), "{}", ran.err);
+    }
 }
 
 #[test]
@@ -187,10 +262,27 @@ fn json_text_is_declared_as_a_string_unless_asked_for() {
     }
 }
 
-type Cells = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<i64>);
+type Cells = (Option<i64>, Option<f64>, Option<bool>, Option<String>, Option<i64>, Times);
+/// A moment, a date and a time of day in microseconds and days, and the cents of a decimal.
+type Times = Option<(i64, i32, i64, i64)>;
 
 fn cell() -> impl Strategy<Value = Cells> {
-    (any::<Option<i64>>(), any::<Option<f64>>(), any::<Option<bool>>(), any::<Option<String>>(), any::<Option<i64>>())
+    // Also whole numbers beyond 2^53.
+    let float = prop::option::of(prop_oneof![any::<f64>(), (-1e22f64..1e22).prop_map(f64::round)]);
+    let times =
+        (-62_135_596_800_000_000i64..253_402_300_800_000_000, -719_162i32..2_932_897, 0i64..86_400_000_000, 1000i64..);
+    (
+        any::<Option<i64>>(),
+        float,
+        any::<Option<bool>>(),
+        any::<Option<String>>(),
+        any::<Option<i64>>(),
+        prop::option::of(times),
+    )
+}
+
+fn moment(micros: i64) -> String {
+    chrono::DateTime::from_timestamp_micros(micros).unwrap().format("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string()
 }
 
 proptest! {
@@ -201,21 +293,31 @@ proptest! {
         let properties = json!({
             "i": {"type": ["null", "integer"]}, "f": {"type": ["null", "number"]}, "b": {"type": ["null", "boolean"]},
             "s": {"type": ["null", "string"]}, "o": {"type": ["null", "array"]},
+            "t": {"type": ["null", "string"], "format": "date-time"}, "d": {"type": ["null", "string"], "format": "date"},
+            "c": {"type": ["null", "string"], "format": "time"}, "p": {"type": ["null", "number"], "multipleOf": 0.01},
         });
         let mut input = schema("s", properties, &[], &[]);
         let mut expected = Vec::new();
-        for (row, (i, f, b, s, o)) in cells.iter().enumerate() {
-            // A double that is a whole number of more than 2^53 is refused, so it is not sent.
-            let f = f.filter(|f| f.is_finite() && (f.abs() < 9e15 || f.abs() > 1e40));
+        for (row, (i, f, b, s, o, times)) in cells.iter().enumerate() {
+            let f = f.filter(|f| f.is_finite());
             let o = o.map(|o| json!([o]));
-            let full = json!({"i": i, "f": f, "b": b, "s": s, "o": o});
+            let t = times.map(|times| moment(times.0));
+            let d = times.map(|times| moment(i64::from(times.1) * 86_400_000_000)[..10].to_owned());
+            let c = times.map(|times| moment(times.2)[11..26].to_owned());
+            let p = times.map(|times| format!("{}.{:02}", times.3 / 100, times.3 % 100));
+            let decimal: Option<serde_json::Value> = p.as_deref().map(|_| json!("the decimal"));
+            let full = json!({"i": i, "f": f, "b": b, "s": s, "o": o, "t": t, "d": d, "c": c, "p": decimal});
             let mut members: Vec<_> = full.as_object().unwrap().clone().into_iter().collect();
             if order >> (row % 64) & 1 == 1 {
                 members.reverse();
                 members.retain(|(_, value)| !value.is_null());
             }
-            input += &record("s", Value::Object(members.into_iter().collect()));
-            expected.push(json!({"i": i, "f": f, "b": b, "s": s, "o": o.map(|o| o.to_string())}));
+            let line = record("s", Value::Object(members.into_iter().collect()));
+            input += &line.replace("\"the decimal\"", p.as_deref().unwrap_or_default());
+            expected.push(json!({
+                "i": i, "f": f, "b": b, "s": s, "o": o.map(|o| o.to_string()), "t": times.map(|times| times.0),
+                "d": times.map(|times| times.1), "c": times.map(|times| times.2), "p": p,
+            }));
         }
         let ran = d.run(input);
         prop_assert_eq!(ran.code, Some(0), "{}", ran.err);

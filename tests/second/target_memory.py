@@ -50,10 +50,43 @@ def one_line_1gb():
     yield '"}}\n'
 
 
-def run(name, lines, rows, code):
+def partitions(n, columns=50):
+    yield S("s", {"p": {"type": "string"}, **{f"c{i}": N for i in range(columns)}})
+    for i in range(n): yield R("s", '"id":%d,"p":"p%d"' % (i, i))
+
+
+def schema_of(mb):
+    yield '{"type":"SCHEMA","stream":"s","schema":{"properties":{"id":{"type":"integer","enum":[' + "1," * (mb << 19) + "1]}}}}\n"
+    yield R("s", '"id":1')
+
+
+def unknown_names():
+    yield S("s", {})
+    for i in range(300): yield R("s", '"id":%d,"%s%d":1' % (i, "k" * 1000000, i))
+
+
+def compressed():
+    import random
+    bits = random.Random(1).getrandbits
+    yield S("s", {"v": {"type": "object"}, "w": {"type": "string"}})
+    for block in range(60): yield "".join(R("s", '"id":%d,"v":{"a":"%x"},"w":"%x"' % (i, bits(800), bits(400))) for i in range(block * 1000, block * 1000 + 1000))
+
+
+def wide_after_narrow():
+    yield S("s", {})
+    yield S("s", {f"c{i}": N for i in range(9990)})
+    for i in range(1500): yield R("s", '"id":%d,%s' % (i, ",".join('"c%d":"v%d"' % (c, c) for c in range(9990))))
+
+
+def ids(n):
+    yield S("s", {"v": N})
+    for block in range(n // 10000): yield "".join(R("s", '"id":%d,"v":"x"' % i) for i in range(block * 10000, block * 10000 + 10000))
+
+
+def run(name, lines, rows, code, settings={}):
     global passed, failed
     with tempfile.TemporaryDirectory() as work:
-        config = os.path.join(work, "c.json"); json.dump({"destination_path": os.path.join(work, "out")}, open(config, "w"))
+        config = os.path.join(work, "c.json"); json.dump({"destination_path": os.path.join(work, "out"), **settings}, open(config, "w"))
         p = subprocess.Popen([BINARY, "--config", config], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         err = []; reader = threading.Thread(target=lambda: err.append(p.stderr.read())); reader.start()
         try:
@@ -70,9 +103,14 @@ def run(name, lines, rows, code):
 
 
 CASES = {"rows_2m": (rows_2m, 2_000_000, 0), "streams_300": (streams_300, 300_000, 0), "columns_10000": (columns_10000, 300, 0),
-         "columns_10000_sparse": (columns_10000_sparse, 100_000, 0), "rows_60kb": (rows_60kb, 8000, 0), "one_line_1gb": (one_line_1gb, 0, 6)}
+         "columns_10000_sparse": (columns_10000_sparse, 100_000, 0), "rows_60kb": (rows_60kb, 8000, 0), "one_line_1gb": (one_line_1gb, 0, 6),
+         "partitions_5000": (lambda: partitions(5000), 5000, 0, {"partition_by": ["p"]}), "partitions_20000": (lambda: partitions(20000), 20000, 0, {"partition_by": ["p"]}),
+         "schema_8mb": (lambda: schema_of(8), 1, 0), "schema_16mb": (lambda: schema_of(16), 1, 0), "unknown_names": (unknown_names, 300, 0),
+         "zstd_9": (compressed, 60000, 0, {"compression_level": 9}), "zstd_22": (compressed, 0, 3, {"compression_level": 22}),
+         "brotli_4": (compressed, 60000, 0, {"compression": "brotli", "compression_level": 4}), "brotli_11": (compressed, 0, 3, {"compression": "brotli", "compression_level": 11}),
+         "wide_after_narrow": (wide_after_narrow, 1500, 0), "dedup_always": (lambda: ids(1_200_000), 1_200_000, 0, {"dedup": "always"})}
 for name in sys.argv[1:] or CASES:
-    make, rows, code = CASES[name]
-    run(name, make(), rows, code)
+    make, rows, code, *settings = CASES[name]
+    run(name, make(), rows, code, *settings)
 print(f"{passed} passed, {failed} failed")
 sys.exit(failed > 0 or passed == 0)

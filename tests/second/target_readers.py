@@ -18,6 +18,34 @@ def schema(**more):
     return {"type": "SCHEMA", "stream": "s", "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}, **more}}}
 
 
+def partitions(work):
+    """Values that readers of folder names get wrong, read with the options of the README."""
+    import polars, pyarrow.parquet as pq
+    out = os.path.join(work, "parts"); config = os.path.join(work, "p.json"); json.dump({"destination_path": out, "partition_by": ["e", "i", "b", "f"]}, open(config, "w"))
+    texts = [None, "", "__HIVE_DEFAULT_PARTITION__", "a/b=c%2F", "é" * 200, "007", "true", ".", " "]
+    want = sorted(((n, e, n, n % 2 == 0, n + 0.5) for n, e in enumerate(texts)))
+    schema = {"type": "SCHEMA", "stream": "s", "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}, "e": N("string"), "i": N("integer"), "b": N("boolean"), "f": N("number")}}}
+    lines = [schema] + [{"type": "RECORD", "stream": "s", "record": dict(zip(("id", "e", "i", "b", "f"), row))} for row in want]
+    ran = subprocess.run([BINARY, "--config", config], input="".join(json.dumps(l) + "\n" for l in lines), capture_output=True, text=True)
+    folders = {os.path.relpath(p, out + "/s").split("/")[0] for p in glob.glob(out + "/s/**/*.parquet", recursive=True)}
+    check("a folder for each value", ran.returncode == 0 and len(folders) == len(texts), ran.stderr[-200:] if ran.returncode else "")
+    files = out + "/s/**/*.parquet"; names = ["id", "e", "i", "b", "f"]
+    readers = {
+        "DuckDB hive_partitioning=false": lambda: duckdb.sql(f"select id, e, i, b, f from read_parquet('{files}', hive_partitioning = false)").fetchall(),
+        "polars hive_partitioning=False": lambda: polars.read_parquet(files, hive_partitioning=False).select(names).rows(),
+        "pyarrow ds.dataset": lambda: [tuple(r[n] for n in names) for r in ds.dataset(out + "/s", format="parquet").to_table().to_pylist()],
+        "pyarrow read_table partitioning=None": lambda: [tuple(r[n] for n in names) for r in pq.read_table(out + "/s", partitioning=None).to_pylist()],
+    }
+    try:
+        import chdb
+        readers["ClickHouse use_hive_partitioning=0"] = lambda: [tuple(map(json.loads(l).get, names)) for l in str(chdb.query(f"select id, e, i, b, f from file('{files}', Parquet) settings use_hive_partitioning=0, output_format_json_quote_64bit_integers=0", "JSONEachRow")).splitlines()]
+    except ImportError: pass
+    for name, read in readers.items():
+        try: got = sorted(read())
+        except Exception as e: got = str(e)[:200]
+        check("partitions: " + name, got == want, "" if got == want else got)
+
+
 N = lambda t, **k: {"type": ["null", t], **k}
 lines = [
     schema(a=N("integer"), t=N("string", format="date-time")), {"type": "RECORD", "stream": "s", "record": {"id": 1, "a": 7, "t": "2026-03-01T02:00:00.000001+02:00"}},
@@ -46,6 +74,7 @@ with tempfile.TemporaryDirectory() as work:
     united = pa.unify_schemas([ds.dataset(f).schema for f in files])
     t = ds.dataset(folder, schema=united, format="parquet").to_table().sort_by("id")
     check("pyarrow unify_schemas", t.column("a").to_pylist() == [7, None] and t.column("a__text").to_pylist() == [None, "text"] and t.column("t").to_pylist()[0] == when and json.loads(t.column("o").to_pylist()[1]) == obj, t.schema.types)
+    partitions(work)
     try:
         import chdb
         got = chdb.query(f"select id, a, a__text, t, o, d, price from file('{folder}/*.parquet', Parquet) order by id settings schema_inference_mode='union', input_format_parquet_allow_missing_columns=1", "JSONEachRow")
