@@ -17,6 +17,7 @@ use crate::posthog::hogql::{self, Column};
 use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::catalog::{Catalog, SelectedStream, StreamEntry};
 
+use super::arrival::{self, CREATED_AT, TIMESTAMP};
 use super::config::{Config, PersonIds};
 use super::probe;
 use super::properties::{self, Properties};
@@ -204,10 +205,15 @@ impl<'a> Discovery<'a> {
         };
         let column = |name: &String| Column { expression: expression(name), name: name.clone() };
         let columns = fields(&mut entry.schema).map(|fields| fields.keys().map(column).collect()).unwrap_or_default();
-        let required = [stream.keys, stream.replication_keys].concat();
+        let required = [stream.keys, &[TIMESTAMP]].concat();
         let today = Day::of(self.now);
         let present = probe::present(self.client, columns, &required, |columns| hogql::probe(columns, today))?;
         self.can_query.set(true);
+        if present.iter().all(|column| column.name != CREATED_AT) {
+            arrival::warn();
+            entry.valid_replication_keys.retain(|key| key != CREATED_AT);
+            entry.replication_key = Some(TIMESTAMP.to_owned());
+        }
         keep_fields(stream, entry, |field| present.iter().any(|column| column.name == field));
         if self.config.properties.flatten {
             for (family, object) in ["properties", "person_properties"].into_iter().enumerate() {

@@ -21,6 +21,7 @@ use crate::singer::message::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 
+use super::arrival::CREATED_AT;
 use super::bookmark::{Bookmark, Pass};
 use super::config::{CountProof, EventsConfig, PersonIds};
 use super::fetch::{Delivery, read_all};
@@ -32,7 +33,6 @@ use super::project::{Projection, column};
 use super::run;
 use super::seen::{Seen, SeenBuilder};
 use super::size::SizeModel;
-use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
@@ -66,16 +66,11 @@ pub struct Summary {
 }
 
 impl Events<'_> {
-    /// Reads everything that is new, writes it to `output` and keeps `state` up to date.
+    /// Reads everything that is new since `bookmark`, writes it to `output` and keeps `state` up to date.
     ///
     /// # Errors
     /// Whatever ended the run early; the last STATE was written before.
-    pub fn sync<W: Write>(&self, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
-        let source = run::source(self.client.options());
-        let read = Bookmark::read(state, self.stream, &source)?;
-        let mut bookmark = read.unwrap_or_else(|| Bookmark::new(source, "created_at"));
-        let filters = run::filters(self.config);
-        run::check_filters(&bookmark, &filters)?;
+    pub fn sync<W: Write>(&self, mut bookmark: Bookmark, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
         let mut summary = Summary::default();
         // A closed set that an earlier run left half read comes first, then what arrived since.
         if bookmark.run.is_some() {
@@ -151,7 +146,6 @@ struct Reading<'a, W: Write> {
     bookmark: &'a mut Bookmark,
     state: &'a mut State,
     output: &'a mut Output<W>,
-    by_arrival: bool,
     deduplicate: bool,
     projection: Projection,
     progress: Option<Progress>,
@@ -191,8 +185,11 @@ impl<'a, W: Write> Reading<'a, W> {
             seen,
             seen_uuids,
             seen_until: bookmark.last_run().unwrap_or(Micros::MIN),
-            projection: Projection::new(events.fields, events.config.person_ids == PersonIds::Joined),
-            by_arrival: bookmark.replication_key == "created_at",
+            projection: Projection::new(
+                events.fields,
+                bookmark.replication_key == CREATED_AT,
+                events.config.person_ids == PersonIds::Joined,
+            ),
             deduplicate,
             events,
             bookmark,
@@ -234,11 +231,9 @@ impl<'a, W: Write> Reading<'a, W> {
         }
         let mut last = None;
         let mut printed = 0;
-        for (row, &(version, created_at)) in read.page.rows().zip(&read.notes) {
+        for (row, &(version, arrived)) in read.page.rows().zip(&read.notes) {
             // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
             let repeated = last.replace(version) == Some(version);
-            let arrived =
-                if self.by_arrival { created_at } else { time(row.cell(column::TIMESTAMP)).unwrap_or(created_at) };
             if self.slice_set.contains(&version) || self.deduplicate && repeated {
                 continue;
             }

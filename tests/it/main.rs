@@ -20,6 +20,7 @@ mod tap_errors;
 mod tap_faults;
 mod tap_model;
 mod tap_resume;
+mod tap_timestamp;
 mod target_commit;
 mod target_hostile;
 mod target_types;
