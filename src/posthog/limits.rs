@@ -99,6 +99,13 @@ impl<C: Clock + Clone> Gate<C> {
         Ok(())
     }
 
+    /// How long it takes until so many more requests were let through.
+    fn time_for(&self, requests: u64) -> Duration {
+        let free = self.pace.burst_size().get().saturating_sub(self.spent.load(Ordering::Relaxed));
+        let waiting = u32::try_from(requests.saturating_sub(u64::from(free))).unwrap_or(u32::MAX);
+        self.pace.replenish_interval().saturating_mul(waiting)
+    }
+
     fn note(&self, left: u32) {
         self.spent.store(self.pace.burst_size().get().saturating_sub(left), Ordering::Relaxed);
     }
@@ -158,6 +165,11 @@ impl<C: Clock + Clone> Limiter<C> {
         let ago = Duration::from_secs(u64::try_from(now.saturating_sub(spent.at)).unwrap_or(0));
         self.minute.take_back(spent.minute, ago);
         lock(&self.hour).take_back(spent.hour, ago);
+    }
+
+    /// The least time in which so many more requests fit both windows.
+    pub(crate) fn time_for(&self, requests: u64) -> Duration {
+        self.minute.time_for(requests).max(lock(&self.hour).time_for(requests))
     }
 
     /// The requests an hour that this limiter keeps to.
@@ -286,6 +298,16 @@ mod tests {
             assert!(minute <= per_minute as usize, "{minute} in a minute of {per_minute}");
             assert!(hour <= per_hour as usize, "{hour} in an hour of {per_hour}");
             assert!(hour * 10 >= per_hour as usize * 8, "only {hour} of {per_hour} used");
+        }
+    }
+
+    #[test]
+    fn the_time_for_requests_is_told_beforehand() {
+        for (per_minute, per_hour, count) in [(240, 2400, 635), (5, 2400, 30), (240, 2400, 40), (60, 120, 200)] {
+            let rates = Rates::of(per_minute, per_hour);
+            let told = Limiter::with_clock(rates, FakeRelativeClock::default()).time_for(count as u64).as_millis();
+            let last = instants(rates, count).pop().unwrap();
+            assert!(told.abs_diff(last) < 100, "{count} requests: told {told} ms, taken {last} ms");
         }
     }
 

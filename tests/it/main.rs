@@ -19,6 +19,7 @@ mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
 mod tap_model;
+mod tap_plan;
 mod tap_resume;
 mod tap_timestamp;
 mod target_commit;
