@@ -71,6 +71,8 @@ impl Patience {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pause {
     pub(crate) wait: Duration,
+    /// What waits like this one are for.
+    pub(crate) kind: &'static str,
     pub(crate) why: String,
 }
 
@@ -135,7 +137,8 @@ impl<'a> Attempts<'a> {
         }
         let wait = self.patience.backoff.wait(self.failed, random);
         let wait = told.map_or(wait, |told| told.clamp(wait, self.patience.max_wait.max(wait)));
-        Ok(Pause { wait, why: format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1) })
+        let why = format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1);
+        Ok(Pause { wait, kind: "requests that failed are sent again", why })
     }
 
     fn refused(&mut self, refusal: Refusal, told: Option<Duration>, why: &str, random: f64) -> Result<Pause, Fault> {
@@ -157,7 +160,7 @@ impl<'a> Attempts<'a> {
         if wait > self.patience.max_wait || self.waited > self.patience.max_wait * 2 {
             return Err(stopped(wait, reason));
         }
-        Ok(Pause { wait, why: format!("{reason} ({why})") })
+        Ok(Pause { wait, kind: reason, why: format!("{reason} ({why})") })
     }
 }
 

@@ -6,7 +6,7 @@
 //! in the same loop as one that broke on the way.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client as Http, Request, Response};
@@ -20,6 +20,7 @@ use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
 use crate::posthog::limits::{Budget, Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
+use crate::posthog::waits::Waits;
 use crate::retry;
 use crate::stop::Stop;
 
@@ -49,6 +50,7 @@ pub struct Client {
     budget: Budget,
     started: Instant,
     counters: Counters,
+    waits: Arc<Waits>,
     form: QueryForm,
 }
 
@@ -114,6 +116,7 @@ impl Client {
             budget: Budget::default(),
             started: Instant::now(),
             counters: Counters::default(),
+            waits: Arc::default(),
             form: QueryForm::default(),
         })
     }
@@ -184,6 +187,12 @@ impl Client {
         self.counters.snapshot()
     }
 
+    /// Its waits.
+    #[must_use]
+    pub fn waits(&self) -> &Arc<Waits> {
+        &self.waits
+    }
+
     /// The pace of queries: the setting, or less if the server showed a lower tier.
     pub(crate) fn queries(&self) -> &Limiter {
         &self.queries
@@ -235,7 +244,7 @@ impl Client {
             }
             let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
             self.counters.retry();
-            self.pause(pause.wait, &pause.why)?;
+            self.pause(pause.wait, pause.kind, &pause.why)?;
         }
     }
 
@@ -244,11 +253,11 @@ impl Client {
         self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, window| {
-                let name = match window {
-                    Window::Minute => "requests a minute",
-                    Window::Hour => "requests an hour",
+                let kind = match window {
+                    Window::Minute => "keeping below the limit of requests a minute",
+                    Window::Hour => "keeping below the limit of requests an hour",
                 };
-                self.pause(wait, &format!("keeping below the limit of {name}"))
+                self.pause(wait, kind, kind)
             })
             .map_err(Verdict::Final)?;
         if ask.is_query {
@@ -378,19 +387,20 @@ impl Client {
             return Ok(());
         }
         self.options.patience.allows_budget_wait(wait)?;
-        self.pause(wait, "the project's hourly byte budget is nearly used up")
+        let why = "the project's hourly byte budget is nearly used up";
+        self.pause(wait, why, why)
     }
 
-    /// Every wait of the client: announced when it is long, counted, ended by a stop.
-    fn pause(&self, wait: Duration, why: &str) -> Result<(), Fault> {
-        if wait >= Duration::from_secs(5) {
-            log::info(format!("waiting {} s: {why}", wait.as_secs_f64().ceil()));
-        } else {
-            log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64()));
+    /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.
+    fn pause(&self, wait: Duration, kind: &'static str, why: &str) -> Result<(), Fault> {
+        let begun = Instant::now();
+        match self.waits.begin(begun, wait, kind, why) {
+            Some(line) => log::info(line),
+            None => log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64())),
         }
-        let before = Instant::now();
         let ended = self.stop.sleep(wait).map_err(Fault::Stopped);
-        self.counters.waited(before.elapsed());
+        self.waits.end(Instant::now(), begun + wait, kind);
+        self.counters.waited(begun.elapsed());
         ended
     }
 }

@@ -15,3 +15,4 @@ pub mod rest;
 pub mod secret;
 pub mod time;
 pub mod usage;
+pub mod waits;
