@@ -106,7 +106,7 @@ impl Events<'_> {
         let days = run::count_days(self.client, &range, reading.horizon())?;
         let first = Cursor::At(Key::day_start(Day::of(range.since)));
         let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
-        reading.progress = Some(Progress::new(self.stream, plan.rows_left()));
+        reading.progress = Some(Progress::new(self.stream, plan.rows_left(), self.client.waits()));
         let columns = reading.projection.columns().to_vec();
         let source = Source {
             client: self.client,

@@ -20,6 +20,7 @@ mod tap_errors;
 mod tap_faults;
 mod tap_model;
 mod tap_plan;
+mod tap_progress;
 mod tap_resume;
 mod tap_timestamp;
 mod target_commit;
