@@ -16,8 +16,9 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::Attempts;
 use crate::posthog::body::{BodyLimit, Cut, read_body};
+use crate::posthog::budget::{Budget, LEAST_MEASURE, Turn};
 use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
-use crate::posthog::limits::{Budget, Limiter, Rates, Window};
+use crate::posthog::limits::{Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::posthog::waits::Waits;
@@ -25,7 +26,9 @@ use crate::retry;
 use crate::stop::Stop;
 
 use form::QueryForm;
-use wire::{broken, certificates, chain, host_of, looks_whole, proxy_of, text, unix_seconds, unreachable, unsent};
+use wire::{
+    broken, certificates, chain, host_of, looks_whole, number, proxy_of, text, unix_seconds, unreachable, unsent,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
@@ -35,6 +38,8 @@ const REFUSAL_BYTES: usize = 64 * 1024;
 /// How often a wait for an answer looks whether the run should end.
 const STOP_LOOK: Duration = Duration::from_millis(100);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+const BYTES_READ: &str = "x-posthog-query-bytes-read";
+const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
 /// REST answers are small; one above this is not believed.
 const LIST_BYTES: usize = 256 * 1024 * 1024;
 
@@ -260,13 +265,15 @@ impl Client {
                 self.pause(wait, kind, kind)
             })
             .map_err(Verdict::Final)?;
-        if ask.is_query {
-            self.spare_budget().map_err(Verdict::Final)?;
-        }
+        let turn = if ask.is_query { Some(self.spare_budget().map_err(Verdict::Final)?) } else { None };
         let sent = Instant::now();
         let (request, id) = (ask.make)().map_err(Verdict::Final)?;
         self.counters.request();
         let response = self.send(request, id.as_deref())?;
+        if let Some(turn) = turn {
+            let header = |name| number(response.headers(), name);
+            turn.end(self.started.elapsed(), header(BUDGET_LEFT), header(BYTES_READ));
+        }
         let answer = self.receive(ask, response, limit, sent)?;
         self.counters.answer(&answer);
         log::debug(format!(
@@ -335,13 +342,8 @@ impl Client {
         let headers = response.headers().clone();
         let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
         let server_date = text(&headers, "date").and_then(unix_seconds);
-        let number = |name| text(&headers, name).and_then(|n| n.trim().parse::<u64>().ok());
-        let (bytes_read, budget_left) =
-            (number("x-posthog-query-bytes-read"), number("x-posthog-query-budget-remaining-bytes"));
+        let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
-        if let (Some(left), Some(read)) = (budget_left, bytes_read) {
-            self.budget.observe(self.started.elapsed(), left, read);
-        }
         if status != 200 {
             let mut fine = |_| Ok(());
             let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, buffer: Vec::new(), on_growth: &mut fine };
@@ -381,14 +383,16 @@ impl Client {
     }
 
     /// Waits before a query that the hourly byte budget would not cover.
-    fn spare_budget(&self) -> Result<(), Fault> {
-        let wait = self.budget.wait(self.started.elapsed());
-        if wait < Duration::from_millis(10) {
-            return Ok(());
-        }
-        self.options.patience.allows_budget_wait(wait)?;
-        let why = "the project's hourly byte budget is nearly used up";
-        self.pause(wait, why, why)
+    fn spare_budget(&self) -> Result<Turn<'_>, Fault> {
+        let pause = |wait| {
+            // A short wait shows how fast the budget comes back; that is known before a run is stopped.
+            if wait > LEAST_MEASURE {
+                self.options.patience.allows_budget_wait(wait)?;
+            }
+            let why = "the project's hourly byte budget is nearly used up";
+            self.pause(wait, why, why)
+        };
+        self.budget.turn(|| self.started.elapsed(), pause)
     }
 
     /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.

@@ -1,4 +1,4 @@
-//! How fast we may ask: requests per minute and per hour, and the bytes that PostHog lets its queries read in an hour.
+//! How fast we may ask: requests per minute and per hour.
 //!
 //! Staying below a quota is cheaper than being refused: a refusal costs a round trip and, over several processes, gives
 //! everybody else on the same project a bad hour. The server's 429 stays the last word; it is handled in the client.
@@ -191,69 +191,6 @@ impl<C: Clock + Clone> Limiter<C> {
     }
 }
 
-/// The refill that PostHog's code gives to free organizations: 20 GB an hour (`api_queries_budget.py`). Assumed until
-/// two answers have shown the real one.
-const DEFAULT_REFILL_BYTES_PER_SECOND: f64 = 20e9 / 3600.0;
-const MEASURE_SECONDS: f64 = 5.0;
-
-/// What is known of the hourly byte budget, from the headers of answers. `now` is the time since any fixed instant.
-#[derive(Debug, Default)]
-pub(crate) struct Budget(Mutex<Option<Seen>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    at: Duration,
-    left: f64,
-    /// What the next query will about read: the last one, or more if larger ones were seen before it.
-    expected: f64,
-    refill_per_second: f64,
-    measured_from: (Duration, f64),
-    read_since: f64,
-}
-
-impl Budget {
-    /// Notes an answer that read `read` bytes and left `left`.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn observe(&self, now: Duration, left: u64, read: u64) {
-        let (left, read) = (left as f64, read as f64);
-        let mut seen = lock(&self.0);
-        let Some(seen) = seen.as_mut() else {
-            *seen = Some(Seen {
-                at: now,
-                left,
-                expected: read,
-                refill_per_second: DEFAULT_REFILL_BYTES_PER_SECOND,
-                measured_from: (now, left),
-                read_since: 0.0,
-            });
-            return;
-        };
-        seen.read_since += read;
-        let (from, left_then) = seen.measured_from;
-        let seconds = now.saturating_sub(from).as_secs_f64();
-        if seconds >= MEASURE_SECONDS {
-            seen.refill_per_second = ((left - left_then + seen.read_since) / seconds).max(1e6);
-            seen.measured_from = (now, left);
-            seen.read_since = 0.0;
-        }
-        seen.at = now;
-        seen.left = left;
-        seen.expected = read.max(seen.expected * 0.7);
-    }
-
-    /// How long to wait so that two more queries like the last ones find their bytes; zero where there is enough, or where
-    /// the server has no budget.
-    pub(crate) fn wait(&self, now: Duration) -> Duration {
-        let Some(seen) = *lock(&self.0) else { return Duration::ZERO };
-        let left = seen.left + seen.refill_per_second * now.saturating_sub(seen.at).as_secs_f64();
-        let missing = 2.0 * seen.expected - left;
-        if missing <= 0.0 {
-            return Duration::ZERO;
-        }
-        Duration::from_secs_f64((missing / seen.refill_per_second).min(86_400.0))
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -379,34 +316,5 @@ mod tests {
         assert_eq!(limiter.learn(Duration::from_secs(20)), None, "the minute's quota");
         assert_eq!(limiter.learn(Duration::from_secs(3000)), Some(120));
         assert_eq!((limiter.per_hour(), limiter.learn(Duration::from_secs(3000))), (120, None));
-    }
-
-    #[test]
-    fn the_budget_asks_for_a_wait_before_it_is_used_up() {
-        let second = Duration::from_secs;
-        let budget = Budget::default();
-        assert_eq!(budget.wait(second(0)), Duration::ZERO, "no header, no budget");
-        budget.observe(second(0), 10_000_000_000, 1_000_000_000);
-        assert_eq!(budget.wait(second(0)), Duration::ZERO);
-        budget.observe(second(1), 900_000_000, 1_000_000_000);
-        let wait = budget.wait(second(1)).as_secs();
-        assert_eq!(wait, 198, "1.1 GB are missing at 5.6 MB a second");
-        assert_eq!(budget.wait(second(1 + 199)), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_budgets_refill_is_measured() {
-        let budget = Budget::default();
-        // 50 MB a second come back, each query reads 200 MB, one a second.
-        let mut left = 1_000_000_000u64;
-        for at in 0..=10 {
-            budget.observe(Duration::from_secs(at), left, 200_000_000);
-            left = left + 50_000_000 - 200_000_000;
-            if left < 200_000_000 {
-                break;
-            }
-        }
-        let wait = budget.wait(Duration::from_secs(5)).as_secs_f64();
-        assert!((2.9..3.1).contains(&wait), "150 MB are missing at 50 MB a second: {wait}");
     }
 }

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod attempts;
 pub mod body;
+mod budget;
 pub mod client;
 pub mod fault;
 pub mod hogql;
