@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::Attempts;
 use crate::posthog::body::{BodyLimit, Cut, read_body};
-use crate::posthog::budget::{Budget, LEAST_MEASURE, Turn};
+use crate::posthog::budget::Budget;
 use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
 use crate::posthog::limits::{Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
@@ -381,35 +381,10 @@ impl Client {
         }
         Ok(())
     }
-
-    /// Waits before a query that the hourly byte budget would not cover.
-    fn spare_budget(&self) -> Result<Turn<'_>, Fault> {
-        let pause = |wait| {
-            // A short wait shows how fast the budget comes back; that is known before a run is stopped.
-            if wait > LEAST_MEASURE {
-                self.options.patience.allows_budget_wait(wait)?;
-            }
-            let why = "the project's hourly byte budget is nearly used up";
-            self.pause(wait, why, why)
-        };
-        self.budget.turn(|| self.started.elapsed(), pause)
-    }
-
-    /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.
-    fn pause(&self, wait: Duration, kind: &'static str, why: &str) -> Result<(), Fault> {
-        let begun = Instant::now();
-        match self.waits.begin(begun, wait, kind, why) {
-            Some(line) => log::info(line),
-            None => log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64())),
-        }
-        let ended = self.stop.sleep(wait).map_err(Fault::Stopped);
-        self.waits.end(Instant::now(), begun + wait, kind);
-        self.counters.waited(begun.elapsed());
-        ended
-    }
 }
 
 mod form;
+mod wait;
 mod wire;
 
 #[cfg(test)]
