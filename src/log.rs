@@ -9,6 +9,8 @@ use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use indicatif::ProgressBar;
+
 use crate::error::one_line;
 
 /// How important a line is.
@@ -53,6 +55,7 @@ struct Logger {
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Sets the program's name and reads the level from the environment. The first call wins; before it, lines at INFO and
 /// above are printed plainly.
@@ -117,7 +120,18 @@ pub fn line(level: Level, text: &str) {
         Some(logger) if logger.structured => structured(logger.program, level, &text),
         _ => format!("{} {} {text}\n", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ"), level.name()),
     };
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    let write = || {
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    };
+    match &*BAR.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
+
+/// From now on lines are written above this bar, or, with none, plainly.
+pub fn show_above(bar: Option<ProgressBar>) {
+    *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
 fn structured(program: &str, level: Level, text: &str) -> String {

@@ -77,6 +77,8 @@ impl Patience {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Pause {
     pub(crate) wait: Duration,
+    /// What waits like this one are for.
+    pub(crate) kind: &'static str,
     pub(crate) why: String,
 }
 
@@ -139,9 +141,13 @@ impl<'a> Attempts<'a> {
             let error = Error::new(Kind::Service, format!("{asked} failed {times}, the last time with: {why}"));
             return Err(Fault::Fatal(Failure { cause, error }));
         }
-        let wait = self.patience.backoff.wait(self.failed, random);
-        let wait = told.map_or(wait, |told| told.clamp(wait, self.patience.max_wait.max(wait)));
-        Ok(Pause { wait, why: format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1) })
+        let mut wait = self.patience.backoff.wait(self.failed, random);
+        if let Some(told) = told.filter(|told| *told > wait) {
+            wait = told;
+            self.told(wait, "PostHog asks to come back later after a failure")?;
+        }
+        let why = format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1);
+        Ok(Pause { wait, kind: "requests that failed are sent again", why })
     }
 
     fn refused(&mut self, refusal: Refusal, told: Option<Duration>, why: &str, random: f64) -> Result<Pause, Fault> {
@@ -158,12 +164,18 @@ impl<'a> Attempts<'a> {
                 (wait, "the project's hourly byte budget is used up")
             }
         };
+        self.told(wait, reason)?;
+        Ok(Pause { wait, kind: reason, why: format!("{reason} ({why})") })
+    }
+
+    /// Counts a wait that the server asks for; fails if it is more than is wanted.
+    fn told(&mut self, wait: Duration, reason: &str) -> Result<(), Fault> {
         self.waited += wait;
         // One wait of the allowed length is fine, and what a busy project adds to it; the same again is not.
         if wait > self.patience.max_wait || self.waited > self.patience.max_wait * 2 {
             return Err(stopped(wait, reason));
         }
-        Ok(Pause { wait, why: format!("{reason} ({why})") })
+        Ok(())
     }
 }
 
@@ -204,6 +216,20 @@ mod tests {
         let patience = patience();
         let verdict = Verdict::Again(Cause::Server, Some(Duration::from_secs(20)), String::new());
         assert_eq!(Attempts::new(&patience).after(verdict, "x", 0.0).unwrap().wait, Duration::from_secs(20));
+    }
+
+    /// The clock is real, so the time that was waited is taken off the start.
+    #[test]
+    fn a_told_wait_is_no_time_spent_on_errors() {
+        let patience = Patience { max_error_time: Duration::from_millis(200), ..Patience::default() };
+        let mut attempts = Attempts::new(&patience);
+        for _ in 0..3 {
+            let verdict = Verdict::Again(Cause::Server, Some(Duration::from_secs(1200)), "503".to_owned());
+            assert!(attempts.after(verdict, "x", 0.0).is_ok());
+            attempts.started -= Duration::from_secs(1200);
+        }
+        let longer = Verdict::Again(Cause::Server, Some(Duration::from_secs(3601)), "503".to_owned());
+        assert!(matches!(attempts.after(longer, "x", 0.0), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
     }
 
     #[test]

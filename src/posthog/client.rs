@@ -6,7 +6,7 @@
 //! in the same loop as one that broke on the way.
 
 use std::io;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client as Http, Request, Response};
@@ -16,15 +16,19 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::{Attempts, Patience};
 use crate::posthog::body::{BodyLimit, Cut, read_body};
+use crate::posthog::budget::Budget;
 use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
-use crate::posthog::limits::{Budget, Limiter, Rates, Window};
+use crate::posthog::limits::{Limiter, Rates, Window};
 pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
+use crate::posthog::waits::Waits;
 use crate::retry;
 use crate::stop::Stop;
 
 use form::QueryForm;
-use wire::{broken, certificates, chain, host_of, looks_whole, proxy_of, text, unix_seconds, unreachable, unsent};
+use wire::{
+    broken, certificates, chain, host_of, looks_whole, number, proxy_of, text, unix_seconds, unreachable, unsent,
+};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
@@ -34,6 +38,8 @@ const REFUSAL_BYTES: usize = 64 * 1024;
 /// How often a wait for an answer looks whether the run should end.
 const STOP_LOOK: Duration = Duration::from_millis(100);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+const BYTES_READ: &str = "x-posthog-query-bytes-read";
+const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
 /// REST answers are small; one above this is not believed.
 const LIST_BYTES: usize = 256 * 1024 * 1024;
 
@@ -49,6 +55,7 @@ pub struct Client {
     budget: Budget,
     started: Instant,
     counters: Counters,
+    waits: Arc<Waits>,
     form: QueryForm,
 }
 
@@ -116,6 +123,7 @@ impl Client {
             budget: Budget::default(),
             started: Instant::now(),
             counters: Counters::default(),
+            waits: Arc::default(),
             form: QueryForm::default(),
         })
     }
@@ -215,6 +223,12 @@ impl Client {
         self.counters.snapshot()
     }
 
+    /// Its waits.
+    #[must_use]
+    pub fn waits(&self) -> &Arc<Waits> {
+        &self.waits
+    }
+
     /// The pace of queries: the setting, or less if the server showed a lower tier.
     pub(crate) fn queries(&self) -> &Limiter {
         &self.queries
@@ -266,7 +280,7 @@ impl Client {
             }
             let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
             self.counters.retry();
-            self.pause(pause.wait, &pause.why)?;
+            self.pause(pause.wait, pause.kind, &pause.why)?;
         }
     }
 
@@ -275,20 +289,22 @@ impl Client {
         self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, window| {
-                let name = match window {
-                    Window::Minute => "requests a minute",
-                    Window::Hour => "requests an hour",
+                let kind = match window {
+                    Window::Minute => "keeping below the limit of requests a minute",
+                    Window::Hour => "keeping below the limit of requests an hour",
                 };
-                self.pause(wait, &format!("keeping below the limit of {name}"))
+                self.pause(wait, kind, kind)
             })
             .map_err(Verdict::Final)?;
-        if ask.is_query {
-            self.spare_budget().map_err(Verdict::Final)?;
-        }
+        let turn = if ask.is_query { Some(self.spare_budget().map_err(Verdict::Final)?) } else { None };
         let sent = Instant::now();
         let (request, id) = (ask.make)().map_err(Verdict::Final)?;
         self.counters.request();
         let response = self.send(request, id.as_deref())?;
+        if let Some(turn) = turn {
+            let header = |name| number(response.headers(), name);
+            turn.end(self.started.elapsed(), header(BUDGET_LEFT), header(BYTES_READ));
+        }
         let answer = self.receive(ask, response, limit, sent)?;
         self.counters.answer(&answer);
         log::debug(format!(
@@ -357,13 +373,8 @@ impl Client {
         let headers = response.headers().clone();
         let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
         let server_date = text(&headers, "date").and_then(unix_seconds);
-        let number = |name| text(&headers, name).and_then(|n| n.trim().parse::<u64>().ok());
-        let (bytes_read, budget_left) =
-            (number("x-posthog-query-bytes-read"), number("x-posthog-query-budget-remaining-bytes"));
+        let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
-        if let (Some(left), Some(read)) = (budget_left, bytes_read) {
-            self.budget.observe(self.started.elapsed(), left, read);
-        }
         if status != 200 {
             let mut fine = |_| Ok(());
             let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, buffer: Vec::new(), on_growth: &mut fine };
@@ -405,32 +416,10 @@ impl Client {
         }
         Ok(())
     }
-
-    /// Waits before a query that the hourly byte budget would not cover.
-    fn spare_budget(&self) -> Result<(), Fault> {
-        let wait = self.budget.wait(self.started.elapsed());
-        if wait < Duration::from_millis(10) {
-            return Ok(());
-        }
-        self.options.patience.allows_budget_wait(wait)?;
-        self.pause(wait, "the project's hourly byte budget is nearly used up")
-    }
-
-    /// Every wait of the client: announced when it is long, counted, ended by a stop.
-    fn pause(&self, wait: Duration, why: &str) -> Result<(), Fault> {
-        if wait >= Duration::from_secs(5) {
-            log::info(format!("waiting {} s: {why}", wait.as_secs_f64().ceil()));
-        } else {
-            log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64()));
-        }
-        let before = Instant::now();
-        let ended = self.stop.sleep(wait).map_err(Fault::Stopped);
-        self.counters.waited(before.elapsed());
-        ended
-    }
 }
 
 mod form;
+mod wait;
 mod wire;
 
 #[cfg(test)]

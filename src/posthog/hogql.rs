@@ -26,10 +26,19 @@ pub struct Range {
     pub until: Micros,
     /// First `created_at`; `None` reads rows however old their arrival is.
     pub created_from: Option<Micros>,
-    /// First `created_at` that is not asked for: the horizon. `None` where `created_at` cannot be used.
+    /// First `created_at` that is not asked for: the horizon. `None` where runs go by `timestamp`: then no query names
+    /// `created_at`, and versions that differ in nothing else are one.
     pub created_until: Option<Micros>,
     /// Event names, empty for all.
     pub event_types: Vec<String>,
+}
+
+impl Range {
+    /// True where rows are chosen, ordered and told apart by their arrival too.
+    #[must_use]
+    pub fn by_arrival(&self) -> bool {
+        self.created_until.is_some()
+    }
 }
 
 /// A place between rows in the sort key of the table: before the first row of (day, event, hash of `distinct_id`).
@@ -64,7 +73,7 @@ pub struct RowKey {
     pub timestamp: Micros,
     /// `uuid` of the row, as text. ClickHouse orders uuids by their second half first, so it is never compared here.
     pub uuid: String,
-    /// `created_at` of the row.
+    /// `created_at` of the row. Not compared where runs go by `timestamp`.
     pub created_at: Micros,
 }
 
@@ -139,21 +148,27 @@ pub fn rows_per_bucket(range: &Range, interval: &Interval, bits: u32) -> String 
 /// One page of rows in key order.
 #[must_use]
 pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) -> String {
+    // Without it, versions of one event tie; they count as one, so the page edge may lie between them.
+    let arrival = if range.by_arrival() { ", created_at" } else { "" };
     format!(
-        "SELECT {} FROM events WHERE {} ORDER BY {DAY}, event, {HASH}, timestamp, uuid, created_at LIMIT {limit}",
+        "SELECT {} FROM events WHERE {} ORDER BY {DAY}, event, {HASH}, timestamp, uuid{arrival} LIMIT {limit}",
         column_list(columns),
         conditions(range, Some(interval))
     )
 }
 
-/// Stored versions: rows that a merge would not make one.
-const VERSIONS: &str = "uniqExact(tuple(timestamp, event, distinct_id, uuid, created_at))";
+/// Stored versions: rows that a merge would not make one. By timestamp nothing tells those apart that arrived anew.
+fn versions(range: &Range) -> String {
+    let arrival = if range.by_arrival() { ", created_at" } else { "" };
+    format!("uniqExact(tuple(timestamp, event, distinct_id, uuid{arrival}))")
+}
 
 /// The fresh count of a count proof: rows, and distinct stored versions of events.
 #[must_use]
 pub fn recount(range: &Range, interval: &Interval, limit: u32) -> String {
     format!(
-        "SELECT count() AS rows, {VERSIONS} AS versions FROM events WHERE {} LIMIT {limit}",
+        "SELECT count() AS rows, {} AS versions FROM events WHERE {} LIMIT {limit}",
+        versions(range),
         conditions(range, Some(interval))
     )
 }
@@ -166,7 +181,7 @@ pub fn arrivals_per_hour(range: &Range, late_days: u32, exactly: bool) -> String
         0 => String::new(),
         days => format!(" AND timestamp >= toStartOfHour(created_at) - toIntervalDay({days})"),
     };
-    let count = if exactly { VERSIONS } else { "count()" };
+    let count = if exactly { versions(range) } else { "count()".to_owned() };
     format!(
         "SELECT toUnixTimestamp(toStartOfHour(created_at)) AS hour, {count} AS rows FROM events WHERE {}{late} \
          GROUP BY hour ORDER BY hour LIMIT {MAX_LIMIT}",
@@ -233,7 +248,7 @@ fn conditions(range: &Range, interval: Option<&Interval>) -> String {
         let _ = write!(out, " AND event IN ({})", names.join(", "));
     }
     if let Some(interval) = interval {
-        write_interval(&mut out, interval, &last);
+        write_interval(&mut out, interval, &last, range.by_arrival());
     }
     out
 }
@@ -252,7 +267,7 @@ fn final_day(to: &Key) -> FinalDay {
     if to.is_day_start() { FinalDay::Whole(to.day.start()) } else { FinalDay::Part(to.day) }
 }
 
-fn write_interval(out: &mut String, interval: &Interval, last: &FinalDay) {
+fn write_interval(out: &mut String, interval: &Interval, last: &FinalDay, by_arrival: bool) {
     let from = interval.from.key();
     let upper = match (last, &interval.to) {
         (FinalDay::Part(_), Some(to)) => Some(to),
@@ -264,7 +279,7 @@ fn write_interval(out: &mut String, interval: &Interval, last: &FinalDay) {
         FinalDay::Part(day) => *day == from.day,
     };
     let one_name = upper.is_some_and(|to| one_day && to.event == from.event);
-    let lower = lower_bound(&interval.from, one_name);
+    let lower = lower_bound(&interval.from, one_name, by_arrival);
     if let Some(lower) = lower {
         let _ = match one_day {
             true => write!(out, " AND {lower}"),
@@ -281,14 +296,14 @@ fn write_interval(out: &mut String, interval: &Interval, last: &FinalDay) {
 }
 
 /// The lower bound inside its day, or `None` where it is the start of the day. OR form: a tuple comparison does not prune.
-fn lower_bound(from: &Cursor, one_name: bool) -> Option<String> {
+fn lower_bound(from: &Cursor, one_name: bool, by_arrival: bool) -> Option<String> {
     let key = from.key();
     let name = string(&key.event);
     let inside = match from {
         Cursor::At(key) if key.is_day_start() && !one_name => return None,
         Cursor::At(key) if key.hash == 0 => String::new(),
         Cursor::At(key) => format!("{HASH} >= {}", key.hash),
-        Cursor::After(row) => after_row(row),
+        Cursor::After(row) => after_row(row, by_arrival),
     };
     Some(match (one_name, inside.is_empty()) {
         (true, true) => format!("event = {name}"),
@@ -298,12 +313,16 @@ fn lower_bound(from: &Cursor, one_name: bool) -> Option<String> {
     })
 }
 
-fn after_row(row: &RowKey) -> String {
-    let (hash, time, uuid, created) =
-        (row.key.hash, datetime(row.timestamp), string(&row.uuid), datetime(row.created_at));
+fn after_row(row: &RowKey, by_arrival: bool) -> String {
+    let (hash, time, uuid) = (row.key.hash, datetime(row.timestamp), string(&row.uuid));
+    let later = if by_arrival {
+        format!(" OR (uuid = toUUID({uuid}) AND created_at > {})", datetime(row.created_at))
+    } else {
+        String::new()
+    };
     format!(
         "{HASH} >= {hash} AND ({HASH} > {hash} OR (timestamp >= {time} AND (timestamp > {time} OR \
-         (uuid > toUUID({uuid}) OR (uuid = toUUID({uuid}) AND created_at > {created})))))"
+         (uuid > toUUID({uuid}){later}))))"
     )
 }
 

@@ -1,4 +1,4 @@
-//! How fast we may ask: requests per minute and per hour, and the bytes that PostHog lets its queries read in an hour.
+//! How fast we may ask: requests per minute and per hour.
 //!
 //! Staying below a quota is cheaper than being refused: a refusal costs a round trip and, over several processes, gives
 //! everybody else on the same project a bad hour. The server's 429 stays the last word; it is handled in the client.
@@ -99,6 +99,13 @@ impl<C: Clock + Clone> Gate<C> {
         Ok(())
     }
 
+    /// How long it takes until so many more requests were let through.
+    fn time_for(&self, requests: u64) -> Duration {
+        let free = self.pace.burst_size().get().saturating_sub(self.spent.load(Ordering::Relaxed));
+        let waiting = u32::try_from(requests.saturating_sub(u64::from(free))).unwrap_or(u32::MAX);
+        self.pace.replenish_interval().saturating_mul(waiting)
+    }
+
     fn note(&self, left: u32) {
         self.spent.store(self.pace.burst_size().get().saturating_sub(left), Ordering::Relaxed);
     }
@@ -160,6 +167,11 @@ impl<C: Clock + Clone> Limiter<C> {
         lock(&self.hour).take_back(spent.hour, ago);
     }
 
+    /// The least time in which so many more requests fit both windows.
+    pub(crate) fn time_for(&self, requests: u64) -> Duration {
+        self.minute.time_for(requests).max(lock(&self.hour).time_for(requests))
+    }
+
     /// The requests an hour that this limiter keeps to.
     pub(crate) fn per_hour(&self) -> u32 {
         lock(&self.hour).quota.get()
@@ -176,69 +188,6 @@ impl<C: Clock + Clone> Limiter<C> {
         }
         *hour = Gate::new(LEGACY_PER_HOUR, HOUR, &self.clock);
         Some(LEGACY_PER_HOUR.get())
-    }
-}
-
-/// The refill that PostHog's code gives to free organizations: 20 GB an hour (`api_queries_budget.py`). Assumed until
-/// two answers have shown the real one.
-const DEFAULT_REFILL_BYTES_PER_SECOND: f64 = 20e9 / 3600.0;
-const MEASURE_SECONDS: f64 = 5.0;
-
-/// What is known of the hourly byte budget, from the headers of answers. `now` is the time since any fixed instant.
-#[derive(Debug, Default)]
-pub(crate) struct Budget(Mutex<Option<Seen>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    at: Duration,
-    left: f64,
-    /// What the next query will about read: the last one, or more if larger ones were seen before it.
-    expected: f64,
-    refill_per_second: f64,
-    measured_from: (Duration, f64),
-    read_since: f64,
-}
-
-impl Budget {
-    /// Notes an answer that read `read` bytes and left `left`.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn observe(&self, now: Duration, left: u64, read: u64) {
-        let (left, read) = (left as f64, read as f64);
-        let mut seen = lock(&self.0);
-        let Some(seen) = seen.as_mut() else {
-            *seen = Some(Seen {
-                at: now,
-                left,
-                expected: read,
-                refill_per_second: DEFAULT_REFILL_BYTES_PER_SECOND,
-                measured_from: (now, left),
-                read_since: 0.0,
-            });
-            return;
-        };
-        seen.read_since += read;
-        let (from, left_then) = seen.measured_from;
-        let seconds = now.saturating_sub(from).as_secs_f64();
-        if seconds >= MEASURE_SECONDS {
-            seen.refill_per_second = ((left - left_then + seen.read_since) / seconds).max(1e6);
-            seen.measured_from = (now, left);
-            seen.read_since = 0.0;
-        }
-        seen.at = now;
-        seen.left = left;
-        seen.expected = read.max(seen.expected * 0.7);
-    }
-
-    /// How long to wait so that two more queries like the last ones find their bytes; zero where there is enough, or where
-    /// the server has no budget.
-    pub(crate) fn wait(&self, now: Duration) -> Duration {
-        let Some(seen) = *lock(&self.0) else { return Duration::ZERO };
-        let left = seen.left + seen.refill_per_second * now.saturating_sub(seen.at).as_secs_f64();
-        let missing = 2.0 * seen.expected - left;
-        if missing <= 0.0 {
-            return Duration::ZERO;
-        }
-        Duration::from_secs_f64((missing / seen.refill_per_second).min(86_400.0))
     }
 }
 
@@ -286,6 +235,16 @@ mod tests {
             assert!(minute <= per_minute as usize, "{minute} in a minute of {per_minute}");
             assert!(hour <= per_hour as usize, "{hour} in an hour of {per_hour}");
             assert!(hour * 10 >= per_hour as usize * 8, "only {hour} of {per_hour} used");
+        }
+    }
+
+    #[test]
+    fn the_time_for_requests_is_told_beforehand() {
+        for (per_minute, per_hour, count) in [(240, 2400, 635), (5, 2400, 30), (240, 2400, 40), (60, 120, 200)] {
+            let rates = Rates::of(per_minute, per_hour);
+            let told = Limiter::with_clock(rates, FakeRelativeClock::default()).time_for(count as u64).as_millis();
+            let last = instants(rates, count).pop().unwrap();
+            assert!(told.abs_diff(last) < 100, "{count} requests: told {told} ms, taken {last} ms");
         }
     }
 
@@ -357,34 +316,5 @@ mod tests {
         assert_eq!(limiter.learn(Duration::from_secs(20)), None, "the minute's quota");
         assert_eq!(limiter.learn(Duration::from_secs(3000)), Some(120));
         assert_eq!((limiter.per_hour(), limiter.learn(Duration::from_secs(3000))), (120, None));
-    }
-
-    #[test]
-    fn the_budget_asks_for_a_wait_before_it_is_used_up() {
-        let second = Duration::from_secs;
-        let budget = Budget::default();
-        assert_eq!(budget.wait(second(0)), Duration::ZERO, "no header, no budget");
-        budget.observe(second(0), 10_000_000_000, 1_000_000_000);
-        assert_eq!(budget.wait(second(0)), Duration::ZERO);
-        budget.observe(second(1), 900_000_000, 1_000_000_000);
-        let wait = budget.wait(second(1)).as_secs();
-        assert_eq!(wait, 198, "1.1 GB are missing at 5.6 MB a second");
-        assert_eq!(budget.wait(second(1 + 199)), Duration::ZERO);
-    }
-
-    #[test]
-    fn the_budgets_refill_is_measured() {
-        let budget = Budget::default();
-        // 50 MB a second come back, each query reads 200 MB, one a second.
-        let mut left = 1_000_000_000u64;
-        for at in 0..=10 {
-            budget.observe(Duration::from_secs(at), left, 200_000_000);
-            left = left + 50_000_000 - 200_000_000;
-            if left < 200_000_000 {
-                break;
-            }
-        }
-        let wait = budget.wait(Duration::from_secs(5)).as_secs_f64();
-        assert!((2.9..3.1).contains(&wait), "150 MB are missing at 50 MB a second: {wait}");
     }
 }

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod attempts;
 pub mod body;
+mod budget;
 pub mod client;
 pub mod fault;
 pub mod hogql;
@@ -15,3 +16,4 @@ pub mod rest;
 pub mod secret;
 pub mod time;
 pub mod usage;
+pub mod waits;

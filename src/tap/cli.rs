@@ -98,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     pace::resume(&state, &client, now / SECOND_US);
     let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     if arguments.plan {
-        return output.text(&report::plan(&client, &config, &state)?);
+        return output.text(&report::plan(&client, &config, catalog.as_ref(), &state)?);
     }
     let streams = discover::streams_of_run(&client, &config, catalog.as_ref(), now)?;
     if streams.is_empty() {

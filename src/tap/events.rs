@@ -21,6 +21,7 @@ use crate::singer::message::Output;
 use crate::singer::state::State;
 use crate::stop::{Cause, Stop};
 
+use super::arrival::CREATED_AT;
 use super::bookmark::{self, Bookmark, Pass};
 use super::config::{CountProof, EventsConfig, PersonIds};
 use super::fetch::{Delivery, read_all};
@@ -70,17 +71,12 @@ pub struct Summary {
 }
 
 impl Events<'_> {
-    /// Reads everything that is new, writes it to `output` and keeps `state` up to date.
+    /// Reads everything that is new since `bookmark`, writes it to `output` and keeps `state` up to date.
     ///
     /// # Errors
     /// Whatever ended the run early; the last STATE was written before.
-    pub fn sync<W: Write>(&self, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
-        let source = run::source(self.client.options());
-        let read = Bookmark::read(state, self.stream, &source)?;
-        let mut bookmark = read.unwrap_or_else(|| Bookmark::new(source, "created_at"));
+    pub fn sync<W: Write>(&self, mut bookmark: Bookmark, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
         bookmark::forget_seed_form(state, self.stream);
-        let filters = run::filters(self.config);
-        run::check_filters(&bookmark, &filters)?;
         let mut summary = Summary::default();
         // A closed set that an earlier run left half read comes first, then what arrived since.
         if bookmark.run.is_some() {
@@ -116,7 +112,7 @@ impl Events<'_> {
         let days = run::count_days(self.client, &range, reading.horizon())?;
         let first = Cursor::At(Key::day_start(Day::of(range.since)));
         let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
-        reading.progress = Some(Progress::new(self.stream, plan.rows_left()));
+        reading.progress = Some(Progress::new(self.stream, plan.rows_left(), self.client.waits()));
         let columns = reading.projection.columns().to_vec();
         let source = Source {
             client: self.client,
@@ -157,7 +153,6 @@ struct Reading<'a, W: Write> {
     bookmark: &'a mut Bookmark,
     state: &'a mut State,
     output: &'a mut Output<W>,
-    by_arrival: bool,
     deduplicate: bool,
     projection: Projection,
     progress: Option<Progress>,
@@ -200,8 +195,11 @@ impl<'a, W: Write> Reading<'a, W> {
             seen,
             seen_uuids,
             seen_until: bookmark.last_run().unwrap_or(Micros::MIN),
-            projection: Projection::new(events.fields, events.config.person_ids == PersonIds::Joined),
-            by_arrival: bookmark.replication_key == "created_at",
+            projection: Projection::new(
+                events.fields,
+                bookmark.replication_key == CREATED_AT,
+                events.config.person_ids == PersonIds::Joined,
+            ),
             deduplicate,
             events,
             bookmark,
@@ -240,11 +238,9 @@ impl<'a, W: Write> Reading<'a, W> {
         let has_long_rows = page_bytes > read.page.len() * LONG_ROW_BYTES;
         let mut last = None;
         let mut printed = 0;
-        for (row, &(version, created_at)) in read.page.rows().zip(&read.notes) {
+        for (row, &(version, arrived)) in read.page.rows().zip(&read.notes) {
             // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
             let repeated = last.replace(version) == Some(version);
-            let arrived =
-                if self.by_arrival { created_at } else { time(row.cell(column::TIMESTAMP)).unwrap_or(created_at) };
             if self.slice_set.contains(&version) || self.deduplicate && repeated {
                 continue;
             }
@@ -272,7 +268,7 @@ impl<'a, W: Write> Reading<'a, W> {
     fn note(&mut self, row: &Row<'_>, arrived: Micros, version: u64) {
         let Some(run) = &self.bookmark.run else { return };
         if arrived >= run.ledger.from.min(run.seen_from) {
-            let watched = self.by_arrival
+            let watched = self.bookmark.replication_key == CREATED_AT
                 && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
             self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
         }

@@ -1,6 +1,7 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
 pub mod about;
+pub mod arrival;
 pub mod ask;
 pub mod bookmark;
 pub mod cli;

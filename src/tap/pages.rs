@@ -182,7 +182,7 @@ impl Source<'_> {
             seconds = answer.seconds;
             let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
             rows = page.len() as u64;
-            let notes = check_rows(&page, interval).map_err(Fault::untrusted)?;
+            let notes = check_rows(&page, interval, self.range.by_arrival()).map_err(Fault::untrusted)?;
             if page.len() > limit as usize {
                 return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
             }
@@ -199,7 +199,7 @@ impl Source<'_> {
             size.took(rows, seconds);
         });
         let full = page.len() == limit as usize;
-        let next = if full { row_key(&last).map(Cursor::After) } else { None };
+        let next = if full { row_key(&last, &notes).map(Cursor::After) } else { None };
         if full && next.is_none() {
             return Err(Fault::untrusted("the last row of a page has no key"));
         }
@@ -246,8 +246,8 @@ impl Source<'_> {
     }
 }
 
-/// The key of a row, as the server returned its parts.
-fn row_key(row: &Row<'_>) -> Option<RowKey> {
+/// The key of the last row, as the server returned its parts.
+fn row_key(row: &Row<'_>, notes: &[(u64, Micros)]) -> Option<RowKey> {
     let timestamp = time(row.cell(column::TIMESTAMP))?;
     Some(RowKey {
         key: Key {
@@ -257,22 +257,26 @@ fn row_key(row: &Row<'_>) -> Option<RowKey> {
         },
         timestamp,
         uuid: row.text(column::UUID)?.to_owned(),
-        created_at: time(row.cell(column::CREATED_AT))?,
+        created_at: notes.last()?.1,
     })
 }
 
-/// Every row must lie in the interval, in the order of the key. Gives the version and the arrival of each.
+/// Every row must lie in the interval, in the order of the key. Gives the version and the arrival of each; where runs do
+/// not go `by_arrival`, its `timestamp` stands for it.
 ///
 /// # Errors
 /// Which row does not, and how: the page is not to be believed.
-pub fn check_rows(page: &Page, interval: &Interval) -> Result<Vec<(u64, Micros)>, String> {
+pub fn check_rows(page: &Page, interval: &Interval, by_arrival: bool) -> Result<Vec<(u64, Micros)>, String> {
     let from = interval.from.key();
     let mut last = (from.day, from.event.as_bytes(), from.hash);
     let mut notes = Vec::with_capacity(page.len());
     for (at, row) in page.rows().enumerate() {
         let wrong = |what: &str| format!("row {at} {what}");
         let timestamp = time(row.cell(column::TIMESTAMP)).ok_or_else(|| wrong("has no timestamp"))?;
-        let created_at = time(row.cell(column::CREATED_AT)).ok_or_else(|| wrong("has no created_at"))?;
+        let created_at = match by_arrival {
+            true => time(row.cell(column::CREATED_AT)).ok_or_else(|| wrong("has no created_at"))?,
+            false => timestamp,
+        };
         let text = |column| match row.cell(column) {
             crate::posthog::page::Cell::Text { text, .. } => Some(text),
             _ => None,

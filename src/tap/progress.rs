@@ -1,59 +1,72 @@
-//! How far a run is: a bar on a terminal, otherwise a line every ten seconds.
+//! How far a run is: a bar on a terminal, otherwise a line every ten seconds. Both go on while the run waits: they are
+//! written by a thread of their own.
 
 use std::io::IsTerminal as _;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::log;
 use crate::metrics;
+use crate::posthog::waits::Waits;
 
 /// How often a line is written where there is no terminal.
 pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often the counters of the metrics are written.
 const METRIC_EVERY: Duration = Duration::from_secs(60);
+/// How often the bar shows the time that passed.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Rows of one stream, against what was planned.
+/// Rows of one stream, against what was planned. Dropped, it ends its display.
 #[derive(Debug)]
 pub struct Progress {
     stream: String,
+    counts: Arc<Mutex<Counts>>,
+    printed: u64,
+    last_metric: (Instant, u64),
+    /// Ends the thread when it is dropped.
+    show: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Counts {
     planned: u64,
     done: u64,
-    printed: u64,
     started: Instant,
-    last_line: Instant,
-    last_metric: (Instant, u64),
-    bar: Option<ProgressBar>,
+    waited_before: Duration,
 }
 
 impl Progress {
-    /// Progress towards about `planned` rows.
+    /// Progress towards about `planned` rows, with the waits on the way.
     #[must_use]
-    pub fn new(stream: &str, planned: u64) -> Progress {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::with_draw_target(Some(planned), ProgressDrawTarget::stderr_with_hz(5));
-            let style = "{prefix} {wide_bar} {human_pos}/{human_len} rows {per_sec} {eta}";
-            bar.set_style(ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(stream.to_owned());
-            bar
-        });
+    pub fn new(stream: &str, planned: u64, waits: &Arc<Waits>) -> Progress {
         let now = Instant::now();
+        let counts = Counts { planned, done: 0, started: now, waited_before: waits.total(now) };
+        let counts = Arc::new(Mutex::new(counts));
+        let (sender, ended) = mpsc::channel();
+        let (shown, waits, prefix) = (Arc::clone(&counts), Arc::clone(waits), stream.to_owned());
+        let show = std::thread::Builder::new().name("progress".to_owned()).stack_size(256 * 1024).spawn(move || {
+            let mut display = Display::new(std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr));
+            while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+                let counts = *shown.lock().unwrap_or_else(PoisonError::into_inner);
+                display.show(&counts, &waits, &prefix, Instant::now());
+            }
+            display.end();
+        });
         let stream = stream.to_owned();
-        Progress { stream, planned, done: 0, printed: 0, started: now, last_line: now, last_metric: (now, 0), bar }
+        // Without a thread the run goes on unseen.
+        let show = show.ok().map(|thread| (sender, thread));
+        Progress { stream, counts, printed: 0, last_metric: (now, 0), show }
     }
 
     /// Counts rows that were read, and those of them that were printed.
     pub fn add(&mut self, rows: u64, printed: u64) {
-        self.done += rows;
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).done += rows;
         self.printed += printed;
         let now = Instant::now();
-        if let Some(bar) = &self.bar {
-            bar.set_length(self.planned.max(self.done));
-            bar.set_position(self.done);
-        } else if now - self.last_line >= LINE_EVERY {
-            self.last_line = now;
-            log::info(self.text(now));
-        }
         if now - self.last_metric.0 >= METRIC_EVERY {
             self.write_metric(now);
         }
@@ -61,9 +74,7 @@ impl Progress {
 
     /// Ends the display.
     pub fn finish(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.end_display();
         self.write_metric(Instant::now());
     }
 
@@ -72,15 +83,99 @@ impl Progress {
         self.last_metric = (now, self.printed);
     }
 
+    fn end_display(&mut self) {
+        if let Some((sender, thread)) = self.show.take() {
+            drop(sender);
+            // It has nothing to say but a panic, and that was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end_display();
+    }
+}
+
+/// Where progress is shown: a bar, or lines.
+#[derive(Debug)]
+struct Display {
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+}
+
+impl Display {
+    fn new(terminal: Option<ProgressDrawTarget>) -> Display {
+        let bar = terminal.map(|terminal| {
+            let bar = ProgressBar::with_draw_target(Some(0), terminal);
+            let style = ProgressStyle::with_template("{bar:20} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        log::show_above(bar.clone());
+        Display { bar, last_line: Instant::now() }
+    }
+
+    fn show(&mut self, counts: &Counts, waits: &Waits, stream: &str, now: Instant) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(counts.planned.max(counts.done));
+            bar.set_position(counts.done);
+            bar.set_message(format!("{stream}: {}", counts.text(waits, now)));
+        } else if now - self.last_line >= LINE_EVERY {
+            self.last_line = now;
+            log::info(format!("{stream}: {}", counts.text(waits, now)));
+        }
+    }
+
+    fn end(&self) {
+        log::show_above(None);
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Counts {
+    /// Rows, share, rate, time left, and waits.
     #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
-    fn text(&self, now: Instant) -> String {
+    fn text(&self, waits: &Waits, now: Instant) -> String {
+        let (done, planned) = (self.done, self.planned);
         let seconds = (now - self.started).as_secs_f64().max(0.001);
-        let rate = self.done as f64 / seconds;
-        let left = self.planned.saturating_sub(self.done) as f64 / rate.max(0.001);
-        let share = self.done as f64 * 100.0 / self.planned.max(self.done).max(1) as f64;
-        format!(
-            "{}: {} of about {} rows ({share:.0} %), {rate:.0} rows/s, about {left:.0} s left",
-            self.stream, self.done, self.planned
-        )
+        let rate = done as f64 / seconds;
+        let share = done as f64 * 100.0 / planned.max(done).max(1) as f64;
+        let mut text = format!("{done} of about {planned} rows ({share:.0} %), {rate:.0} rows/s");
+        if done > 0 {
+            let left = planned.saturating_sub(done) as f64 / rate;
+            text += &format!(", about {left:.0} s left");
+        }
+        let waited = waits.total(now).saturating_sub(self.waited_before).as_secs();
+        if waited > 0 {
+            text += &format!(", waited {waited} s");
+        }
+        if let Some((left, kind)) = waits.current(now).filter(|(left, _)| left.as_secs() > 0) {
+            text += &format!(", waiting {} s more: {kind}", left.as_secs());
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_rate_time_left_and_waits_are_told() {
+        let (waits, start) = (Waits::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let counts = Counts { planned: 8_000, done: 2_000, started: start, waited_before: Duration::ZERO };
+        assert_eq!(counts.text(&waits, at(10)), "2000 of about 8000 rows (25 %), 200 rows/s, about 30 s left");
+        waits.begin(at(10), Duration::from_secs(300), "a limit", "");
+        assert_eq!(
+            counts.text(&waits, at(20)),
+            "2000 of about 8000 rows (25 %), 100 rows/s, about 60 s left, waited 10 s, waiting 290 s more: a limit"
+        );
+        let nothing = Counts { done: 0, ..counts };
+        assert!(nothing.text(&Waits::default(), at(10)).ends_with("(0 %), 0 rows/s"));
     }
 }

@@ -9,7 +9,7 @@ use crate::posthog::page::Row;
 use super::flatten::{Family, Flattener};
 use super::write::{document, label, write_cell, write_document, write_object, write_time};
 
-/// Where the columns that every page has lie: identity, order and arrival of a row.
+/// Where the columns that a page is read by lie: identity, order and arrival of a row.
 pub mod column {
     /// `uuid`
     pub const UUID: usize = 0;
@@ -19,10 +19,10 @@ pub mod column {
     pub const DISTINCT_ID: usize = 2;
     /// `timestamp`
     pub const TIMESTAMP: usize = 3;
-    /// `created_at`
-    pub const CREATED_AT: usize = 4;
     /// `cityHash64(distinct_id)`: the third part of the sort key, for the cursor; never part of a record.
-    pub const HASH: usize = 5;
+    pub const HASH: usize = 4;
+    /// `created_at`, only where runs go by it.
+    pub const CREATED_AT: usize = 5;
 }
 
 /// The name of the hash column in an answer.
@@ -53,15 +53,18 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// The projection onto the fields of `schema` (its `properties`, in order). `person_id_joined` asks for the person id
-    /// as corrected by merges, at the cost of a join.
+    /// The projection onto the fields of `schema` (its `properties`, in order). `by_arrival` asks for `created_at` whether
+    /// it is a field or not; `person_id_joined` for the person id as corrected by merges, at the cost of a join.
     #[must_use]
-    pub fn new(schema: &Map<String, Value>, person_id_joined: bool) -> Projection {
+    pub fn new(schema: &Map<String, Value>, by_arrival: bool, person_id_joined: bool) -> Projection {
         let mut projection = Projection { columns: key_columns(), fields: Vec::new(), families: [None, None] };
+        if by_arrival {
+            projection.ask("created_at", "created_at");
+        }
         for (name, field_schema) in schema {
             let field = match name.as_str() {
                 "timestamp" => Some(Field::Time(column::TIMESTAMP)),
-                "created_at" => Some(Field::Time(column::CREATED_AT)),
+                "created_at" => Some(Field::Time(projection.ask("created_at", "created_at"))),
                 "properties" => Some(Field::Document(projection.ask("properties", "properties"))),
                 "person_properties" => Some(Field::Document(projection.ask("poe.properties", "person_properties"))),
                 "person_id" if person_id_joined => Some(Field::Scalar(projection.ask("person_id", "person_id"))),
@@ -76,7 +79,7 @@ impl Projection {
         projection
     }
 
-    /// The columns of a page query, those of [`mod@column`] first.
+    /// The columns of a page query, in the places of [`mod@column`].
     #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns
@@ -135,7 +138,7 @@ impl Projection {
 
 fn key_columns() -> Vec<Column> {
     let plain = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
-    let mut columns: Vec<Column> = ["uuid", "event", "distinct_id", "timestamp", "created_at"].map(plain).into();
+    let mut columns: Vec<Column> = ["uuid", "event", "distinct_id", "timestamp"].map(plain).into();
     columns.push(Column { expression: "cityHash64(distinct_id)".to_owned(), name: HASH_NAME.to_owned() });
     columns
 }
@@ -148,7 +151,7 @@ mod tests {
 
     /// Puts documents through a page and a projection; gives the records as they are written.
     pub(crate) fn records(schema: &Value, documents: &[&str]) -> Vec<String> {
-        let mut projection = Projection::new(schema.as_object().unwrap(), false);
+        let mut projection = Projection::new(schema.as_object().unwrap(), true, false);
         let names: Vec<&str> = projection.columns().iter().map(|c| c.name.as_str()).collect();
         let row = |document: &str| -> Vec<Value> {
             names
@@ -192,7 +195,7 @@ mod tests {
     #[test]
     fn only_what_is_selected_is_asked_for() {
         let names = |schema: Value| -> Vec<String> {
-            let projection = Projection::new(schema.as_object().unwrap(), false);
+            let projection = Projection::new(schema.as_object().unwrap(), true, false);
             projection.columns().iter().skip(6).map(|c| format!("{} AS {}", c.expression, c.name)).collect()
         };
         assert!(names(json!({"uuid": {}, "event": {}})).is_empty());

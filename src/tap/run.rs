@@ -12,10 +12,11 @@ use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 use crate::posthog::client::{Client, Options};
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, MAX_LIMIT, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
+use super::arrival::CREATED_AT;
 use super::ask::{ask, ask_one};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
@@ -23,8 +24,6 @@ use super::ledger::{Hours, Ledger, WATCHED_US, hour_of};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;
-/// Above this share of rows without a usable arrival time, arrival cannot be relied on.
-const UNUSABLE_SHARE: u64 = 100;
 
 /// How deep the count of arrivals is cut in two.
 const MAX_PARTS: usize = 12;
@@ -114,10 +113,7 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
         _ if config.since_is_default => horizon - DEFAULT_DAYS * DAY_US,
         _ => config.since,
     };
-    if bookmark.runs == 0 && bookmark.last_run().is_none() && !arrival_is_usable(client, config, since, horizon)? {
-        bookmark.replication_key = "timestamp".to_owned();
-    }
-    let by_arrival = bookmark.replication_key == "created_at";
+    let by_arrival = bookmark.replication_key == CREATED_AT;
     let set = ClosedSet { bookmark, config, since, horizon };
     let (main, mut ledger) = if by_arrival { set.by_arrival() } else { set.by_timestamp() };
     let mut passes = vec![main];
@@ -271,36 +267,6 @@ impl ClosedSet<'_> {
         }
         Ok(Some(hours.into_iter().collect()))
     }
-}
-
-/// Whether `created_at` says when events arrived. Looked at once, before the first run.
-fn arrival_is_usable(client: &Client, config: &EventsConfig, since: Micros, horizon: Micros) -> Result<bool> {
-    let range = Range {
-        since: since.max(horizon - 7 * DAY_US),
-        until: config.until.unwrap_or(FAR_FUTURE).min(horizon + DAY_US),
-        created_from: None,
-        created_until: None,
-        event_types: Vec::new(),
-    };
-    if range.since >= range.until {
-        return Ok(true);
-    }
-    let read = ask(client, "check of created_at", &hogql::usable_arrivals(&range), &["rows", "usable"], |row| {
-        Some((row.cell(0).u64()?, row.cell(1).u64()?))
-    });
-    let usable = match read {
-        Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),
-        Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => false,
-        Err(Fault::Split(_)) => true,
-        Err(fault) => return Err(fault.into()),
-    };
-    if !usable {
-        log::warn(
-            "created_at of this project does not say when events arrived; runs go by `timestamp`, and events that arrive \
-             later than lookback_window_minutes or late_arrival_days are missed",
-        );
-    }
-    Ok(usable)
 }
 
 /// Rows per UTC day of a range: the first level of a plan. Asked by year, and in halves where the server refuses.

@@ -13,6 +13,7 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
+use super::arrival::{self, CREATED_AT};
 use super::context::Context;
 use super::events::{Events, Summary};
 use super::extent::Extent;
@@ -52,26 +53,14 @@ fn sync_one<W: Write>(
     state: &mut State,
     output: &mut Output<W>,
 ) -> Result<Summary> {
-    let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
-    // A field that does not fit its schema stands there whole.
-    let unmapped = stream.nested_off.iter().map(|path| [&["unmapped_fields".to_owned()], path.as_slice()].concat());
-    output.hide(&stream.nested_off.iter().cloned().chain(unmapped).collect::<Vec<_>>());
-    output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)?;
     let row = find(&stream.id)?;
+    // What the SCHEMA of events says depends on its bookmark.
+    if !matches!(row.source, Source::Events) {
+        write_schema(stream, output)?;
+    }
     let extent = Extent::of(context, stream, row.method, state);
     let rows = match row.source {
-        Source::Events => {
-            let none = Map::new();
-            let events = Events {
-                client: context.client,
-                config: &context.config.events,
-                max_state_bytes: context.config.max_state_bytes,
-                stop: context.stop,
-                stream: &stream.name,
-                fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
-            };
-            return events.sync(state, output);
-        }
+        Source::Events => return sync_events(context, stream.clone(), state, output),
         Source::Table(table) if table.name == SESSIONS.name => {
             sessions::sync_stream(context, stream, &mut Sink { state, output })?
         }
@@ -81,6 +70,37 @@ fn sync_one<W: Write>(
     metrics::counter("record_count", rows, Some(&stream.name));
     write_state(state, context.client, output)?;
     Ok(Summary { rows, ..Summary::default() })
+}
+
+fn sync_events<W: Write>(
+    context: &Context<'_>,
+    mut stream: SelectedStream,
+    state: &mut State,
+    output: &mut Output<W>,
+) -> Result<Summary> {
+    let (client, config) = (context.client, &context.config.events);
+    let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);
+    let bookmark = arrival::bookmark(client, config, (&stream.name, chosen), state)?;
+    arrival::settle(client, &mut stream, &bookmark, context.now)?;
+    write_schema(&stream, output)?;
+    let none = Map::new();
+    let events = Events {
+        client,
+        config,
+        max_state_bytes: context.config.max_state_bytes,
+        stop: context.stop,
+        stream: &stream.name,
+        fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
+    };
+    events.sync(bookmark, state, output)
+}
+
+fn write_schema<W: Write>(stream: &SelectedStream, output: &mut Output<W>) -> Result<()> {
+    let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
+    // A field that does not fit its schema stands there whole.
+    let unmapped = stream.nested_off.iter().map(|path| [&["unmapped_fields".to_owned()], path.as_slice()].concat());
+    output.hide(&stream.nested_off.iter().cloned().chain(unmapped).collect::<Vec<_>>());
+    output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)
 }
 
 /// The closing line of a stream.

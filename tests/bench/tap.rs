@@ -23,7 +23,7 @@ fn main() {
     println!("{:34} {:>9} {:>9} {:>8} {:>10}", "", "us/record", "krec/s", "MB/s", "allocs/rec");
     for flatten in [false, true] {
         let fields = fields(flatten, &properties);
-        let mut projection = Projection::new(&fields, false);
+        let mut projection = Projection::new(&fields, true, false);
         let body = body(&projection, &properties);
         let packed = pack(&body);
         let label = if flatten { "flattened" } else { "nested" };
@@ -45,7 +45,7 @@ fn main() {
             &format!("{label}: check"),
             body.len(),
             || (),
-            |()| assert_eq!(check_rows(&page, &interval).unwrap().len(), ROWS),
+            |()| assert_eq!(check_rows(&page, &interval, true).unwrap().len(), ROWS),
         );
         let mut out: Vec<u8> = Vec::with_capacity(64 << 20);
         report(
@@ -63,7 +63,7 @@ fn main() {
             || body.clone(),
             |body| {
                 let page = parse(&projection, body);
-                check_rows(&page, &interval).unwrap();
+                check_rows(&page, &interval, true).unwrap();
                 out.clear();
                 page.rows().for_each(|row| projection.write(&row, &mut out));
             },
@@ -75,7 +75,7 @@ fn main() {
             |mut buffer| {
                 flate2::bufread::GzDecoder::new(&packed[..]).read_to_end(&mut buffer).unwrap();
                 let page = parse(&projection, buffer);
-                check_rows(&page, &interval).unwrap();
+                check_rows(&page, &interval, true).unwrap();
                 out.clear();
                 page.rows().for_each(|row| projection.write(&row, &mut out));
             },

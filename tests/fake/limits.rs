@@ -10,15 +10,18 @@ pub(crate) struct Limits {
     rates: Vec<(usize, Duration)>,
     asked: VecDeque<Instant>,
     /// Bytes left to read; `None` where there is no budget.
-    pub(crate) budget: Option<i64>,
+    budget: Option<i64>,
+    /// Bytes that come back in a second.
+    refill: i64,
+    refilled: Instant,
 }
 
 impl Limits {
-    pub(crate) fn new(rates: Option<(usize, usize)>, budget: Option<i64>) -> Limits {
+    pub(crate) fn new(rates: Option<(usize, usize)>, budget: Option<i64>, refill: i64) -> Limits {
         let rates = rates.map_or_else(Vec::new, |(minute, hour)| {
             vec![(minute, Duration::from_secs(60)), (hour, Duration::from_secs(3600))]
         });
-        Limits { rates, asked: VecDeque::new(), budget }
+        Limits { rates, asked: VecDeque::new(), budget, refill, refilled: Instant::now() }
     }
 
     /// Takes a query in, or says how long to wait. A refused query does not count.
@@ -36,8 +39,16 @@ impl Limits {
     }
 
     /// Refuses when nothing is left of the budget.
-    pub(crate) fn afford(&self) -> Result<(), Refusal> {
-        if self.budget.is_some_and(|left| left <= 0) { Err(over_budget(1)) } else { Ok(()) }
+    pub(crate) fn afford(&mut self) -> Result<(), Refusal> {
+        if self.left().is_some_and(|left| left <= 0) { Err(over_budget(1)) } else { Ok(()) }
+    }
+
+    /// What is left of the budget.
+    pub(crate) fn left(&mut self) -> Option<i64> {
+        let millis = i64::try_from(self.refilled.elapsed().as_millis()).unwrap_or(0);
+        self.refilled += Duration::from_millis(millis.unsigned_abs());
+        self.budget = self.budget.map(|left| left + self.refill * millis / 1000);
+        self.budget
     }
 
     pub(crate) fn spend(&mut self, bytes: u64) {

@@ -99,7 +99,7 @@ pub(crate) fn answer(world: &mut World, call: &Call, request: &mut Request, with
     (request.rows, request.bytes_read, request.table) = (answer.rows.len(), answer.bytes_read, answer.table);
     request.faux_pas.clone_from(&answer.faux_pas);
     let mut reply_headers = vec![("X-PostHog-Query-Bytes-Read", answer.bytes_read.to_string())];
-    if let Some(left) = world.limits.budget {
+    if let Some(left) = world.limits.left() {
         reply_headers.push(("X-PostHog-Query-Budget-Remaining-Bytes", left.max(0).to_string()));
     } else {
         reply_headers.clear();

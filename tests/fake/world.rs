@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) most_bytes_read: u64,
     /// Bytes left in the read budget; `None` where there is none, as on self-hosted servers.
     pub(crate) budget_bytes: Option<i64>,
+    /// Bytes of the read budget that come back in a second.
+    pub(crate) budget_refill: i64,
     /// Queries per minute and per hour before a 429; `None` for no limit.
     pub(crate) query_rates: Option<(usize, usize)>,
     pub(crate) gzip: bool,
@@ -41,6 +43,7 @@ impl Default for Options {
             refuses_modifiers: false,
             most_bytes_read: u64::MAX,
             budget_bytes: Some(4_800_000_000_000),
+            budget_refill: 0,
             query_rates: None,
             gzip: true,
         }
@@ -126,7 +129,7 @@ impl World {
             keys: Key::usual(),
             objects: Objects::new(),
             faults: Faults::default(),
-            limits: Limits::new(options.query_rates, options.budget_bytes),
+            limits: Limits::new(options.query_rates, options.budget_bytes, options.budget_refill),
             log: Vec::new(),
             cache: HashMap::new(),
             failures: HashMap::new(),

@@ -137,6 +137,26 @@ fn a_budget_that_ran_out_stops_the_run_with_its_state_saved() {
     same_once("both runs", &all, fake.world().held());
 }
 
+/// The headers tell what is left: a run slows down before it is refused, however little comes back.
+#[test]
+fn a_small_budget_slows_a_run_down_and_never_refuses_it() {
+    let events = realistic(5, 400, Options::default().now - HOUR_MICROS, 4);
+    let read = |fake: &Fake| fake.world().log.iter().map(|request| request.bytes_read).sum::<u64>().cast_signed();
+    let free = Fake::start(Options::default());
+    free.world().insert(events.clone());
+    Tap::new(&free).set("page_size", 40).run().ends(0);
+    let needed = read(&free);
+    // Half of it is there, the rest comes back in about seven seconds.
+    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 14, ..Options::default() };
+    let fake = Fake::start(options);
+    fake.world().insert(events);
+    let run = Tap::new(&fake).set("page_size", 40).run().ends(0);
+    same_once("slowed", &run.events(), fake.world().held());
+    let refused = fake.world().log.iter().filter(|request| request.status == 429).count();
+    assert_eq!(refused, 0, "{}", run.stderr);
+    assert!(run.stderr.contains("byte budget is nearly used up"), "{}", run.stderr);
+}
+
 /// A server that can read only so many bytes at once gets smaller questions until it can, and never the same one twice.
 #[test]
 fn queries_that_run_out_of_time_are_split() {

@@ -188,7 +188,9 @@ impl Run {
 /// A record of the stream `events` as the fake holds it.
 pub(crate) fn held(record: &Json) -> Held {
     let text = |name: &str| record[name].as_str().unwrap_or_else(|| panic!("no text in {name} of {record}")).to_owned();
-    let (timestamp, created_at) = (micros(&text("timestamp")), micros(&text("created_at")));
+    let timestamp = micros(&text("timestamp"));
+    // The fake, too, says 0 where there is no arrival.
+    let created_at = record["created_at"].as_str().map_or(0, micros);
     let day = timestamp.div_euclid(DAY_MICROS);
     let identity = Identity { day, event: text("event"), distinct_id: text("distinct_id"), uuid: text("uuid") };
     Held { identity, timestamp, created_at }

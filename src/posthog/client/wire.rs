@@ -110,6 +110,10 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    text(headers, name)?.trim().parse().ok()
+}
+
 pub(super) fn unix_seconds(http_date: &str) -> Option<i64> {
     chrono::DateTime::parse_from_rfc2822(http_date).ok().map(|date| date.timestamp())
 }

@@ -67,6 +67,20 @@ fn behind_a_row_every_part_of_the_order_is_compared() {
 }
 
 #[test]
+fn runs_by_timestamp_never_name_the_arrival() {
+    let row = RowKey { key: key("2026-08-01", "a", 5), timestamp: 1, uuid: "u".to_owned(), created_at: 2 };
+    let interval = Interval { from: Cursor::After(row), to: Some(key("2026-08-01", "a", 9)) };
+    let range = Range { created_until: None, ..range() };
+    for sql in [page(&range, &interval, &[], 5), recount(&range, &interval, 1), rows_per_bucket(&range, &interval, 1)] {
+        assert!(!sql.contains("created_at"), "{sql}");
+    }
+    assert!(
+        page(&range, &interval, &[], 5)
+            .ends_with("ORDER BY toDate(timestamp), event, cityHash64(distinct_id), timestamp, uuid LIMIT 5")
+    );
+}
+
+#[test]
 fn columns_get_a_name_only_where_they_need_one() {
     let column = |expression: &str, name: &str| Column { expression: expression.into(), name: name.into() };
     let columns =

@@ -9,6 +9,7 @@ use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql::{self, Column};
 use crate::posthog::time::{Day, Micros};
 use crate::singer::catalog::{SelectedStream, StreamEntry};
+use crate::tap::arrival::{self, CREATED_AT, TIMESTAMP};
 use crate::tap::config::{Config, PersonIds};
 use crate::tap::flatten::Family;
 use crate::tap::probe;
@@ -176,9 +177,9 @@ impl<'a> Discovery<'a> {
     fn events(&mut self, stream: &'static Stream, entry: &mut StreamEntry) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
         let joined = self.config.events.person_ids == PersonIds::Joined;
-        let asked = Projection::new(&all, joined).columns().to_vec();
+        let asked = Projection::new(&all, false, joined).columns().to_vec();
         // What the engine itself needs, and what no PostHog is without.
-        let keys = Projection::new(&Map::new(), joined);
+        let keys = Projection::new(&Map::new(), false, joined);
         let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
         required.push("properties");
         let today = Day::of(self.now);
@@ -186,7 +187,18 @@ impl<'a> Discovery<'a> {
         let select = |columns: &[Column]| hogql::probe(columns, today);
         let present = probe::present(self.client, patience, asked.clone(), &required, select)?;
         self.can_query = true;
-        let gone = asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone());
+        let mut gone: Vec<String> =
+            asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone()).collect();
+        if gone.iter().any(|name| name == CREATED_AT) {
+            entry.valid_replication_keys.retain(|key| key != CREATED_AT);
+            entry.replication_key = Some(TIMESTAMP.to_owned());
+            if self.chosen.is_empty() {
+                arrival::warn();
+            } else {
+                // What a given catalog makes of it is settled with the bookmark.
+                gone.retain(|name| name != CREATED_AT);
+            }
+        }
         self.lacking.add(stream.name, gone);
         self.keep_fields(stream, entry);
         Ok(())

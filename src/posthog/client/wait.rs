@@ -1,0 +1,39 @@
+//! The waits of the client: every one goes through [`Client::pause`].
+
+use std::time::{Duration, Instant};
+
+use crate::log;
+use crate::posthog::budget::{LEAST_MEASURE, Turn};
+use crate::posthog::fault::Fault;
+
+use super::Client;
+
+impl Client {
+    /// Waits before a query that the hourly byte budget would not cover.
+    pub(super) fn spare_budget(&self) -> Result<Turn<'_>, Fault> {
+        let pause = |wait| {
+            // A short wait shows how fast the budget comes back; that is known before a run is stopped.
+            if wait > LEAST_MEASURE {
+                self.options.patience.allows_budget_wait(wait)?;
+            }
+            let why = "the project's hourly byte budget is nearly used up";
+            self.pause(wait, why, why)
+        };
+        self.budget.turn(|| self.started.elapsed(), pause)
+    }
+
+    /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.
+    pub(super) fn pause(&self, wait: Duration, kind: &'static str, why: &str) -> Result<(), Fault> {
+        // A stopped run does not announce what it does not wait for.
+        self.stop.check().map_err(Fault::Stopped)?;
+        let begun = Instant::now();
+        match self.waits.begin(begun, wait, kind, why) {
+            Some(line) => log::info(line),
+            None => log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64())),
+        }
+        let ended = self.stop.sleep(wait).map_err(Fault::Stopped);
+        self.waits.end(Instant::now(), begun + wait, kind);
+        self.counters.waited(begun.elapsed());
+        ended
+    }
+}

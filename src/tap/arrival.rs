@@ -1,0 +1,147 @@
+//! What runs of `events` go by: when an event arrived (`created_at`), or when it says that it happened (`timestamp`).
+//!
+//! Arrival is the better key: it finds late events. `timestamp` is for projects that have no usable `created_at`, and for
+//! those who choose it. Settled before the SCHEMA, which names it, and recorded in the state.
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::posthog::client::Client;
+use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::hogql::{self, Column, Range};
+use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, Micros};
+use crate::singer::catalog::SelectedStream;
+use crate::singer::state::State;
+
+use super::ask::ask;
+use super::bookmark::Bookmark;
+use super::config::EventsConfig;
+use super::ledger::Ledger;
+use super::probe;
+use super::run;
+use super::streams::fields;
+
+/// The field that says when an event arrived.
+pub const CREATED_AT: &str = "created_at";
+/// The field that says when an event happened.
+pub const TIMESTAMP: &str = "timestamp";
+
+/// Above one in this many rows without a usable arrival time, arrival cannot be relied on.
+const UNUSABLE_SHARE: u64 = 100;
+
+/// The bookmark from which the stream is read. `chosen` is the replication key of the catalog.
+///
+/// # Errors
+/// [`Kind::Config`] for a state or settings that do not fit, and those of queries.
+pub fn bookmark(
+    client: &Client,
+    config: &EventsConfig,
+    (stream, chosen): (&str, &str),
+    state: &State,
+) -> Result<Bookmark> {
+    let source = run::source(client.options());
+    let Some(mut bookmark) = Bookmark::read(state, stream, &source)? else {
+        let by_arrival = chosen == CREATED_AT && is_usable(client, config)?;
+        return Ok(Bookmark::new(source, if by_arrival { CREATED_AT } else { TIMESTAMP }));
+    };
+    run::check_filters(&bookmark, &run::filters(config))?;
+    match (bookmark.replication_key.as_str(), chosen) {
+        (CREATED_AT, TIMESTAMP) => go_by_timestamp(&mut bookmark)?,
+        (TIMESTAMP, CREATED_AT) => {
+            log::info(
+                "runs go by `timestamp`, as the state says; start over without --state to look at created_at again",
+            );
+        }
+        _ => {}
+    }
+    Ok(bookmark)
+}
+
+/// Changes what a bookmark means. What it lists as delivered is named by arrival, so the overlap is delivered again.
+fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
+    if bookmark.run.is_some() {
+        let text = "the replication-key of the catalog changed from created_at to timestamp while a run is half done; set it \
+                    back until that run has finished, or start over without --state";
+        return Err(Error::new(Kind::Config, text));
+    }
+    log::warn(
+        "the replication-key changed from created_at to timestamp: events of the last late_arrival_days come out again, and \
+         events that arrive later than that are missed",
+    );
+    bookmark.replication_key = TIMESTAMP.to_owned();
+    bookmark.seen.clear();
+    bookmark.seen_from = None;
+    bookmark.ledger = Ledger::default();
+    Ok(())
+}
+
+/// The stream as a run from this bookmark can read it: the key is that of the run, and where it is `timestamp`,
+/// `created_at` may be null, or is left out if this PostHog refuses it.
+///
+/// # Errors
+/// Those of a query.
+pub fn settle(client: &Client, stream: &mut SelectedStream, bookmark: &Bookmark, now: Micros) -> Result<()> {
+    stream.replication_key = Some(bookmark.replication_key.clone());
+    if bookmark.replication_key == CREATED_AT {
+        return Ok(());
+    }
+    let Some(fields) = fields(&mut stream.schema) else { return Ok(()) };
+    fields.entry(TIMESTAMP).or_insert_with(|| json!({"type": "string", "format": "date-time"}));
+    let Some(field) = fields.get_mut(CREATED_AT) else { return Ok(()) };
+    if is_present(client, now)? {
+        field["type"] = json!(["null", "string"]);
+        return Ok(());
+    }
+    fields.shift_remove(CREATED_AT);
+    if let Some(required) = stream.schema.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| name != CREATED_AT);
+    }
+    Ok(())
+}
+
+/// Whether `created_at` can be asked for.
+fn is_present(client: &Client, now: Micros) -> Result<bool> {
+    let columns = [TIMESTAMP, CREATED_AT].map(|name| Column { expression: name.to_owned(), name: name.to_owned() });
+    let select = |columns: &[Column]| hogql::probe(columns, Day::of(now));
+    let patience = &client.options().patience;
+    let present = probe::present(client, patience, columns.into(), &[TIMESTAMP], select)?;
+    Ok(present.iter().any(|column| column.name == CREATED_AT))
+}
+
+/// Whether `created_at` says when events arrived. Looked at once, before the first run.
+fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
+    let now = run::server_time(client)?;
+    let week = now - 7 * DAY_US;
+    let range = Range {
+        since: if config.since_is_default { week } else { config.since.max(week) },
+        until: config.until.unwrap_or(FAR_FUTURE).min(now + DAY_US),
+        created_from: None,
+        created_until: None,
+        event_types: Vec::new(),
+    };
+    if range.since >= range.until {
+        return Ok(true);
+    }
+    let read = ask(client, "check of created_at", &hogql::usable_arrivals(&range), &["rows", "usable"], |row| {
+        Some((row.cell(0).u64()?, row.cell(1).u64()?))
+    });
+    let usable = match read {
+        Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),
+        Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => false,
+        Err(Fault::Split(_)) => true,
+        Err(fault) => return Err(fault.into()),
+    };
+    if !usable {
+        warn();
+    }
+    Ok(usable)
+}
+
+/// Says what going by `timestamp` means to those who did not choose it.
+pub fn warn() {
+    log::warn(
+        "created_at of this project does not say when events arrived; runs go by `timestamp`, and events that arrive later \
+         than lookback_window_minutes or late_arrival_days are missed",
+    );
+}

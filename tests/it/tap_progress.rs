@@ -1,0 +1,92 @@
+//! What a person is told while a run is under way: progress, waits, on a terminal and elsewhere.
+
+use std::io::Read as _;
+use std::process::Stdio;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::json;
+
+use crate::fake::events::realistic;
+use crate::fake::{Fake, Fault, Options};
+use crate::util::{Tap, same_once};
+
+const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
+
+fn fake() -> Fake {
+    let fake = Fake::start(Options::default());
+    let now = fake.world().now;
+    fake.world().insert(realistic(9, 300, now, 3));
+    fake
+}
+
+#[test]
+fn short_waits_that_add_up_are_told() {
+    let fake = fake();
+    let now = UNIX_EPOCH.elapsed().unwrap().as_secs();
+    // The hour's burst is used up: each request waits 1.8 s.
+    let state = json!({"requests": {"at": now, "minute": 0, "hour": 400}});
+    let run = Tap::new(&fake).set("requests_per_hour", 2400).state(&state).arg("--max-runtime=7").run().ends(75);
+    let told = run.stderr.lines().filter(|line| line.contains("s in all: keeping below the limit of requests an hour"));
+    assert_eq!(told.count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_line_comes_every_ten_seconds_while_it_waits_too() {
+    let fake = fake();
+    fake.world().fault(Fault::new("throttle_429").next(1).skip(3).body(PAGE).retry_after("13"));
+    let run = Tap::new(&fake).set("page_size", 20).run().ends(0);
+    same_once("after the wait", &run.events(), fake.world().held());
+    assert!(run.stderr.contains("waiting 13 s: PostHog's request limit"), "{}", run.stderr);
+    let line =
+        run.stderr.lines().find(|line| line.contains("of about 300 rows")).unwrap_or_else(|| panic!("{}", run.stderr));
+    for part in ["events: ", " %), ", " rows/s", " s left", "waited ", "s more: PostHog's request limit"] {
+        assert!(line.contains(part), "no `{part}` in {line}");
+    }
+}
+
+/// A terminal: what a program writes to it, and the end that a program writes to.
+fn terminal() -> (std::fs::File, Stdio) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&master, size).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let slave = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
+    (master.into(), slave.into())
+}
+
+#[test]
+fn a_terminal_shows_a_bar_with_rows_share_rate_time_left_and_waits() {
+    let fake = fake();
+    fake.world().fault(Fault::new("throttle_429").next(1).skip(3).body(PAGE).retry_after("3"));
+    fake.world().fault(Fault::new("slow").body(PAGE).pause(Duration::from_millis(20)));
+    let (mut master, slave) = terminal();
+    let tap = Tap::new(&fake).set("page_size", 20);
+    let mut command = tap.command();
+    let mut child = command.env("TERM", "xterm").stderr(slave).stdout(Stdio::null()).spawn().unwrap();
+    // The slave's last handle but the child's.
+    drop(command);
+    let (mut shown, mut buffer) = (Vec::new(), [0; 4096]);
+    // A terminal that nobody writes to any more gives an error.
+    while let Ok(count @ 1..) = master.read(&mut buffer) {
+        shown.extend_from_slice(&buffer[..count]);
+    }
+    assert!(child.wait().unwrap().success());
+    let shown = String::from_utf8_lossy(&shown);
+    for part in [
+        "events: ",
+        " of about 300 rows (",
+        " %), ",
+        " rows/s",
+        " s left",
+        "█",
+        "waiting 2 s more: PostHog's request limit",
+    ] {
+        assert!(shown.contains(part), "no `{part}` in {shown}");
+    }
+    // A line of the log stands on a line of its own.
+    let summary = shown.split(['\r', '\n']).find(|line| line.contains("proved")).unwrap();
+    assert!(!summary.contains("of about"), "{summary:?}");
+}
