@@ -3,44 +3,30 @@
 //! Rows go out as they come in key order; the STATE follows them, and never passes the end of a slice whose count is not
 //! proved. Whatever ends the run, the last STATE that left is a position from which the same closed set goes on.
 
-use std::collections::HashSet;
 use std::io::Write;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::fingerprint;
 use crate::log;
 use crate::posthog::client::Client;
 use crate::posthog::hogql::{Cursor, Key};
-use crate::posthog::page::Row;
-use crate::posthog::time::{Day, Micros, to_rfc3339};
+use crate::posthog::time::Day;
 use crate::singer::message::Output;
 use crate::singer::state::State;
-use crate::stop::{Cause, Stop};
+use crate::stop::Stop;
 
-use super::arrival::CREATED_AT;
 use super::bookmark::{self, Bookmark, Pass};
-use super::config::{CountProof, EventsConfig, PersonIds};
+use super::config::EventsConfig;
 use super::fetch::{Delivery, read_all};
-use super::pace::write_state;
-use super::pages::{Proof, ReadPage, Source};
+use super::pages::Source;
 use super::plan::Plan;
+use super::printer::Printer;
 use super::progress::Progress;
-use super::project::{Projection, column};
 use super::run;
-use super::seen::{Delivered, Seen, SeenBuilder};
 use super::size::SizeModel;
-use super::write::time;
-
-/// STATE goes out at most this often, and at the end.
-const STATE_EVERY: Duration = Duration::from_secs(5);
-/// Rows above this have their lines' memory taken at once.
-const LONG_ROW_BYTES: usize = 256 * 1024;
-/// Rows printed between two looks for a signal.
-const LOOK_ROWS: u64 = 16;
 
 /// What a run of the stream works with.
 #[derive(Debug)]
@@ -95,25 +81,25 @@ impl Events<'_> {
         state: &mut State,
         output: &mut Output<W>,
     ) -> Result<Summary> {
-        let mut reading = Reading::new(self, bookmark, state, output)?;
+        let mut printer = Printer::new(self, bookmark, state, output)?;
         let size = Mutex::new(SizeModel::new(self.config.page_size));
         let mut outcome = Ok(());
-        while let (Ok(()), Some(pass)) = (&outcome, reading.pass()) {
-            outcome = self.read_pass(&pass, &size, &mut reading);
+        while let (Ok(()), Some(pass)) = (&outcome, printer.pass()) {
+            outcome = self.read_pass(&pass, &size, &mut printer);
         }
-        reading.end(outcome)
+        printer.end(outcome)
     }
 
-    fn read_pass<W: Write>(&self, pass: &Pass, size: &Mutex<SizeModel>, reading: &mut Reading<'_, W>) -> Result<()> {
+    fn read_pass<W: Write>(&self, pass: &Pass, size: &Mutex<SizeModel>, printer: &mut Printer<'_, W>) -> Result<()> {
         let range = run::range(pass, self.config);
         if range.since >= range.until {
-            return reading.pass_done();
+            return printer.pass_done();
         }
-        let days = run::count_days(self.client, &range, reading.horizon())?;
+        let days = run::count_days(self.client, &range, printer.horizon())?;
         let first = Cursor::At(Key::day_start(Day::of(range.since)));
         let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
-        reading.progress = Some(Progress::new(self.stream, plan.rows_left(), self.client.waits()));
-        let columns = reading.projection.columns().to_vec();
+        printer.progress = Some(Progress::new(self.stream, plan.rows_left(), self.client.waits()));
+        let columns = printer.projection.columns().to_vec();
         let source = Source {
             client: self.client,
             range,
@@ -125,16 +111,16 @@ impl Events<'_> {
             stop: self.stop,
         };
         read_all(&source, plan, |delivery| match delivery {
-            Delivery::Page(page) => reading.print_page(*page),
-            Delivery::Silence => reading.silence(),
+            Delivery::Page(page) => printer.print_page(*page),
+            Delivery::Silence => printer.silence(),
             Delivery::SliceEnd { to, proof, last, .. } => {
-                reading.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
+                printer.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
             }
         })?;
-        reading.pass_done()
+        printer.pass_done()
     }
 
-    fn columns_hash(&self) -> String {
+    pub(super) fn columns_hash(&self) -> String {
         fingerprint::of(&json!(self.fields.keys().collect::<Vec<_>>()))
     }
 }
@@ -144,285 +130,5 @@ impl Summary {
         self.rows += other.rows;
         self.proved += other.proved;
         self.slices += other.slices;
-    }
-}
-
-/// The printing half of a run: rows in, records and states out.
-struct Reading<'a, W: Write> {
-    events: &'a Events<'a>,
-    bookmark: &'a mut Bookmark,
-    state: &'a mut State,
-    output: &'a mut Output<W>,
-    deduplicate: bool,
-    projection: Projection,
-    progress: Option<Progress>,
-    /// What the last run delivered of the overlap, and the end of that overlap.
-    seen: Seen,
-    seen_uuids: HashSet<String>,
-    seen_until: Micros,
-    delivered: SeenBuilder,
-    /// Versions since the last safe position that the overlap or the ledger will name, and whether any row was printed.
-    unsafe_rows: Vec<Delivered>,
-    is_unsafe: bool,
-    /// Versions of the current slice, kept for the case that it is read twice.
-    slice_versions: Vec<u64>,
-    slice_set: HashSet<u64>,
-    tail: Vec<u8>,
-    last_state: Instant,
-    /// There is a safe position that no STATE has said.
-    is_unsaid: bool,
-    told_about_state_size: bool,
-    summary: Summary,
-}
-
-impl<'a, W: Write> Reading<'a, W> {
-    fn new(
-        events: &'a Events<'a>,
-        bookmark: &'a mut Bookmark,
-        state: &'a mut State,
-        output: &'a mut Output<W>,
-    ) -> Result<Self> {
-        let run = bookmark.run.as_ref();
-        let mut delivered = SeenBuilder::new(run.map_or(Micros::MAX, |run| run.seen_from), events.max_state_bytes);
-        delivered.resume(&Seen::decode(run.map_or("", |run| &run.seen))?);
-        if run.is_some_and(|run| run.columns != events.columns_hash()) {
-            log::warn("the selected fields changed while a run is half done; its remaining rows have the new fields");
-        }
-        let deduplicate = events.config.deduplicate;
-        let seen = if deduplicate { Seen::decode(&bookmark.seen)? } else { Seen::default() };
-        let seen_uuids = if deduplicate { bookmark.seen_uuids.iter().cloned().collect() } else { HashSet::new() };
-        Ok(Reading {
-            seen,
-            seen_uuids,
-            seen_until: bookmark.last_run().unwrap_or(Micros::MIN),
-            projection: Projection::new(
-                events.fields,
-                bookmark.replication_key == CREATED_AT,
-                events.config.person_ids == PersonIds::Joined,
-            ),
-            deduplicate,
-            events,
-            bookmark,
-            state,
-            output,
-            progress: None,
-            delivered,
-            unsafe_rows: Vec::new(),
-            is_unsafe: false,
-            slice_versions: Vec::new(),
-            slice_set: HashSet::new(),
-            tail: Vec::new(),
-            last_state: Instant::now(),
-            is_unsaid: false,
-            told_about_state_size: false,
-            summary: Summary::default(),
-        })
-    }
-
-    fn pass(&self) -> Option<Pass> {
-        self.bookmark.run.as_ref()?.passes.first().cloned()
-    }
-
-    fn horizon(&self) -> Micros {
-        self.bookmark.run.as_ref().map_or(0, |run| run.horizon)
-    }
-
-    /// Prints the rows of a page.
-    fn print_page(&mut self, read: ReadPage<'_>) -> Result<()> {
-        let now = chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.6fZ");
-        self.tail = format!(",\"time_extracted\":\"{now}\"}}").into_bytes();
-        if read.again && self.slice_set.is_empty() {
-            self.slice_set = self.slice_versions.iter().copied().collect();
-        }
-        let page_bytes = read.page.body_bytes();
-        let has_long_rows = page_bytes > read.page.len() * LONG_ROW_BYTES;
-        let mut last = None;
-        let mut printed = 0;
-        for (row, &(version, arrived)) in read.page.rows().zip(&read.notes) {
-            // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
-            let repeated = last.replace(version) == Some(version);
-            if self.slice_set.contains(&version) || self.deduplicate && repeated {
-                continue;
-            }
-            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
-            self.note(&row, arrived, version);
-            if self.deduplicate && self.is_known(&row, version, arrived) {
-                continue;
-            }
-            if has_long_rows {
-                self.output.reserve(page_bytes);
-            }
-            self.print(&row)?;
-            printed += 1;
-            self.slice_versions.push(version);
-        }
-        let received = if read.again { 0 } else { read.page.len() as u64 };
-        if let Some(progress) = &mut self.progress {
-            progress.add(received, printed);
-        }
-        read.release();
-        Ok(())
-    }
-
-    /// Remembers a version that is delivered, if it is recent enough to be asked for again.
-    fn note(&mut self, row: &Row<'_>, arrived: Micros, version: u64) {
-        let Some(run) = &self.bookmark.run else { return };
-        if arrived >= run.ledger.from.min(run.seen_from) {
-            let watched = self.bookmark.replication_key == CREATED_AT
-                && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
-            self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
-        }
-    }
-
-    /// True if the last run delivered this version.
-    fn is_known(&self, row: &Row<'_>, version: u64, arrived: Micros) -> bool {
-        let named = |uuid| self.seen_uuids.contains(uuid);
-        arrived < self.seen_until && (self.seen.contains(version) || row.text(column::UUID).is_some_and(named))
-    }
-
-    fn print(&mut self, row: &Row<'_>) -> Result<()> {
-        let (projection, stream, tail) = (&mut self.projection, self.events.stream, &self.tail);
-        self.output.line(|out| {
-            out.extend_from_slice(b"{\"type\":\"RECORD\",\"stream\":\"");
-            out.extend_from_slice(stream.as_bytes());
-            out.extend_from_slice(b"\",\"record\":");
-            projection.write(row, out);
-            out.extend_from_slice(tail);
-            Ok(())
-        })?;
-        self.is_unsafe = true;
-        self.summary.rows += 1;
-        // A slow reader may take minutes for a page; a signal does not wait for them.
-        if !self.summary.rows.is_multiple_of(LOOK_ROWS) {
-            return Ok(());
-        }
-        match self.events.stop.cause() {
-            Some(cause @ Cause::Signal(_)) => Err(cause.error()),
-            _ => Ok(()),
-        }
-    }
-
-    fn slice_end(&mut self, to: Option<Cursor>, proof: Proof, last: Option<ReadPage<'_>>) -> Result<()> {
-        self.summary.slices += 1;
-        match proof {
-            Proof::Proved => self.summary.proved += 1,
-            Proof::Skipped => {}
-            Proof::Missing { counted, received } => {
-                let text = format!("a slice holds {counted} events and {received} of them were received, twice");
-                if self.events.config.count_proof == CountProof::Strict {
-                    let advice = "run again; count_proof: warn goes on without these rows";
-                    return Err(Error::new(Kind::Incomplete, format!("{text}; {advice}")));
-                }
-                log::warn(text);
-            }
-        }
-        if let Some(last) = last {
-            self.print_page(last)?;
-        }
-        self.slice_versions.clear();
-        self.slice_set.clear();
-        match to {
-            Some(cursor) => self.safe_at(cursor),
-            None => Ok(()), // the end of the pass; `pass_done` follows
-        }
-    }
-
-    fn pass_done(&mut self) -> Result<()> {
-        if let Some(progress) = &mut self.progress {
-            progress.finish();
-        }
-        if let Some(run) = &mut self.bookmark.run {
-            run.passes.remove(0);
-        }
-        self.settle();
-        Ok(())
-    }
-
-    /// Everything up to `cursor` is printed and proved: a run may go on from here.
-    fn safe_at(&mut self, cursor: Cursor) -> Result<()> {
-        if let Some(pass) = self.bookmark.run.as_mut().and_then(|run| run.passes.first_mut()) {
-            pass.cursor = Some(cursor);
-        }
-        self.settle();
-        if self.last_state.elapsed() >= STATE_EVERY {
-            self.write_state()?;
-        }
-        self.events.stop.check()
-    }
-
-    fn settle(&mut self) {
-        self.is_unsafe = false;
-        self.is_unsaid = true;
-        let Some(run) = &mut self.bookmark.run else { return };
-        run.rows = self.summary.rows;
-        for version in self.unsafe_rows.drain(..) {
-            let in_overlap =
-                if self.deduplicate { self.delivered.note(version) } else { version.arrived >= run.seen_from };
-            if version.watched && !in_overlap {
-                run.ledger.note(version.arrived);
-            }
-        }
-        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
-    }
-
-    /// Nothing comes for a while: the last safe position is said before a kill can take it back.
-    fn silence(&mut self) -> Result<()> {
-        if self.is_unsaid && !self.is_unsafe && self.last_state.elapsed() >= STATE_EVERY {
-            self.write_state()?;
-        }
-        Ok(())
-    }
-
-    fn write_state(&mut self) -> Result<()> {
-        self.note_seen();
-        self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
-        self.last_state = Instant::now();
-        self.is_unsaid = false;
-        write_state(self.state, self.events.client, self.output)
-    }
-
-    /// Puts what was delivered of the coming overlap into the bookmark.
-    fn note_seen(&mut self) {
-        if !self.deduplicate {
-            return;
-        }
-        let (seen, from) = self.delivered.build();
-        let Some(run) = &mut self.bookmark.run else { return };
-        run.seen = seen.encode();
-        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
-        if from > run.seen_from {
-            run.seen_from = from;
-            run.ledger.cut = from;
-            if !std::mem::replace(&mut self.told_about_state_size, true) {
-                log::warn(format!(
-                    "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks \
-                     back to {} only",
-                    to_rfc3339(from)
-                ));
-            }
-        }
-    }
-
-    /// Ends the run: with its horizon as bookmark, or, after a failure, at the last safe position.
-    fn end(mut self, outcome: Result<()>) -> Result<Summary> {
-        if let Some(progress) = &mut self.progress {
-            progress.finish();
-        }
-        match outcome {
-            Ok(()) => {
-                self.note_seen();
-                self.bookmark.finish();
-                self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
-                write_state(self.state, self.events.client, self.output)?;
-                Ok(self.summary)
-            }
-            // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a
-            // slice read twice), an earlier STATE has to do; a reader that is gone gets nothing more anyway.
-            Err(error) if error.kind() == Kind::Pipe || self.is_unsafe => Err(error),
-            Err(error) => {
-                self.write_state()?;
-                Err(error)
-            }
-        }
     }
 }

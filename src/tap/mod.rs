@@ -20,6 +20,7 @@ pub mod memory;
 pub mod pace;
 pub mod pages;
 pub mod plan;
+mod printer;
 pub mod probe;
 pub mod progress;
 pub mod project;
