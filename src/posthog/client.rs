@@ -6,7 +6,7 @@
 //! in the same loop as one that broke on the way.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client as Http, Request, Response};
@@ -26,18 +26,13 @@ use crate::retry;
 use crate::stop::Stop;
 
 use form::QueryForm;
-use wire::{
-    broken, certificates, chain, host_of, looks_whole, number, proxy_of, text, unix_seconds, unreachable, unsent,
-};
+use wire::{broken, certificates, chain, host_of, looks_whole, number, proxy_of, text, unix_seconds, unsent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
 const TOTAL_TIMEOUTS: u32 = 5;
 /// What is read of an answer that is not the asked one.
 const REFUSAL_BYTES: usize = 64 * 1024;
-/// How often a wait for an answer looks whether the run should end.
-const STOP_LOOK: Duration = Duration::from_millis(100);
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 const BYTES_READ: &str = "x-posthog-query-bytes-read";
 const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
 /// REST answers are small; one above this is not believed.
@@ -319,49 +314,6 @@ impl Client {
         Ok(answer)
     }
 
-    /// Sends on a thread of its own, so that a signal ends the wait for an answer at once.
-    fn send(&self, request: Request, id: Option<&str>) -> Result<Response, Verdict> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        let http = self.http.clone();
-        std::thread::Builder::new()
-            .name("request".to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || {
-                // Nobody waits any more if this fails.
-                let _ = sender.send(http.execute(request));
-            })
-            .map_err(|e| Verdict::Again(Cause::Internal, None, format!("starting a thread failed: {e}")))?;
-        loop {
-            match receiver.recv_timeout(STOP_LOOK) {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(unreachable(&error, &self.options)),
-                Err(mpsc::RecvTimeoutError::Timeout) => {
-                    if let Err(error) = self.stop.check() {
-                        if let Some(id) = id {
-                            self.cancel(id);
-                        }
-                        return Err(Verdict::Final(Fault::Stopped(error)));
-                    }
-                }
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Verdict::Again(Cause::Network, None, "the request thread ended".to_owned()));
-                }
-            }
-        }
-    }
-
-    /// Tells the server to stop a query whose answer nobody waits for. Best effort, at most two seconds.
-    fn cancel(&self, id: &str) {
-        let path = format!("api/projects/{}/query/{id}/", self.options.project_id);
-        let Ok(url) = self.options.base.join(&path, &[]) else { return };
-        let request = self.http.delete(url).timeout(CANCEL_TIMEOUT);
-        let (sender, receiver) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            let _ = sender.send(request.send().is_ok());
-        });
-        let _ = receiver.recv_timeout(CANCEL_TIMEOUT);
-    }
-
     fn receive(
         &self,
         ask: &Ask<'_>,
@@ -419,6 +371,7 @@ impl Client {
 }
 
 mod form;
+mod send;
 mod wait;
 mod wire;
 

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::basic::Compression;
 use serde_json::{Map, Value};
 
 use super::json_chunk::Level;
@@ -242,7 +242,7 @@ impl Settings {
         let found = Found(&map);
         let settings = Settings {
             destination: PathBuf::from(found.text("destination_path")?),
-            compression: compression(&found.text("compression")?, found.value("compression_level"))?,
+            compression: codec::compression(&found.text("compression")?, found.value("compression_level"))?,
             batch_size_rows: found.integer("batch_size_rows", 1, 1 << 40)?,
             file_size_bytes: found.integer("file_size_mb", 1, 1 << 20)? << 20,
             max_batch_age: found.minutes("max_batch_age_minutes")?,
@@ -362,39 +362,6 @@ pub struct Codec {
     pub json: Option<Level>,
 }
 
-fn compression(name: &str, level: Value) -> Result<Codec> {
-    let is_default = level.is_null();
-    let compression = codec(name, level)?;
-    let json = match compression {
-        Compression::ZSTD(_) if is_default => Some(Level::Events),
-        Compression::ZSTD(level) => Some(Level::Zstd(level.compression_level())),
-        _ => None,
-    };
-    Ok(Codec { compression, json })
-}
-
-fn codec(name: &str, level: Value) -> Result<Compression> {
-    let level: Option<i32> = match &level {
-        Value::Null => None,
-        Value::String(text) => Some(text.parse().map_err(|_| refused("compression_level", "a whole number"))?),
-        other => {
-            let number = other.as_i64().and_then(|n| i32::try_from(n).ok());
-            Some(number.ok_or_else(|| refused("compression_level", "a whole number"))?)
-        }
-    };
-    let unsigned = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
-    let codec = match name.to_ascii_lowercase().as_str() {
-        "zstd" => ZstdLevel::try_new(level.unwrap_or(1)).ok().map(Compression::ZSTD),
-        "snappy" => Some(Compression::SNAPPY),
-        "gzip" => unsigned(6).and_then(|level| GzipLevel::try_new(level).ok()).map(Compression::GZIP),
-        "brotli" => unsigned(1).and_then(|level| BrotliLevel::try_new(level).ok()).map(Compression::BROTLI),
-        "lz4" => Some(Compression::LZ4_RAW),
-        "none" | "uncompressed" => Some(Compression::UNCOMPRESSED),
-        _ => return Err(refused("compression", "zstd, snappy, gzip, brotli, lz4 or none")),
-    };
-    codec.ok_or_else(|| refused("compression_level", "1 to 22 for zstd, 0 to 9 for gzip, 0 to 11 for brotli"))
-}
-
 fn partition_by(value: &Value) -> Result<Vec<PartitionColumn>> {
     let expected = || refused("partition_by", "names of columns, each with :day or :month behind it if it is a time");
     let names: Vec<&str> = match value {
@@ -413,6 +380,8 @@ fn partition_by(value: &Value) -> Result<Vec<PartitionColumn>> {
     };
     names.into_iter().map(column).collect()
 }
+
+mod codec;
 
 #[cfg(test)]
 mod tests;

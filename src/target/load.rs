@@ -20,14 +20,13 @@ use super::metadata;
 use super::publish::{End, Versions};
 use super::replay::Replay;
 use super::schema_message::SchemaMessage;
-use super::sink::RowError;
 use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
 use crate::json::escape::unescape;
-use crate::json::scan::{Fault, Scanner};
+use crate::json::scan::Scanner;
+use crate::metrics;
 use crate::singer::message::Output;
 use crate::stop::Stop;
-use crate::{log, metrics};
 
 /// Messages between two looks at how much memory is left for row groups.
 const SHARE_MEMORY_EVERY: u64 = 1 << 16;
@@ -364,60 +363,9 @@ impl<W: Write> Load<W> {
         }
         Err(error)
     }
-
-    fn report(&self) {
-        self.versions.report();
-        for stream in self.streams.iter() {
-            let (values, names) = stream.members.left_out();
-            if values > 0 {
-                let stream = &stream.name;
-                log::warn(format!(
-                    "stream {stream:?}: {values} values were left out because their properties ({names} names, counted \
-                     up to 1000) are not in its SCHEMA"
-                ));
-            }
-        }
-        for column in self.streams.idle_partition_columns(&self.settings) {
-            log::warn(format!("partition_by: no stream of this run has a property {column:?}; it made no folders"));
-        }
-        let Oddities { lone_surrogates, zoneless_times, odd_extraction_times } = self.odd;
-        if lone_surrogates > 0 {
-            log::warn(format!("{lone_surrogates} halves of surrogate pairs in strings were written as U+FFFD"));
-        }
-        if zoneless_times > 0 {
-            log::warn(format!("{zoneless_times} date-times had no offset and were taken as UTC"));
-        }
-        if odd_extraction_times > 0 {
-            log::warn(format!(
-                "time_extracted of {odd_extraction_times} records is no date-time in whole microseconds: their \
-                 _sdc_extracted_at is null"
-            ));
-        }
-        let rows: u64 = self.streams.iter().map(|stream| stream.rows_in_run).sum();
-        log::info(format!("{} messages, {rows} records, skipped_repeats {}", self.messages, self.replay.skipped()));
-    }
-
-    fn not_singer(&self, what: impl std::fmt::Display) -> Error {
-        Error::new(Kind::NotSinger, format!("line {}: {what}", self.line))
-    }
-
-    fn syntax(&self, fault: Fault) -> Error {
-        self.not_singer(format!("{} (column {})", fault.what, fault.at + 1))
-    }
-
-    fn misfit(&mut self, index: usize, error: RowError) -> Error {
-        let stream = self.streams.get(index).map_or_else(String::new, |stream| stream.name.clone());
-        match error {
-            RowError::Syntax(fault) => self.syntax(fault).context(format!("stream {stream:?}")),
-            RowError::BadValue(column, fault) => {
-                self.syntax(fault).context(format!("stream {stream:?}, column {column:?}"))
-            }
-            RowError::Misfit(column, what) => {
-                Error::new(Kind::Misfit, format!("line {}: stream {stream:?}, column {column:?}: {what}", self.line))
-            }
-        }
-    }
 }
+
+mod said;
 
 /// Stands for members that the usual start of a line has.
 const EMPTY: crate::json::scan::Text<'static> =
