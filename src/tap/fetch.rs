@@ -19,7 +19,7 @@ use super::plan::{Plan, Slice, Step};
 /// PostHog runs three queries of a team at once; one is left to the people who work with it.
 const IN_FLIGHT: usize = 2;
 /// Bytes of answers that are held before their turn.
-const HELD_BYTES: usize = 36_000_000;
+const HELD_BYTES: usize = 30_000_000;
 
 /// A wait for the fetch threads is told of each time it has lasted so long again.
 const SILENCE: Duration = Duration::from_secs(1);

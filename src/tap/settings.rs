@@ -86,7 +86,12 @@ pub const SETTINGS: &[Setting] = &[
     ),
     row("horizon_lag_seconds", whole(0, 86_400), Some("0"), "Leave the newest seconds of arrivals to the next run."),
     row("page_size", whole(1, 50_000), None, "Most rows of one answer; adapts itself when not given or `auto`."),
-    row("max_response_mb", whole(1, 1024), Some("48"), "A larger answer is cut off and asked for in smaller parts."),
+    row(
+        "max_response_mb",
+        whole(1, 1024),
+        Some("48"),
+        "A larger answer is cut off and asked for in smaller parts. The tap stays under 70 MB but for single events above 15 MB, which take twice their length in the answer.",
+    ),
     row("deduplication_enabled", Form::Flag, Some("true"), "Leave out what an earlier run or page has delivered."),
     row("flatten_properties", Form::Flag, Some("true"), "One column per property instead of one object."),
     row(
