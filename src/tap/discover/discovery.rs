@@ -36,6 +36,8 @@ pub(super) struct Discovery<'a> {
     now: Micros,
     /// What the key may do, where PostHog tells.
     scopes: Option<Vec<String>>,
+    /// Scopes for want of which a request was refused: what else needs them is not asked for.
+    refused: Vec<String>,
     /// The streams of a given catalog: their columns are probed too.
     chosen: &'a [SelectedStream],
     /// Properties become fields of the entries.
@@ -70,6 +72,7 @@ impl<'a> Discovery<'a> {
             config,
             now,
             scopes,
+            refused: Vec::new(),
             chosen: &[],
             describes_properties: true,
             properties_are_partial: false,
@@ -107,10 +110,13 @@ impl<'a> Discovery<'a> {
             }
             match self.entry(stream) {
                 Ok(entry) => entries.push(entry),
-                Err(fault) => match left_out_for(stream, fault, unreadable)? {
-                    Some(reason) => left_out.push(format!("{} ({reason})", stream.name)),
-                    None => entries.push(stream.entry()?),
-                },
+                Err(fault) => {
+                    self.note_refusal(&fault);
+                    match left_out_for(stream, fault, unreadable)? {
+                        Some(reason) => left_out.push(format!("{} ({reason})", stream.name)),
+                        None => entries.push(stream.entry()?),
+                    }
+                }
             }
         }
         self.flatten_properties(&mut entries)?;
@@ -160,8 +166,17 @@ impl<'a> Discovery<'a> {
         Ok(entry)
     }
 
+    fn note_refusal(&mut self, fault: &Fault) {
+        if let Fault::Fatal(Failure { cause: Cause::Scope(scope), .. }) = fault {
+            self.refused.push(scope.clone());
+        }
+    }
+
     /// Whether the key has a scope, where that is known.
     fn may(&self, scope: &str) -> Option<bool> {
+        if self.refused.iter().any(|refused| refused == scope) {
+            return Some(false);
+        }
         self.scopes.as_ref().map(|scopes| covers(scopes, scope))
     }
 
@@ -326,8 +341,9 @@ impl<'a> Discovery<'a> {
         let before = self.client.usage().requests;
         let left = || allowed.saturating_sub(u32::try_from(self.client.usage().requests - before).unwrap_or(u32::MAX));
         let defined = match properties::defined(self.client, &kinds, max, &left) {
-            Err(Fault::Fatal(failure)) if is_no_definitions(&failure.cause) => {
-                return self.sample(&format!("property definitions cannot be read: {}", failure.error));
+            Err(fault) if is_no_definitions(&fault) => {
+                self.note_refusal(&fault);
+                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)));
             }
             defined => defined?,
         };
@@ -372,7 +388,8 @@ fn rank(stream: &Stream) -> u8 {
 }
 
 /// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).
-fn is_no_definitions(cause: &Cause) -> bool {
+fn is_no_definitions(fault: &Fault) -> bool {
+    let Fault::Fatal(Failure { cause, .. }) = fault else { return false };
     matches!(
         cause,
         Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Server | Cause::Timeout | Cause::Untrusted
