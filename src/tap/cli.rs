@@ -100,7 +100,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.plan {
         return output.text(&report::plan(&client, &config, catalog.as_ref(), &state)?);
     }
-    let streams = discover::streams_of_run(&client, &config, catalog.as_ref(), now)?;
+    let streams = match discover::streams_of_run(&client, &config, catalog.as_ref(), now) {
+        Ok(streams) => streams,
+        // Nothing was read, and the next run starts where this one did.
+        Err(error) if arguments.test.is_none() && error.kind() != Kind::Config => {
+            output.state(&state.to_value())?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
     if streams.is_empty() {
         log::warn("no stream is selected");
     }
@@ -128,7 +136,8 @@ fn examine<W: Write>(arguments: &Arguments, now: Micros, output: &mut Output<W>)
     let timeout = Duration::try_from_secs_f64(arguments.doctor_timeout)
         .map_err(|_| Error::new(Kind::Usage, "--doctor-timeout: give a number of seconds"))?;
     let (report, exit_code) = doctor::run(load(arguments, now), timeout, now);
-    output.text(&pretty(&report)?)?;
+    // A key may stand in the address, too.
+    output.text(&log::without_secrets(&pretty(&report)?))?;
     let message = report["message"].as_str().unwrap_or_default();
     match exit_code {
         0 => Ok(()),

@@ -204,10 +204,18 @@ impl ClosedSet<'_> {
     /// of this run, which counts on from there.
     fn watch(&self, client: &Client, ledger: &mut Ledger) -> Result<Vec<Pass>> {
         let last = Ledger { from: self.bookmark.ledger.from.max(ledger.from), ..self.bookmark.ledger.clone() };
+        let (before, now) = (last.late_days, ledger.late_days);
+        if before != now && before != 0 && (now == 0 || now > before) {
+            log::warn(
+                "late_arrival_days grew since the last run: events of the overlap that are older than it was may repeat in this run",
+            );
+        }
         // What was delivered under other filters says nothing about these.
         let is_same = self.bookmark.filters == filters(self.config) && last.late_days == ledger.late_days;
         if last.from >= last.cut || !is_same {
-            ledger.from = last.from.max(last.cut);
+            // Nothing is known of what arrived before; of the first run there is no before.
+            let unknown_until = if last.cut > 0 { Some(last.cut) } else { self.arrived_from() };
+            ledger.from = last.from.max(unknown_until.unwrap_or(Micros::MIN));
             return Ok(Vec::new());
         }
         ledger.from = last.from;

@@ -57,12 +57,15 @@ fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
         ("project_id", json!(99), 3, "permission"),
         ("region", json!("mars"), 3, "config"),
         ("custom_base_url", json!(nobody), 4, "network"),
+        // The key in the address, where some put it.
+        ("custom_base_url", json!(format!("{nobody}/{}", fake.key())), 4, "network"),
     ] {
         let tap = Tap::new(&fake).set(name, value.clone()).arg("--doctor");
         let started = std::time::Instant::now();
         let output = tap.command().output().unwrap();
         assert!(started.elapsed().as_secs_f64() < 2.5, "{name}={value}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(!report.to_string().contains(fake.key()), "{report}");
         assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
         assert!(report["latency_ms"].is_u64() && report["timestamp"].is_string() && report["checks"].is_array());
     }

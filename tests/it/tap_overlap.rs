@@ -191,6 +191,21 @@ fn a_listed_uuid_is_left_out_only_in_the_overlap() {
     assert!(state.get("last_run").is_none() && state.get("seen_uuids").is_none() && state["kept"] == 1, "{state}");
 }
 
+/// What the older component delivered is not counted anywhere: nothing can have grown.
+#[test]
+fn an_upgraded_state_repeats_nothing_of_the_days_before_it() {
+    let last_run = start() - 30 * MINUTE;
+    let fake = fake((1..400).map(|n| at(n, start() - n as i64 * 5 * MINUTE)));
+    let seen: Vec<String> = fake.world().held().iter().map(|held| held.identity.uuid.clone()).collect();
+    let state = json!({"last_run": Zone::Utc.rfc3339(last_run), "seen_uuids": &seen[..10]});
+    let mut run = Tap::new(&fake).state(&state).run().ends(0);
+    assert!(run.events().len() < 10);
+    for _ in 0..2 {
+        run = go_on(&fake, &run, HOUR_MICROS, &[]);
+        same_once("after the upgrade", &run.events(), []);
+    }
+}
+
 #[test]
 fn without_deduplication_no_list_is_kept_and_no_lookback_cut() {
     let set: Settings<'_> = &[("deduplication_enabled", json!(false)), ("max_state_bytes", json!(10_000))];

@@ -25,9 +25,10 @@ def late(box, number):
 def main():
     report = Report("box_overlap")
     for name, settings in [("all named", {"max_state_bytes": 10_000_000}), ("defaults", {})]:
-        with Box(1_000_000, days=2) as box, Pipe(box, lookback_window_minutes=10_080, **settings) as pipe:
+        with Box(1_000_000, days=2) as box, Pipe(box, lookback_window_minutes=43_200, **settings) as pipe:
             first = pipe.run()
             report.check(f"{name}: first run", (first.tap_code, first.target_code) == (0, 0), f"{first.rows()} rows, state {len(pipe.state)} bytes, {first.tap_mb} MB tap, {first.target_mb} MB target")
+            report.check(f"{name}: the state names events of the overlap", len(pipe.state) > 1_000_000, len(pipe.state))
             report.same(f"{name}: first run", compare(box, pipe))
             for number in range(3):
                 again = pipe.run()
