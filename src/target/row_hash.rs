@@ -5,6 +5,7 @@ use crate::json::escape::unescape;
 use crate::json::scan::{Escapes, Fault, Scanner};
 
 use super::schema::is_metadata;
+use super::schema_message::{items, members};
 
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
 pub type Fingerprint = [u8; 16];
@@ -50,8 +51,7 @@ impl Hasher {
 
     /// Adds a whole record: every member that is not null and not one of the target's own.
     pub fn add_record(&mut self, record: &[u8]) {
-        let mut found: Vec<(u64, &[u8])> = members(record)
-            .unwrap_or_default()
+        let mut found: Vec<(u64, &[u8])> = collected(record)
             .into_iter()
             .filter(|(_, value)| *value != b"null")
             .filter_map(|(name, value)| Some((String::from_utf8(name).ok()?, value)))
@@ -99,7 +99,7 @@ fn canonical(value: &[u8], out: &mut Vec<u8>) {
             }
         }
         Some(b'{') => sized(b'{', out, |out| {
-            let mut members = members(value).unwrap_or_default();
+            let mut members = collected(value);
             members.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (name, value) in members {
                 sized(b'"', out, |out| out.extend_from_slice(&name));
@@ -107,9 +107,11 @@ fn canonical(value: &[u8], out: &mut Vec<u8>) {
             }
         }),
         Some(b'[') => sized(b'[', out, |out| {
-            for item in items(value).unwrap_or_default() {
-                canonical(item, out);
-            }
+            let read = items(&mut Scanner::new(value), |scanner| {
+                canonical(next(scanner)?, out);
+                Ok(())
+            });
+            debug_assert!(read.is_ok(), "the line was checked");
         }),
         _ => sized(b'0', out, |out| out.extend_from_slice(value)),
     }
@@ -127,40 +129,14 @@ fn sized(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     }
 }
 
-type Members<'a> = Vec<(Vec<u8>, &'a [u8])>;
-
 /// The members of an object: their names without escapes, and the text of their values.
-fn members(object: &[u8]) -> Result<Members<'_>, Fault> {
-    let mut scanner = Scanner::new(object);
-    let mut members = Vec::new();
-    scanner.expect(b'{', "expected an object")?;
-    if scanner.take(b'}') {
-        return Ok(members);
-    }
-    loop {
-        scanner.peek();
-        let mut name = Vec::new();
-        unescape(scanner.key()?, &mut name);
-        members.push((name, next(&mut scanner)?));
-        if !scanner.more(b'}')? {
-            return Ok(members);
-        }
-    }
-}
-
-fn items(array: &[u8]) -> Result<Vec<&[u8]>, Fault> {
-    let mut scanner = Scanner::new(array);
-    let mut items = Vec::new();
-    scanner.expect(b'[', "expected an array")?;
-    if scanner.take(b']') {
-        return Ok(items);
-    }
-    loop {
-        items.push(next(&mut scanner)?);
-        if !scanner.more(b']')? {
-            return Ok(items);
-        }
-    }
+fn collected(object: &[u8]) -> Vec<(Vec<u8>, &[u8])> {
+    let mut found = Vec::new();
+    let read = members(&mut Scanner::new(object), |name, scanner| {
+        found.push((name.to_vec(), next(scanner)?));
+        Ok(())
+    });
+    read.map_or_else(|_| Vec::new(), |()| found)
 }
 
 /// The text of the value that comes next.
