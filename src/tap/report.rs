@@ -16,13 +16,12 @@ use super::ask::ask;
 use super::bookmark::{Bookmark, Pass};
 use super::config::Config;
 use super::run;
+use super::size::TARGET_BYTES;
 use super::streams::find;
 
 const EVENTS: &str = "events";
 /// What an event is held to weigh in an answer. A project's own figure shows only once events are read.
 const BYTES_A_ROW: u64 = 2_000;
-/// Bytes of answers per request.
-const BYTES_A_REQUEST: u64 = 19_000_000;
 /// What ClickHouse reads: so much of the bytes of answers, and for each request so many rows that are not asked for (its
 /// slice starts and ends inside a granule). As measured with pages of 100 to 40,000 rows.
 const READ_PER_BODY_PERCENT: u64 = 85;
@@ -199,7 +198,7 @@ struct Costs {
 
 fn costs(days: &[(Day, u64)], page_size: Option<u32>) -> Costs {
     let rows = sum(days);
-    let adapted = BYTES_A_REQUEST / BYTES_A_ROW;
+    let adapted = TARGET_BYTES / BYTES_A_ROW;
     let rows_a_page = page_size.map_or(adapted, |most| u64::from(most).min(adapted)).max(1);
     let pages = rows.saturating_mul(REQUESTS_PER_FULL_PERCENT).div_ceil(rows_a_page * 100);
     // A day that is large against a page is counted more closely before it is read.

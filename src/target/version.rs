@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::fs::Fs;
+use super::fs::{Entry, Fs};
 use crate::error::{Error, Kind, Result};
 
 /// Where rows of versions wait.
@@ -63,10 +63,7 @@ pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
 /// [`Kind::Disk`].
 pub fn sweep_older(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
     let above = format!("{HELD}/{folder}");
-    if !is_there(fs, &above)? {
-        return Ok(());
-    }
-    let entries = fs.list(&above).map_err(disk(format!("listing {above}")))?;
+    let Some(entries) = entries(fs, &above)? else { return Ok(()) };
     for entry in
         entries.iter().filter(|entry| entry.is_dir && entry.name.parse::<i64>().is_ok_and(|version| version < keep))
     {
@@ -98,10 +95,7 @@ fn foreign(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
             commit.len() == 20 && [commit, number].iter().all(|n| n.parse::<u64>().is_ok())
         })
     };
-    if !is_there(fs, folder)? {
-        return Ok(None);
-    }
-    let entries = fs.list(folder).map_err(disk(format!("listing {folder}")))?;
+    let Some(entries) = entries(fs, folder)? else { return Ok(None) };
     for entry in entries.iter().filter(|entry| !entry.name.starts_with(['.', '_'])) {
         let path = format!("{folder}/{}", entry.name);
         let found = match entry.is_dir {
@@ -149,16 +143,21 @@ fn exchange(fs: &dyn Fs, held: &str, folder: &str) -> Result<()> {
     }
 }
 
+/// What is in a folder; `None` where there is none.
+fn entries(fs: &dyn Fs, dir: &str) -> Result<Option<Vec<Entry>>> {
+    match fs.list(dir) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(disk(format!("listing {dir}"))(e)),
+    }
+}
+
 /// Whether there is such a folder.
 ///
 /// # Errors
 /// [`Kind::Disk`] when that cannot be told.
 pub fn is_there(fs: &dyn Fs, dir: &str) -> Result<bool> {
-    match fs.list(dir) {
-        Ok(_) => Ok(true),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(disk(format!("listing {dir}"))(e)),
-    }
+    Ok(entries(fs, dir)?.is_some())
 }
 
 /// Whether a folder has nothing in it, or does not exist.
@@ -166,20 +165,12 @@ pub fn is_there(fs: &dyn Fs, dir: &str) -> Result<bool> {
 /// # Errors
 /// [`Kind::Disk`] when that cannot be told.
 pub fn is_empty(fs: &dyn Fs, dir: &str) -> Result<bool> {
-    match fs.list(dir) {
-        Ok(entries) => Ok(entries.is_empty()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(e) => Err(disk(format!("listing {dir}"))(e)),
-    }
+    Ok(entries(fs, dir)?.is_none_or(|entries| entries.is_empty()))
 }
 
 fn exists(fs: &dyn Fs, path: &str) -> Result<bool> {
     let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    match fs.list(dir) {
-        Ok(entries) => Ok(entries.iter().any(|entry| entry.name == name)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(disk(format!("listing {dir}"))(e)),
-    }
+    Ok(entries(fs, dir)?.is_some_and(|entries| entries.iter().any(|entry| entry.name == name)))
 }
 
 fn remove_tree(fs: &dyn Fs, dir: &str) -> Result<()> {
