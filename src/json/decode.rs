@@ -1,19 +1,29 @@
-//! A JSON document that is taken apart inside its own buffer: values move to its front, their strings decoded.
+//! A JSON document that is read while it arrives: a window of its text at a time, values decoded into one buffer.
 //!
-//! Decoding never makes a string longer, and what lies between values is never wanted again. So the values that were read
-//! are packed from the start of the buffer on, and the free space behind them soon lets text move in whole blocks.
+//! The window is small enough to stay in the processor's cache, so the text is touched once: it is checked for UTF-8, its
+//! grammar is checked, and its strings lose their escapes on the way into the buffer, where values lie behind one another.
 
-use super::blocks::{is_stop, next_stop, stops64};
+use std::io::Read;
+
+use super::blocks::{is_stop, stops64};
 use super::escape::escape;
-use super::scan::{Escapes, Fault, Scan, Scanner, Token};
+use super::scan::{Escapes, Fault, Scan, Token};
+use super::walk;
 
-/// The bytes that are copied at once; a move must reach at least this far.
-const BLOCK: usize = 16;
-
+/// The text that is looked at between two reads; a value that has to be seen whole makes the window grow.
+const WINDOW_BYTES: usize = 64 * 1024;
 /// The bytes whose stops are looked for at once.
-const WINDOW: usize = 64;
+const STRIDE: usize = 64;
+/// The bytes that are copied at once.
+const BLOCK: usize = 16;
+/// What is looked at and written at once, whatever the length of the text: a stride, and a block behind it.
+const REACH: usize = STRIDE + BLOCK;
+/// The longest escape: a surrogate pair.
+const ESCAPE_BYTES: usize = 12;
+/// The buffer grows in steps of this size once it is as large, so that it never has to be twice as large as its values.
+const STEP_BYTES: usize = 1024 * 1024;
 
-/// Where a value lies after it was read (of a string: the decoded text without quotes), and what it is.
+/// Where a value lies in the buffer after it was read (of a string: the decoded text without quotes), and what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Its first byte.
@@ -25,68 +35,158 @@ pub struct Place {
     pub token: Token,
 }
 
-/// A position in a document, valid UTF-8, that is read once from its start to its end.
+/// A position in a document that is read once from its start to its end. Faults tell the offset in the document.
 #[derive(Debug)]
-pub struct Decoder {
-    bytes: Vec<u8>,
+pub struct Decoder<'v, R> {
+    source: R,
+    /// `window[at..end]` is text that was not read yet: whole characters. Up to `filled` more bytes came.
+    window: Vec<u8>,
     at: usize,
-    /// The values read so far lie before this byte.
-    packed: usize,
+    end: usize,
+    filled: usize,
+    /// Bytes of the document that came before the window.
+    before: usize,
+    is_over: bool,
+    values: &'v mut Vec<u8>,
+    /// The values end here; what lies behind is room.
+    values_end: usize,
 }
 
-impl Decoder {
-    /// A decoder at the start of `bytes`.
+impl<'v, R: Read> Decoder<'v, R> {
+    /// A decoder at the start of what `source` gives. What `values` holds is written over.
     #[must_use]
-    pub fn new(bytes: Vec<u8>) -> Self {
-        Decoder { bytes, at: 0, packed: 0 }
+    pub fn new(source: R, values: &'v mut Vec<u8>) -> Self {
+        let window = vec![0; WINDOW_BYTES + REACH];
+        Decoder { source, window, at: 0, end: 0, filled: 0, before: 0, is_over: false, values, values_end: 0 }
     }
 
-    /// The buffer, cut behind the last value that was read.
+    /// The values that were read.
     #[must_use]
-    pub fn into_bytes(mut self) -> Vec<u8> {
-        self.bytes.truncate(self.packed);
-        self.bytes
+    pub fn values(&self) -> &[u8] {
+        self.values.get(..self.values_end).unwrap_or_default()
     }
 
-    /// The bytes of a value that was read.
+    /// The end of the values that were read.
     #[must_use]
-    pub fn bytes(&self, place: Place) -> &[u8] {
-        self.bytes.get(place.start..place.end).unwrap_or_default()
+    pub fn values_end(&self) -> usize {
+        self.values_end
     }
 
-    /// Takes a step over what is no value: punctuation, or something that is not wanted.
+    /// Forgets the values that lie at `end` and behind.
+    pub fn forget(&mut self, end: usize) {
+        self.values_end = self.values_end.min(end);
+    }
+
+    /// Bytes of the document that were read.
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.before + self.at
+    }
+
+    /// Ends the reading: the buffer holds the values and nothing else.
+    pub fn close(self) {
+        self.values.truncate(self.values_end);
+    }
+
+    /// The next byte that is not white space, without stepping over it; 0 at the end.
     ///
     /// # Errors
-    /// Those of the step.
+    /// When the text cannot be read.
     #[inline]
-    pub fn step<T>(&mut self, step: impl FnOnce(&mut Scanner<'_>) -> Scan<T>) -> Scan<T> {
-        let mut scanner = Scanner::new(&self.bytes);
-        scanner.jump(self.at);
-        let result = step(&mut scanner);
-        self.at = scanner.at();
-        result
+    pub fn peek(&mut self) -> Scan<u8> {
+        loop {
+            let text = self.window.get(..self.end).unwrap_or_default();
+            let (at, byte) = walk::space(text, self.at);
+            self.at = at;
+            if at < self.end || !self.fill()? {
+                return Ok(byte);
+            }
+        }
     }
 
-    /// Reads a value.
+    /// Steps over `byte` if it is the next one after white space.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    #[inline]
+    pub fn take(&mut self, byte: u8) -> Scan<bool> {
+        let found = self.peek()? == byte && self.at < self.end;
+        self.at += usize::from(found);
+        Ok(found)
+    }
+
+    /// Steps over `byte`, which must be the next one after white space.
+    ///
+    /// # Errors
+    /// `what` when another one stands there.
+    #[inline]
+    pub fn expect(&mut self, byte: u8, what: &'static str) -> Scan<()> {
+        if self.take(byte)? { Ok(()) } else { self.fault(what) }
+    }
+
+    /// Steps over the start of an array or object; true unless it is empty, and over.
+    ///
+    /// # Errors
+    /// When none starts here.
+    #[inline]
+    pub fn open(&mut self, open: u8, close: u8) -> Scan<bool> {
+        self.expect(open, "expected an array or object")?;
+        Ok(!self.take(close)?)
+    }
+
+    /// Behind a member: true when another one follows, false when `close` ends its container.
+    ///
+    /// # Errors
+    /// When neither stands there.
+    #[inline]
+    pub fn more(&mut self, close: u8) -> Scan<bool> {
+        let what = "expected , or the end of an array or object";
+        if self.take(b',')? { Ok(true) } else { self.expect(close, what).map(|()| false) }
+    }
+
+    /// Only white space may follow, up to the end of the source.
+    ///
+    /// # Errors
+    /// When something else does.
+    pub fn end(&mut self) -> Scan<()> {
+        self.peek()?;
+        if self.at == self.end { Ok(()) } else { self.fault("expected the end") }
+    }
+
+    /// Reads a value into the buffer.
     ///
     /// # Errors
     /// When no well-formed value stands there.
     #[inline]
     pub fn value(&mut self) -> Scan<Place> {
-        let mut scanner = Scanner::new(&self.bytes);
-        scanner.jump(self.at);
-        if scanner.peek() == b'"' {
-            self.at = scanner.at() + 1;
+        if self.peek()? == b'"' {
+            self.at += 1;
             return self.string();
         }
-        let from = scanner.at();
-        let token = scanner.value()?;
-        self.at = scanner.at();
-        let start = self.packed;
+        let start = self.values_end;
+        let (to, token) = self.whole()?;
         if matches!(token, Token::Number | Token::Nested) {
-            self.packed = move_down(&mut self.bytes, from, start, self.at - from);
+            let text = self.window.get(self.at..to).unwrap_or_default();
+            self.values_end = start + text.len();
+            if self.values.len() < self.values_end {
+                self.values.resize(self.values_end, 0);
+            }
+            if let Some(target) = self.values.get_mut(start..self.values_end) {
+                target.copy_from_slice(text);
+            }
         }
-        Ok(Place { start, end: self.packed, token })
+        self.at = to;
+        Ok(Place { start, end: self.values_end, token })
+    }
+
+    /// Reads a value and forgets it.
+    ///
+    /// # Errors
+    /// As [`Decoder::value`].
+    pub fn skip(&mut self) -> Scan<()> {
+        let start = self.value()?.start;
+        self.forget(start);
+        Ok(())
     }
 
     /// Reads a string as an owned value.
@@ -95,128 +195,274 @@ impl Decoder {
     /// When no well-formed string stands there.
     pub fn text(&mut self) -> Scan<String> {
         let place = self.value()?;
-        match place.token {
-            Token::Text(_) => Ok(String::from_utf8_lossy(self.bytes(place)).into_owned()),
-            _ => Err(self.fault("expected a string")),
+        if !matches!(place.token, Token::Text(_)) {
+            return self.fault("expected a string");
         }
+        let text = String::from_utf8_lossy(self.values.get(place.start..place.end).unwrap_or_default()).into_owned();
+        self.forget(place.start);
+        Ok(text)
     }
 
-    fn fault(&self, what: &'static str) -> Fault {
-        Fault { at: self.at, what }
+    fn fault<T>(&self, what: &'static str) -> Scan<T> {
+        Err(Fault { at: self.offset(), what })
+    }
+
+    /// Where the value that starts here ends, once the window holds all of it.
+    fn whole(&mut self) -> Scan<(usize, Token)> {
+        loop {
+            let text = self.window.get(..self.end).unwrap_or_default();
+            let found = walk::value(text, self.at, text.get(self.at).copied().unwrap_or(0));
+            let may_go_on = match &found {
+                Ok((to, token)) => *token == Token::Number && *to == self.end,
+                Err(fault) => fault.at + ESCAPE_BYTES > self.end,
+            };
+            if !may_go_on || self.is_over {
+                return found.map_err(|fault| Fault { at: self.before + fault.at, ..fault });
+            }
+            self.fill()?;
+        }
     }
 
     /// Reads the string whose text starts here.
-    #[inline]
     fn string(&mut self) -> Scan<Place> {
-        let start = self.packed;
-        let stop = next_stop(&self.bytes, self.at);
-        let mut end = move_down(&mut self.bytes, self.at, start, stop - self.at);
-        self.at = stop;
+        let start = self.values_end;
         let mut escapes = Escapes::None;
         loop {
-            match self.bytes.get(self.at) {
+            self.make_room();
+            self.run(&mut escapes);
+            let left = self.end - self.at;
+            match self.window.get(self.at).copied().filter(|_| left > 0) {
                 Some(b'"') => break,
-                Some(b'\\') => end = self.escape(end, &mut escapes)?,
-                Some(_) => return Err(self.fault("control character in a string")),
-                None => return Err(self.fault("the text ends inside a string")),
+                // An escape is looked at whole.
+                Some(b'\\') if left >= ESCAPE_BYTES || !self.fill()? => self.escape(&mut escapes)?,
+                Some(byte) if byte < 0x20 => return self.fault("control character in a string"),
+                Some(_) => {}
+                None if self.fill()? => {}
+                None => return self.fault("the text ends inside a string"),
             }
-            end = self.run(end, &mut escapes);
         }
         self.at += 1;
-        self.packed = end;
-        Ok(Place { start, end, token: Token::Text(escapes) })
+        Ok(Place { start, end: self.values_end, token: Token::Text(escapes) })
     }
 
-    /// Decodes the escape that stands here to `to`; gives the end of what it wrote. Half of a surrogate pair becomes
-    /// U+FFFD: there is no such character.
-    fn escape(&mut self, to: usize, escapes: &mut Escapes) -> Scan<usize> {
-        let rest = self.bytes.get(self.at..).unwrap_or_default();
-        let (character, length) = escape(rest).ok_or(self.fault("bad escape in a string"))?;
+    /// Copies what follows, and the escapes `\"` and `\\` that JSON inside a string is full of, without their backslash. Ends
+    /// at any other stop, at the end of the window, and where there is no room left.
+    fn run(&mut self, escapes: &mut Escapes) {
+        let (mut at, mut to) = (self.at, self.values_end);
+        while at < self.end
+            && let Some(input) = self.window.get(at..).and_then(|rest| rest.first_chunk::<REACH>())
+            && let Some(output) = self.values.get_mut(to..).and_then(|rest| rest.first_chunk_mut::<REACH>())
+            && let Some(stride) = input.first_chunk::<STRIDE>()
+        {
+            let left = self.end - at;
+            let length = left.min(STRIDE);
+            let mut stops = stops64(stride) & (u64::MAX >> (STRIDE - length));
+            let (mut from, mut written) = (0, 0);
+            while stops != 0 {
+                let stop = stops.trailing_zeros() as usize;
+                copy(input, from, output, written, stop - from);
+                written += stop - from;
+                from = stop;
+                let pair = (input.get(stop), input.get(stop + 1));
+                let (Some(b'\\'), Some(&escaped @ (b'"' | b'\\'))) = pair else { break };
+                let Some(target) = output.get_mut(written).filter(|_| stop + 1 < left) else { break };
+                *target = escaped;
+                *escapes = Escapes::Some;
+                written += 1;
+                from += 2;
+                // The escaped byte is a stop, too, unless it lies behind the stride.
+                stops &= stops - 1;
+                if from <= length {
+                    stops &= stops - 1;
+                }
+            }
+            if stops == 0 && from < length {
+                copy(input, from, output, written, length - from);
+                written += length - from;
+                from = length;
+            }
+            at += from;
+            to += written;
+            if stops != 0 {
+                break;
+            }
+        }
+        (self.at, self.values_end) = (at, to);
+    }
+
+    /// Decodes the escape that stands here. Half of a surrogate pair becomes U+FFFD: there is no such character.
+    fn escape(&mut self, escapes: &mut Escapes) -> Scan<()> {
+        let rest = self.window.get(self.at..self.end).unwrap_or_default();
+        let Some((character, length)) = escape(rest) else { return self.fault("bad escape in a string") };
         let mut encoded = [0; 4];
         let text = character.unwrap_or(char::REPLACEMENT_CHARACTER).encode_utf8(&mut encoded).as_bytes();
         if text.iter().any(|byte| is_stop(*byte)) {
             *escapes = Escapes::Some;
         }
-        if let Some(target) = self.bytes.get_mut(to..to + text.len()) {
+        let end = self.values_end + text.len();
+        if let Some(target) = self.values.get_mut(self.values_end..end) {
             target.copy_from_slice(text);
         }
-        self.at += length;
-        Ok(to + text.len())
+        (self.at, self.values_end) = (self.at + length, end);
+        Ok(())
     }
 
-    /// Moves what follows down to `to`: ordinary bytes, and the escapes `\"` and `\\` that JSON inside a string is full of.
-    /// Ends at any other stop; gives the end of what it wrote.
-    fn run(&mut self, mut to: usize, escapes: &mut Escapes) -> usize {
-        let (bytes, mut at) = (self.bytes.as_mut_slice(), self.at);
-        // Whole blocks are read up to one block behind the window.
-        while let Some(window) = bytes.get(at..).and_then(|rest| rest.first_chunk::<{ WINDOW + BLOCK }>())
-            && at >= to + BLOCK
-            && let Some(window) = window.first_chunk::<WINDOW>()
-        {
-            let mut stops = stops64(window);
-            let end = at + WINDOW;
-            while stops != 0 {
-                let stop = end - WINDOW + stops.trailing_zeros() as usize;
-                to = move_blocks(bytes, at, to, stop - at);
-                at = stop;
-                let Some([b'\\', escaped @ (b'"' | b'\\')]) = bytes.get(at..).and_then(|b| b.first_chunk().copied())
-                else {
-                    self.at = at;
-                    return to;
-                };
-                *escapes = Escapes::Some;
-                to = write_byte(bytes, to, escaped);
-                at += 2;
-                // The escaped byte is a stop, too, unless it lies behind the window.
-                stops &= stops - 1;
-                if at <= end {
-                    stops &= stops - 1;
-                }
-            }
-            if at < end {
-                to = move_blocks(bytes, at, to, end - at);
-                at = end;
-            }
+    /// Room for at least one stride of a string.
+    #[inline]
+    fn make_room(&mut self) {
+        if self.values.len() < self.values_end + REACH {
+            let length = self.values_end + self.values_end.clamp(WINDOW_BYTES, STEP_BYTES);
+            self.values.reserve_exact(length.saturating_sub(self.values.len()));
+            self.values.resize(length, 0);
         }
-        // Near the start and the end of the document: byte by byte, as far as blocks can not be copied.
-        while let Some(&byte) = bytes.get(at).filter(|byte| !is_stop(**byte)) {
-            to = write_byte(bytes, to, byte);
-            at += 1;
+    }
+
+    /// Reads more text behind what was not read yet. False at the end.
+    #[cold]
+    fn fill(&mut self) -> Scan<bool> {
+        self.window.copy_within(self.at..self.filled, 0);
+        self.before += self.at;
+        (self.end, self.filled) = (self.end - self.at, self.filled - self.at);
+        self.at = 0;
+        if self.filled * 2 > self.window.len() {
+            self.window.resize(self.window.len() * 2, 0);
         }
-        self.at = at;
-        to
+        let known = self.end;
+        while self.end == known && !self.is_over {
+            let room = self.window.len().saturating_sub(REACH);
+            let Some(Ok(count)) = self.window.get_mut(self.filled..room).map(|room| self.source.read(room)) else {
+                return self.fault("the text cannot be read on");
+            };
+            self.filled += count;
+            self.is_over = count == 0;
+            let Some(whole) = self.window.get(self.end..self.filled).and_then(whole_characters) else {
+                return self.fault("text that is not UTF-8");
+            };
+            self.end += whole;
+        }
+        if self.is_over && self.end < self.filled { self.fault("text that is not UTF-8") } else { Ok(self.end > known) }
     }
 }
 
-/// Moves `length` bytes at `from` down by at least a block, in whole blocks; gives the end of what it wrote.
+/// Copies `length` bytes, at most a stride, in whole blocks.
 #[inline(always)]
-fn move_blocks(bytes: &mut [u8], from: usize, to: usize, length: usize) -> usize {
-    let mut moved = 0;
-    while moved < length {
-        let block = bytes.get(from + moved..).and_then(|rest| rest.first_chunk::<BLOCK>()).copied();
-        let target = bytes.get_mut(to + moved..).and_then(|rest| rest.first_chunk_mut::<BLOCK>());
+fn copy(input: &[u8; REACH], from: usize, output: &mut [u8; REACH], to: usize, length: usize) {
+    let mut copied = 0;
+    while copied < length {
+        let block = input.get(from + copied..).and_then(|rest| rest.first_chunk::<BLOCK>());
+        let target = output.get_mut(to + copied..).and_then(|rest| rest.first_chunk_mut::<BLOCK>());
         let (Some(block), Some(target)) = (block, target) else { break };
-        *target = block;
-        moved += BLOCK;
+        *target = *block;
+        copied += BLOCK;
     }
-    to + length
 }
 
-/// Moves `length` bytes at `from` down to `to`; gives the end of what it wrote. Blocks are copied whole where what they
-/// spill over is free; the bytes behind the moved ones stay as they are.
-#[inline]
-fn move_down(bytes: &mut [u8], from: usize, to: usize, length: usize) -> usize {
-    if from >= to + BLOCK && from + length + BLOCK <= bytes.len() {
-        return move_blocks(bytes, from, to, length);
-    }
-    bytes.copy_within(from..from + length, to);
-    to + length
+/// How many bytes of `text` are whole characters: all but the start of one at its end. None when it is no UTF-8.
+fn whole_characters(text: &[u8]) -> Option<usize> {
+    let begun = (1..4).find_map(|back| {
+        let byte = text.get(text.len().checked_sub(back)?)?;
+        let length = match byte {
+            0xc0..0xe0 => 2,
+            0xe0..0xf0 => 3,
+            0xf0.. => 4,
+            0x80..0xc0 => return None,
+            _ => 1,
+        };
+        Some(if length > back { back } else { 0 })
+    });
+    let (whole, _) = text.split_at_checked(text.len() - begun.unwrap_or(0))?;
+    simdutf8::basic::from_utf8(whole).is_ok().then_some(whole.len())
 }
 
-#[inline]
-fn write_byte(bytes: &mut [u8], to: usize, byte: u8) -> usize {
-    if let Some(target) = bytes.get_mut(to) {
-        *target = byte;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io;
+
+    /// Gives a text in parts of these lengths, again and again.
+    struct Parts<'a>(&'a [u8], Vec<usize>);
+
+    impl Read for Parts<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1.rotate_left(1);
+            let count = self.1[0].min(self.0.len()).min(buffer.len());
+            let (now, rest) = self.0.split_at(count);
+            buffer[..count].copy_from_slice(now);
+            self.0 = rest;
+            Ok(count)
+        }
     }
-    to + 1
+
+    /// The value of a document, and its decoded text.
+    fn read(document: &[u8], parts: Vec<usize>) -> Scan<(Token, Vec<u8>)> {
+        let mut values = vec![b'x'; 10];
+        let mut decoder = Decoder::new(Parts(document, parts), &mut values);
+        let place = decoder.value()?;
+        decoder.end()?;
+        assert_eq!(decoder.offset(), document.len());
+        decoder.close();
+        assert_eq!(place.end, values.len());
+        Ok((place.token, values[place.start..].to_vec()))
+    }
+
+    #[test]
+    fn a_fault_tells_its_place_in_the_whole_document() {
+        for (document, at) in [("[\"abc\", tru]", 8), ("\"abc\\x\"", 4), ("\"ab", 3), ("1 2", 2), ("", 0)] {
+            for part in 1..6 {
+                assert_eq!(read(document.as_bytes(), vec![part]).unwrap_err().at, at, "{document} {part}");
+            }
+        }
+        for document in [&b"\"a\xff\""[..], b"\"\xc3", b"\"\xe2\x82\"", b"\xf0\x9f\x98"] {
+            assert_eq!(read(document, vec![1]).unwrap_err().what, "text that is not UTF-8");
+        }
+    }
+
+    #[test]
+    fn values_longer_than_the_window_are_read_whole() {
+        let text = "0123456789\\\"é\\u00e9".repeat(20_000);
+        let (token, value) = read(format!("\"{text}\"").as_bytes(), vec![5_000, 1, 70_000]).unwrap();
+        assert_eq!(token, Token::Text(Escapes::Some));
+        assert!(value == "0123456789\"éé".repeat(20_000).as_bytes());
+        let nested = format!("[\"{text}\", {}]", "9".repeat(100_000));
+        assert!(read(nested.as_bytes(), vec![9_999]).unwrap().1 == nested.as_bytes());
+    }
+
+    #[test]
+    fn a_source_that_fails_is_a_fault() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        assert!(Decoder::new(Broken, &mut Vec::new()).value().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn texts_come_back_however_they_arrive(
+            text in prop_oneof![any::<String>(), "[\"\\\\a-c\u{0}-\u{1f}é🎉]{0,200}"],
+            escape: bool,
+            parts in prop::collection::vec(1usize..80, 1..6),
+        ) {
+            let mut document = serde_json::to_string(&text).unwrap();
+            if escape {
+                let units = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|u| format!("\\u{u:04x}")).collect::<String>();
+                document = document.chars().map(|c| if c.is_ascii() { c.to_string() } else { units(c) }).collect();
+            }
+            let (token, value) = read(document.as_bytes(), parts).unwrap();
+            let is_plain = serde_json::to_string(&text).unwrap() == format!("\"{text}\"");
+            prop_assert!(token == Token::Text(Escapes::Some) || is_plain && token == Token::Text(Escapes::None));
+            prop_assert_eq!(value, text.into_bytes());
+        }
+
+        #[test]
+        fn no_prefix_is_a_document(text in "[\"\\\\a-cé🎉]{0,80}", part in 1usize..80) {
+            let document = serde_json::to_string(&text).unwrap().into_bytes();
+            for end in 0..document.len() {
+                prop_assert!(read(&document[..end], vec![part]).is_err());
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! JSON text, read without a tree: the record paths of both programs.
 //!
-//! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] owns one and
-//! decodes its strings inside it. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth, and look at
+//! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] reads one while
+//! it arrives and decodes its strings. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth, and look at
 //! sixteen bytes at a time.
 
 mod blocks;

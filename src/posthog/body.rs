@@ -10,13 +10,13 @@ use crate::error::{Error, Result};
 /// The caller's memory decision hears of a body's growth in steps of this size.
 const STEP_BYTES: usize = 1024 * 1024;
 const FIRST_BYTES: usize = 64 * 1024;
+/// Packed bytes that are read at once.
+const WIRE_BYTES: usize = 64 * 1024;
 
 /// How large a body may grow, and who is told while it grows.
 pub struct BodyLimit<'a> {
     /// A body above this is cut off while it is read, which is a reason to ask for less.
     pub max_bytes: usize,
-    /// Memory to use again; its content is dropped.
-    pub buffer: Vec<u8>,
     /// Called with the size that the body is about to reach, before it does; may block, and may refuse. A second attempt
     /// starts small again.
     pub on_growth: &'a mut dyn FnMut(usize) -> Result<()>,
@@ -39,63 +39,131 @@ pub(crate) enum Cut {
     Stopped(Error),
 }
 
-/// Reads all of `wire` into the limit's buffer and returns it with the number of bytes that came over the wire. `check`
-/// is asked between reads.
-pub(crate) fn read_body(
-    wire: impl Read,
-    gzip: bool,
-    limit: &mut BodyLimit<'_>,
-    check: impl FnMut() -> Result<(), Cut>,
-) -> Result<(Vec<u8>, u64), Cut> {
-    let mut wire = Counted { inner: wire, bytes: 0 };
-    let body = if gzip {
-        let mut decoder = GzDecoder::new(BufReader::with_capacity(FIRST_BYTES, &mut wire));
-        let body = fill(&mut decoder, limit, check)?;
-        // The end of the packed data is not yet the end of the transfer: the connection is only used again after both.
-        if !decoder.get_mut().fill_buf().map_err(Cut::Broken)?.is_empty() {
-            return Err(Cut::Broken(io::Error::other("bytes after the end of the gzip data")));
-        }
-        body
-    } else {
-        fill(&mut wire, limit, check)?
-    };
-    Ok((body, wire.bytes))
+/// A body that is read while it arrives, unpacked. A reader that gets an error does not learn more: what it means is kept
+/// here, for the client.
+pub struct Body<'a> {
+    source: Source<'a>,
+    max_bytes: usize,
+    on_growth: &'a mut dyn FnMut(usize) -> Result<()>,
+    check: &'a mut dyn FnMut() -> Result<(), Cut>,
+    length: usize,
+    announced: usize,
+    is_ended: bool,
+    cut: Option<Cut>,
 }
 
-fn fill(
-    mut source: impl Read,
-    limit: &mut BodyLimit<'_>,
-    mut check: impl FnMut() -> Result<(), Cut>,
-) -> Result<Vec<u8>, Cut> {
-    // What the buffer held is written over as it is: to clear it first would cost as much as to read it.
-    let mut body = std::mem::take(&mut limit.buffer);
-    let (mut length, mut announced) = (0, 0);
-    loop {
-        if length == announced {
-            let step = if length == 0 { FIRST_BYTES } else { STEP_BYTES };
-            // One byte above the limit is enough to see that it is passed.
-            announced = (length + step).min(limit.max_bytes.saturating_add(1));
-            (limit.on_growth)(announced).map_err(Cut::Stopped)?;
-            if body.len() < announced {
-                // Exactly: a buffer of twice the size would be too large to keep.
-                body.reserve_exact(announced - body.len());
-                body.resize(announced, 0);
-            }
-        }
-        check()?;
-        match source.read(&mut body[length..announced]) {
-            Ok(0) => break,
-            Ok(count) => length += count,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(Cut::Broken(e)),
-        }
-        if length > limit.max_bytes {
-            limit.buffer = body;
-            return Err(Cut::TooLarge);
+enum Source<'a> {
+    Plain(Counted<&'a mut dyn Read>),
+    Packed(Box<GzDecoder<BufReader<Counted<&'a mut dyn Read>>>>),
+}
+
+impl std::fmt::Debug for Body<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Body").field("length", &self.length).field("cut", &self.cut).finish_non_exhaustive()
+    }
+}
+
+impl<'a> Body<'a> {
+    /// The body that comes over `wire`. `check` is asked between reads.
+    pub(crate) fn new(
+        wire: &'a mut dyn Read,
+        is_packed: bool,
+        limit: &'a mut BodyLimit<'_>,
+        check: &'a mut dyn FnMut() -> Result<(), Cut>,
+    ) -> Body<'a> {
+        let wire = Counted { inner: wire, bytes: 0 };
+        let source = match is_packed {
+            true => Source::Packed(Box::new(GzDecoder::new(BufReader::with_capacity(WIRE_BYTES, wire)))),
+            false => Source::Plain(wire),
+        };
+        let (max_bytes, on_growth) = (limit.max_bytes, &mut *limit.on_growth);
+        Body { source, max_bytes, on_growth, check, length: 0, announced: 0, is_ended: false, cut: None }
+    }
+
+    /// Reads the rest of it.
+    ///
+    /// # Errors
+    /// When it is not read to its end.
+    pub fn whole(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        self.read_to_end(&mut body)?;
+        Ok(body)
+    }
+
+    /// Bytes that were read so far, unpacked.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Bytes that came over the wire so far.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        match &self.source {
+            Source::Plain(wire) => wire.bytes,
+            Source::Packed(decoder) => decoder.get_ref().get_ref().bytes,
         }
     }
-    body.truncate(length);
-    Ok(body)
+
+    /// True once it was read to its end.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Why it was not read to its end.
+    pub(crate) fn into_cut(self) -> Option<Cut> {
+        self.cut
+    }
+
+    fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Cut> {
+        if self.length == self.announced {
+            let step = if self.length == 0 { FIRST_BYTES } else { STEP_BYTES };
+            // One byte above the limit is enough to see that it is passed.
+            self.announced = (self.length + step).min(self.max_bytes.saturating_add(1));
+            (self.on_growth)(self.announced).map_err(Cut::Stopped)?;
+        }
+        let most = buffer.len().min(self.announced - self.length);
+        let count = loop {
+            (self.check)()?;
+            match self.source.read(buffer.get_mut(..most).unwrap_or_default()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                outcome => break outcome.map_err(Cut::Broken)?,
+            }
+        };
+        self.length += count;
+        self.is_ended = count == 0 && most > 0;
+        if self.length > self.max_bytes { Err(Cut::TooLarge) } else { Ok(count) }
+    }
+}
+
+impl Read for Body<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_ended {
+            return Ok(0);
+        }
+        if self.cut.is_none() {
+            match self.next(buffer) {
+                Ok(count) => return Ok(count),
+                Err(cut) => self.cut = Some(cut),
+            }
+        }
+        Err(io::Error::other("the body was not read to its end"))
+    }
+}
+
+impl Read for Source<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let decoder = match self {
+            Source::Plain(wire) => return wire.read(buffer),
+            Source::Packed(decoder) => decoder,
+        };
+        let count = decoder.read(buffer)?;
+        // The end of the packed data is not yet the end of the transfer: the connection is only used again after both.
+        if count == 0 && !buffer.is_empty() && !decoder.get_mut().fill_buf()?.is_empty() {
+            return Err(io::Error::other("bytes after the end of the gzip data"));
+        }
+        Ok(count)
+    }
 }
 
 struct Counted<R> {
@@ -126,15 +194,24 @@ mod tests {
 
     type Ended = Result<(Vec<u8>, u64), Cut>;
 
+    fn read_by(mut wire: &[u8], is_packed: bool, limit: &mut BodyLimit<'_>, mut check: impl FnMut() -> Result<(), Cut>) -> Ended {
+        let mut body = Body::new(&mut wire, is_packed, limit, &mut check);
+        let whole = body.whole();
+        assert_eq!(whole.is_ok(), body.is_ended());
+        assert_eq!(body.read(&mut [0; 10]).ok(), whole.is_ok().then_some(0));
+        let wire_bytes = body.wire_bytes();
+        body.into_cut().map_or_else(|| Ok((whole.unwrap(), wire_bytes)), Err)
+    }
+
     /// How reading ended, and the sizes that were announced.
-    fn read(wire: &[u8], gzip: bool, max_bytes: usize) -> (Ended, Vec<usize>) {
+    fn read(wire: &[u8], is_packed: bool, max_bytes: usize) -> (Ended, Vec<usize>) {
         let mut sizes = Vec::new();
         let mut on_growth = |bytes| {
             sizes.push(bytes);
             Ok(())
         };
-        let mut limit = BodyLimit { max_bytes, buffer: vec![7; 10], on_growth: &mut on_growth };
-        let result = read_body(wire, gzip, &mut limit, || Ok(()));
+        let mut limit = BodyLimit { max_bytes, on_growth: &mut on_growth };
+        let result = read_by(wire, is_packed, &mut limit, || Ok(()));
         (result, sizes)
     }
 
@@ -177,12 +254,12 @@ mod tests {
     #[test]
     fn a_refused_growth_and_a_stop_end_the_reading() {
         let mut on_growth = |_| Err(Error::new(Kind::Stopped, "no memory"));
-        let mut limit = BodyLimit { max_bytes: 10, buffer: Vec::new(), on_growth: &mut on_growth };
-        let cut = read_body(&[1u8; 5][..], false, &mut limit, || Ok(()));
+        let mut limit = BodyLimit { max_bytes: 10, on_growth: &mut on_growth };
+        let cut = read_by(&[1u8; 5][..], false, &mut limit, || Ok(()));
         assert!(matches!(cut, Err(Cut::Stopped(e)) if e.kind() == Kind::Stopped));
         let mut fine = |_| Ok(());
-        let mut limit = BodyLimit { max_bytes: 10, buffer: Vec::new(), on_growth: &mut fine };
-        let cut = read_body(&[1u8; 5][..], false, &mut limit, || Err(Cut::Broken(io::ErrorKind::TimedOut.into())));
+        let mut limit = BodyLimit { max_bytes: 10, on_growth: &mut fine };
+        let cut = read_by(&[1u8; 5][..], false, &mut limit, || Err(Cut::Broken(io::ErrorKind::TimedOut.into())));
         assert!(matches!(cut, Err(Cut::Broken(_))));
     }
 }

@@ -5,7 +5,7 @@
 //! an answer means: the caller's `read` parses and checks the body, and a body that it does not believe is asked for again
 //! in the same loop as one that broke on the way.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,18 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::{Attempts, Patience};
-use crate::posthog::body::{BodyLimit, Cut, read_body};
+use crate::posthog::body::{Body, BodyLimit, Cut};
 use crate::posthog::budget::Budget;
 use crate::posthog::fault::{Cause, Failure, Fault, Refused, Verdict};
 use crate::posthog::limits::{Limiter, Rates, Window};
-pub use crate::posthog::request::{Answer, Get, Options, Query, RateClass};
+pub use crate::posthog::request::{Answer, Get, Incoming, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::posthog::waits::Waits;
 use crate::retry;
 use crate::stop::Stop;
 
 use form::QueryForm;
-use wire::{broken, certificates, chain, host_of, looks_whole, number, proxy_of, text, unix_seconds, unsent};
+use wire::{broken, certificates, chain, host_of, number, proxy_of, text, unix_seconds, unsent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
@@ -59,6 +59,9 @@ impl std::fmt::Debug for Client {
         f.debug_struct("Client").field("options", &self.options).field("usage", &self.usage()).finish_non_exhaustive()
     }
 }
+
+/// Reads an answer's body while it arrives, and checks it.
+type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fault>;
 
 /// One request of the loop: how to make it, and how to speak of it.
 struct Ask<'a> {
@@ -150,8 +153,22 @@ impl Client {
         &self,
         patience: &Patience,
         query: &Query<'_>,
-        mut limit: BodyLimit<'_>,
+        limit: BodyLimit<'_>,
         mut read: impl FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.query_arriving(patience, query, limit, |incoming| read(incoming.whole()?))
+    }
+
+    /// As [`Client::query_within`], for a body that is read while it arrives; `read` has to read it to its end.
+    ///
+    /// # Errors
+    /// As [`Client::query`].
+    pub fn query_arriving<T>(
+        &self,
+        patience: &Patience,
+        query: &Query<'_>,
+        mut limit: BodyLimit<'_>,
+        mut read: impl FnMut(&mut Incoming<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let path = format!("api/projects/{}/query/", self.options.project_id);
         let url = self.options.base.join(&path, &[]).map_err(Fault::internal)?;
@@ -201,8 +218,8 @@ impl Client {
             patience,
         };
         let mut on_growth = |_| Ok(());
-        let mut limit = BodyLimit { max_bytes: LIST_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
-        match self.ask(&ask, &mut limit, &mut read) {
+        let mut limit = BodyLimit { max_bytes: LIST_BYTES, on_growth: &mut on_growth };
+        match self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)) {
             // A list cannot be asked for in smaller parts than its pages.
             Err(Fault::Split(why)) => {
                 let error = Error::new(Kind::Service, format!("{} failed: {why}", ask.asked));
@@ -247,16 +264,12 @@ impl Client {
         &self,
         ask: &Ask<'_>,
         limit: &mut BodyLimit<'_>,
-        read: &mut dyn FnMut(Answer) -> Result<T, Fault>,
+        read: ReadBody<'_, T>,
     ) -> Result<T, Fault> {
         let mut attempts = Attempts::new(ask.patience);
         loop {
-            let verdict = match self.attempt(ask, limit) {
-                Ok(answer) => match read(answer) {
-                    Ok(value) => return Ok(value),
-                    Err(Fault::Untrusted(why)) => Verdict::Again(Cause::Untrusted, None, why),
-                    Err(other) => return Err(other),
-                },
+            let verdict = match self.attempt(ask, limit, read) {
+                Ok(value) => return Ok(value),
                 Err(verdict) => verdict,
             };
             if let Verdict::Without(key, why) = verdict {
@@ -280,7 +293,7 @@ impl Client {
     }
 
     /// One attempt: within the limits, send, check, read.
-    fn attempt(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>) -> Result<Answer, Verdict> {
+    fn attempt<T>(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>, read: ReadBody<'_, T>) -> Result<T, Verdict> {
         self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, window| {
@@ -300,64 +313,82 @@ impl Client {
             let header = |name| number(response.headers(), name);
             turn.end(self.started.elapsed(), header(BUDGET_LEFT), header(BYTES_READ));
         }
-        let answer = self.receive(ask, response, limit, sent)?;
-        self.counters.answer(&answer);
-        log::debug(format!(
-            "{}: {:.3} s, {} bytes ({} on the wire), read {}, budget left {}",
-            ask.label,
-            answer.seconds,
-            answer.body.len(),
-            answer.wire_bytes,
-            answer.bytes_read.map_or_else(|| "unknown".to_owned(), |n| n.to_string()),
-            answer.budget_left.map_or_else(|| "unknown".to_owned(), |n| n.to_string()),
-        ));
-        Ok(answer)
+        self.receive(ask, response, limit, sent, read)
     }
 
-    fn receive(
+    fn receive<T>(
         &self,
         ask: &Ask<'_>,
         mut response: Response,
         limit: &mut BodyLimit<'_>,
         sent: Instant,
-    ) -> Result<Answer, Verdict> {
-        let status = response.status().as_u16();
+        read: ReadBody<'_, T>,
+    ) -> Result<T, Verdict> {
         let headers = response.headers().clone();
         let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
         let server_date = text(&headers, "date").and_then(unix_seconds);
         let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
-        if status != 200 {
-            let mut fine = |_| Ok(());
-            let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, buffer: Vec::new(), on_growth: &mut fine };
-            let body = read_body(&mut response, gzip, &mut small, || self.look(sent)).map_or(small.buffer, |(b, _)| b);
-            let now = server_date.unwrap_or_else(|| chrono::Utc::now().timestamp());
-            let location = text(&headers, "location").map(|to| host_of(to, response.url()));
-            // Through TLS a proxy cannot answer in the server's name.
-            let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
-            let refused = Refused {
-                status,
-                retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
-                location: location.as_deref(),
-                body: &body,
-                asked: &ask.asked,
-                project_id: self.options.project_id,
-                proxy: proxy.as_deref(),
-                other_kind_of_key: self.options.other_kind_of_key(),
-            };
-            return Err(refused.verdict());
+        if response.status().as_u16() != 200 {
+            return Err(self.refused(ask, response, gzip, sent));
         }
         let content_type = text(&headers, "content-type").unwrap_or_default();
         if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
             let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
             return Err(Verdict::Again(Cause::Untrusted, None, why));
         }
-        let (body, wire_bytes) = read_body(&mut response, gzip, limit, || self.look(sent)).map_err(broken)?;
-        if !looks_whole(&body) {
-            return Err(Verdict::Again(Cause::Untrusted, None, format!("the body of {} bytes is cut", body.len())));
+        let mut check = || self.look(sent);
+        let body = Body::new(&mut response, gzip, limit, &mut check);
+        let mut incoming = Incoming { body, sent, bytes_read, budget_left, server_date };
+        let outcome = read(&mut incoming);
+        let (body, seconds) = (incoming.body, sent.elapsed());
+        if body.is_ended() {
+            self.counters.body(&body, seconds);
         }
-        let seconds = sent.elapsed().as_secs_f64();
-        Ok(Answer { body, bytes_read, budget_left, wire_bytes, seconds, server_date })
+        let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
+        log::debug(format!(
+            "{}: {:.3} s, {} bytes ({} on the wire), read {}, budget left {}",
+            ask.label,
+            seconds.as_secs_f64(),
+            body.length(),
+            body.wire_bytes(),
+            shown(bytes_read),
+            shown(budget_left),
+        ));
+        let is_ended = body.is_ended();
+        match (body.into_cut(), outcome) {
+            // Whatever its reader made of it.
+            (Some(cut), _) => Err(broken(cut)),
+            (None, Ok(value)) if is_ended => Ok(value),
+            (None, Ok(_)) => Err(Verdict::Again(Cause::Internal, None, "the body was not read to its end".to_owned())),
+            (None, Err(Fault::Untrusted(why))) => Err(Verdict::Again(Cause::Untrusted, None, why)),
+            (None, Err(fault)) => Err(Verdict::Final(fault)),
+        }
+    }
+
+    /// What an answer that is not the asked one means.
+    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: Instant) -> Verdict {
+        let headers = response.headers().clone();
+        let mut fine = |_| Ok(());
+        let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, on_growth: &mut fine };
+        let mut body = Vec::new();
+        // What came of it before it broke off, or became too long, says enough.
+        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(sent)).read_to_end(&mut body);
+        let now = text(&headers, "date").and_then(unix_seconds).unwrap_or_else(|| chrono::Utc::now().timestamp());
+        let location = text(&headers, "location").map(|to| host_of(to, response.url()));
+        // Through TLS a proxy cannot answer in the server's name.
+        let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
+        let refused = Refused {
+            status: response.status().as_u16(),
+            retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
+            location: location.as_deref(),
+            body: &body,
+            asked: &ask.asked,
+            project_id: self.options.project_id,
+            proxy: proxy.as_deref(),
+            other_kind_of_key: self.options.other_kind_of_key(),
+        };
+        refused.verdict()
     }
 
     /// Between two reads of a body: should the run end, has this taken too long?

@@ -1,9 +1,10 @@
-//! One answer of the query endpoint: its body scanned once, its strings decoded in place.
+//! One answer of the query endpoint: its body scanned once, while it arrives, its strings decoded on the way.
 //!
-//! A [`Page`] is one buffer and the places of its cells. Decoding never makes a string longer, so it happens inside the
-//! body itself: afterwards a `properties` cell *is* the JSON document that PostHog stored, ready to be copied out. The body
-//! is not believed before it was read to its end: shape, columns, width of every row, `error` and `is_cached` are
+//! A [`Page`] is one buffer of decoded cells and the places where they end: a `properties` cell *is* the JSON document that
+//! PostHog stored, ready to be copied out. The body is not believed before it was read to its end: shape, columns, width of every row, `error` and `is_cached` are
 //! checked (keys may come in any order). This module refuses to guess: what does not fit is an error with its place.
+
+use std::io::Read;
 
 use crate::json::decode::{Decoder, Place};
 use crate::json::scan::{Escapes, Token};
@@ -50,45 +51,45 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Where a cell lies in the buffer, and what it is. Bodies above 4 GiB are refused.
+/// Where a cell ends in the buffer, and what it is; it starts where the one before it ends. Values above 4 GiB are refused.
 #[derive(Clone, Copy, Debug)]
-struct CellPlace {
-    start: u32,
+struct CellEnd {
     end: u32,
     token: Token,
-}
-
-impl From<Place> for CellPlace {
-    fn from(place: Place) -> Self {
-        let [start, end] = [place.start, place.end].map(|at| u32::try_from(at).unwrap_or(u32::MAX));
-        CellPlace { start, end, token: place.token }
-    }
 }
 
 /// An answer whose shape was checked.
 #[derive(Debug)]
 pub struct Page {
-    body: Vec<u8>,
+    values: Vec<u8>,
     body_bytes: usize,
     timezone: Option<String>,
-    places: Vec<CellPlace>,
+    ends: Vec<CellEnd>,
     width: usize,
 }
 
 impl Page {
-    /// Reads a whole body. `columns` are the names that were asked for, in order.
+    /// Reads a whole body that lies in memory. `columns` are the names that were asked for, in order.
     ///
     /// # Errors
     /// What is wrong with the body, and at which byte: it is to be asked for again, not believed.
-    pub fn parse<S: AsRef<str>>(body: Vec<u8>, columns: &[S]) -> Result<Page, String> {
-        if u32::try_from(body.len()).is_err() {
-            return Err("the answer is larger than 4 GiB".to_owned());
-        }
-        if simdutf8::basic::from_utf8(&body).is_err() {
-            return Err("the answer is not UTF-8".to_owned());
-        }
-        let body_bytes = body.len();
-        let mut reader = Reader { decoder: Decoder::new(body), places: Vec::new(), width: columns.len() };
+    pub fn parse<S: AsRef<str>>(body: &[u8], columns: &[S]) -> Result<Page, String> {
+        Page::read(body, Vec::with_capacity(body.len()), columns, |_| Ok(()))
+    }
+
+    /// Reads a body while it arrives. Cells are kept in `buffer`, whose content is written over. `on_row` sees each row once
+    /// its cells were read, before the rest of the body is known.
+    ///
+    /// # Errors
+    /// As [`Page::parse`], and what `on_row` returns.
+    pub fn read<S: AsRef<str>>(
+        source: impl Read,
+        mut buffer: Vec<u8>,
+        columns: &[S],
+        on_row: impl FnMut(&Row<'_>) -> Result<(), String>,
+    ) -> Result<Page, String> {
+        let width = columns.len();
+        let mut reader = Reader { decoder: Decoder::new(source, &mut buffer), ends: Vec::new(), width, on_row };
         let found = reader.answer()?;
         let Some(named) = found.columns else { return Err("the answer has no `columns`".to_owned()) };
         if !named.iter().map(String::as_str).eq(columns.iter().map(AsRef::as_ref)) {
@@ -97,28 +98,24 @@ impl Page {
         if !found.results {
             return Err("the answer has no `results`".to_owned());
         }
-        Ok(Page {
-            body: reader.decoder.into_bytes(),
-            body_bytes,
-            timezone: found.timezone,
-            places: reader.places,
-            width: columns.len(),
-        })
+        let (body_bytes, ends) = (reader.decoder.offset(), reader.ends);
+        reader.decoder.close();
+        Ok(Page { values: buffer, body_bytes, timezone: found.timezone, ends, width })
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.len().checked_div(self.width).unwrap_or(0)
+        self.ends.len().checked_div(self.width).unwrap_or(0)
     }
 
     /// True without rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.ends.is_empty()
     }
 
-    /// How many bytes the buffer holds: the body as it was before decoding.
+    /// How many bytes the body had.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         self.body_bytes
@@ -133,8 +130,7 @@ impl Page {
     /// The row number `row`, counted from zero; empty when there is none.
     #[must_use]
     pub fn row(&self, row: usize) -> Row<'_> {
-        let places = self.places.get(row * self.width..(row + 1) * self.width).unwrap_or(&[]);
-        Row { body: &self.body, places }
+        Row::of(&self.values, &self.ends, row * self.width, self.width)
     }
 
     /// All rows in order.
@@ -145,24 +141,33 @@ impl Page {
     /// The buffer, to be used for the next body.
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
-        self.body
+        self.values
     }
 }
 
 /// A row of a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    body: &'a [u8],
-    places: &'a [CellPlace],
+    values: &'a [u8],
+    /// Where its first cell starts.
+    start: u32,
+    ends: &'a [CellEnd],
 }
 
 impl<'a> Row<'a> {
+    fn of(values: &'a [u8], ends: &'a [CellEnd], first: usize, width: usize) -> Row<'a> {
+        let start = first.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |before| before.end);
+        Row { values, start, ends: ends.get(first..first + width).unwrap_or(&[]) }
+    }
+
     /// The cell in column `column`, counted from zero; [`Cell::Null`] when there is none.
     #[must_use]
     pub fn cell(&self, column: usize) -> Cell<'a> {
-        let Some(place) = self.places.get(column) else { return Cell::Null };
-        let bytes = self.body.get(place.start as usize..place.end as usize).unwrap_or(&[]);
-        match place.token {
+        let Some(cell) = self.ends.get(column) else { return Cell::Null };
+        let before = column.checked_sub(1).and_then(|before| self.ends.get(before));
+        let start = before.map_or(self.start, |before| before.end);
+        let bytes = self.values.get(start as usize..cell.end as usize).unwrap_or(&[]);
+        match cell.token {
             Token::Null => Cell::Null,
             Token::True => Cell::Bool(true),
             Token::False => Cell::Bool(false),
@@ -179,10 +184,11 @@ impl<'a> Row<'a> {
     }
 }
 
-struct Reader {
-    decoder: Decoder,
-    places: Vec<CellPlace>,
+struct Reader<'v, R, F> {
+    decoder: Decoder<'v, R>,
+    ends: Vec<CellEnd>,
     width: usize,
+    on_row: F,
 }
 
 #[derive(Default)]
@@ -192,33 +198,25 @@ struct Found {
     timezone: Option<String>,
 }
 
-impl Reader {
+impl<R: Read, F: FnMut(&Row<'_>) -> Result<(), String>> Reader<'_, R, F> {
     fn answer(&mut self) -> Result<Found, String> {
         let mut found = Found::default();
-        let mut more = self.open(b'{', b'}')?;
+        let mut more = self.decoder.open(b'{', b'}')?;
         while more {
             let key = self.decoder.text()?;
-            self.decoder.step(|s| s.expect(b':', "expected :"))?;
+            self.decoder.expect(b':', "expected :")?;
             self.member(&key, &mut found)?;
-            more = self.decoder.step(|s| s.more(b'}'))?;
+            more = self.decoder.more(b'}')?;
         }
-        self.decoder.step(|s| s.end())?;
+        self.decoder.end()?;
         Ok(found)
-    }
-
-    /// Behind the start of an array or object: true unless it is empty, and over.
-    #[inline]
-    fn open(&mut self, open: u8, close: u8) -> Result<bool, String> {
-        Ok(self.decoder.step(|s| {
-            s.expect(open, "expected an array or object")?;
-            Ok(!s.take(close))
-        })?)
     }
 
     fn member(&mut self, key: &str, found: &mut Found) -> Result<(), String> {
         match key {
             "results" => {
-                self.places.clear();
+                self.ends.clear();
+                self.decoder.forget(0);
                 self.results()?;
                 found.results = true;
             }
@@ -226,56 +224,62 @@ impl Reader {
             "error" => {
                 let place = self.decoder.value()?;
                 if place.token != Token::Null {
-                    let text = String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
-                    return Err(format!("the answer carries an error: {}", text.chars().take(300).collect::<String>()));
+                    let text: String = self.shown(place).chars().take(300).collect();
+                    return Err(format!("the answer carries an error: {text}"));
                 }
             }
             "timezone" => {
                 let place = self.decoder.value()?;
-                let text = || String::from_utf8_lossy(self.decoder.bytes(place)).into_owned();
-                found.timezone = matches!(place.token, Token::Text(_)).then(text);
+                found.timezone = matches!(place.token, Token::Text(_)).then(|| self.shown(place));
+                self.decoder.forget(place.start);
             }
             "is_cached" => {
                 if self.decoder.value()?.token == Token::True {
                     return Err("the answer comes from a cache although a fresh one was asked for".to_owned());
                 }
             }
-            _ => {
-                self.decoder.step(|s| s.value())?;
-            }
+            _ => self.decoder.skip()?,
         }
         Ok(())
     }
 
+    fn shown(&self, place: Place) -> String {
+        String::from_utf8_lossy(self.decoder.values().get(place.start..place.end).unwrap_or(&[])).into_owned()
+    }
+
     fn names(&mut self) -> Result<Vec<String>, String> {
         let mut names = Vec::new();
-        let mut more = self.open(b'[', b']')?;
+        let mut more = self.decoder.open(b'[', b']')?;
         while more {
             names.push(self.decoder.text()?);
-            more = self.decoder.step(|s| s.more(b']'))?;
+            more = self.decoder.more(b']')?;
         }
         Ok(names)
     }
 
     fn results(&mut self) -> Result<(), String> {
-        let mut more = self.open(b'[', b']')?;
+        let mut more = self.decoder.open(b'[', b']')?;
         while more {
             self.row()?;
-            more = self.decoder.step(|s| s.more(b']'))?;
+            more = self.decoder.more(b']')?;
         }
         Ok(())
     }
 
     fn row(&mut self) -> Result<(), String> {
-        let before = self.places.len();
-        let mut more = self.open(b'[', b']')?;
+        let first = self.ends.len();
+        let mut more = self.decoder.open(b'[', b']')?;
         while more {
             let place = self.decoder.value()?;
-            self.places.push(place.into());
-            more = self.decoder.step(|s| s.more(b']'))?;
+            let end = u32::try_from(place.end).map_err(|_| "the answer is larger than 4 GiB")?;
+            self.ends.push(CellEnd { end, token: place.token });
+            more = self.decoder.more(b']')?;
         }
-        let width = self.places.len() - before;
-        if width == self.width { Ok(()) } else { Err(format!("a row has {width} cells instead of {}", self.width)) }
+        let width = self.ends.len() - first;
+        if width != self.width {
+            return Err(format!("a row has {width} cells instead of {}", self.width));
+        }
+        (self.on_row)(&Row::of(self.decoder.values(), &self.ends, first, width))
     }
 }
 
@@ -286,7 +290,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn page(body: &str, columns: &[&str]) -> Result<Page, String> {
-        Page::parse(body.as_bytes().to_vec(), columns)
+        Page::parse(body.as_bytes(), columns)
     }
 
     #[test]
@@ -331,7 +335,7 @@ mod tests {
             let error = page(body, &["a"]).unwrap_err();
             assert!(error.contains(reason), "{body}: {error}");
         }
-        assert!(Page::parse(b"\xff".to_vec(), &["a"]).unwrap_err().contains("UTF-8"));
+        assert!(Page::parse(b"\xff", &["a"]).unwrap_err().contains("UTF-8"));
     }
 
     #[test]

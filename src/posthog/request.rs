@@ -1,10 +1,12 @@
 //! What a client is made from, what it is asked, and what it answers. No network here, and no meaning of answers.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::posthog::address::BaseUrl;
 use crate::posthog::attempts::Patience;
+use crate::posthog::body::Body;
+use crate::posthog::fault::Fault;
 use crate::posthog::limits::Rates;
 use crate::posthog::secret::Secret;
 
@@ -80,6 +82,36 @@ pub enum RateClass {
     ClickHouse,
 }
 
+/// An answer whose body is still to be read: HTTP 200, content type JSON.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    /// The body.
+    pub body: Body<'a>,
+    /// When the request was sent.
+    pub sent: Instant,
+    /// Bytes that ClickHouse read for it, where the server says so.
+    pub bytes_read: Option<u64>,
+    /// Bytes left in the project's hourly budget, where the server says so.
+    pub budget_left: Option<u64>,
+    /// The server's clock when it answered, in Unix seconds.
+    pub server_date: Option<i64>,
+}
+
+impl Incoming<'_> {
+    /// The answer with its whole body.
+    ///
+    /// # Errors
+    /// [`Fault::Untrusted`] when the body is not read to its end, or plainly is not one JSON array or object.
+    pub(crate) fn whole(&mut self) -> Result<Answer, Fault> {
+        let body = self.body.whole().map_err(|e| Fault::untrusted(e.to_string()))?;
+        let text = body.trim_ascii();
+        if !matches!((text.first(), text.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))) {
+            return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len())));
+        }
+        Ok(Answer { body, bytes_read: self.bytes_read, budget_left: self.budget_left, server_date: self.server_date })
+    }
+}
+
 /// A complete answer: HTTP 200, content type JSON, body read to its end and unpacked.
 #[derive(Debug)]
 pub struct Answer {
@@ -89,10 +121,6 @@ pub struct Answer {
     pub bytes_read: Option<u64>,
     /// Bytes left in the project's hourly budget, where the server says so.
     pub budget_left: Option<u64>,
-    /// Bytes of the body on the wire.
-    pub wire_bytes: u64,
-    /// From sending to the last byte.
-    pub seconds: f64,
     /// The server's clock when it answered, in Unix seconds.
     pub server_date: Option<i64>,
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::posthog::request::Answer;
+use crate::posthog::body::Body;
 
 /// Figures since the client was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -45,7 +45,7 @@ impl Counters {
     }
 
     pub(crate) fn waited(&self, time: Duration) {
-        add(&self.waited_micros, u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        add(&self.waited_micros, micros(time));
     }
 
     /// Also for an answer that is refused or breaks later: the project paid for it.
@@ -53,10 +53,10 @@ impl Counters {
         add(&self.bytes_read, bytes);
     }
 
-    pub(crate) fn answer(&self, answer: &Answer) {
-        add(&self.body_bytes, answer.body.len() as u64);
-        add(&self.wire_bytes, answer.wire_bytes);
-        add(&self.request_micros, Duration::from_secs_f64(answer.seconds).as_micros().try_into().unwrap_or(u64::MAX));
+    pub(crate) fn body(&self, body: &Body<'_>, time: Duration) {
+        add(&self.body_bytes, body.length() as u64);
+        add(&self.wire_bytes, body.wire_bytes());
+        add(&self.request_micros, micros(time));
     }
 
     #[expect(clippy::cast_precision_loss, reason = "seconds for people")]
@@ -72,6 +72,10 @@ impl Counters {
             request_seconds: get(&self.request_micros) as f64 / 1e6,
         }
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn add(counter: &AtomicU64, count: u64) {

@@ -21,9 +21,9 @@ pub fn ask<T>(
     read: impl Fn(&Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, Fault> {
     let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: COUNT_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+    let body = BodyLimit { max_bytes: COUNT_BYTES, on_growth: &mut on_growth };
     let answer = client.query(&Query { sql, name }, body, |answer| {
-        let page = Page::parse(answer.body, columns).map_err(Fault::untrusted)?;
+        let page = Page::parse(&answer.body, columns).map_err(Fault::untrusted)?;
         check_days(client, &page)?;
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))

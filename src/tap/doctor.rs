@@ -196,7 +196,7 @@ struct Facts {
 
 fn query(client: &Client) -> Result<Facts, Fault> {
     let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: ANSWER_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+    let body = BodyLimit { max_bytes: ANSWER_BYTES, on_growth: &mut on_growth };
     client.query(&Query { sql: &hogql::server_time(1), name: "doctor" }, body, |answer: Answer| {
         let here = chrono::Utc::now().timestamp();
         let valid = serde_json::from_slice::<Value>(&answer.body).is_ok_and(|value| value["results"][0][0].is_u64());

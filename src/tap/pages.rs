@@ -10,10 +10,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Answer, Client, Query};
+use crate::posthog::client::{Client, Incoming, Query};
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
-use crate::posthog::page::{Page, Row};
+use crate::posthog::page::{Cell, Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
 
@@ -177,21 +177,19 @@ impl Source<'_> {
             let _ = write!(sql, " /* attempt {attempt} */");
         }
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let mut buffer = memory.take_buffer();
         let (mut rows, mut seconds) = (0, 0.0);
-        let read = |answer: Answer| {
-            seconds = answer.seconds;
-            let page = Page::parse(answer.body, &names).map_err(Fault::untrusted)?;
-            rows = page.len() as u64;
-            let notes = check_rows(&page, interval, self.range.by_arrival()).map_err(Fault::untrusted)?;
-            if page.len() > limit as usize {
-                return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
-            }
+        let read = |incoming: &mut Incoming<'_>| {
+            let mut check = Check::new(interval, self.range.by_arrival(), limit);
+            let page = Page::read(&mut incoming.body, std::mem::take(&mut buffer), &names, |row| check.row(row));
+            let (page, notes) = page.and_then(|page| Ok((page, check.end()?))).map_err(Fault::untrusted)?;
+            (rows, seconds) = (page.len() as u64, incoming.sent.elapsed().as_secs_f64());
             Ok((page, notes))
         };
-        let buffer = memory.take_buffer();
         let mut on_growth = |bytes| memory.resize(bytes, self.stop);
-        let body = BodyLimit { max_bytes: self.max_response_bytes, buffer, on_growth: &mut on_growth };
-        let (page, notes) = self.client.query(&Query { sql: &sql, name: "events page" }, body, read)?;
+        let body = BodyLimit { max_bytes: self.max_response_bytes, on_growth: &mut on_growth };
+        let query = Query { sql: &sql, name: "events page" };
+        let (page, notes) = self.client.query_arriving(&self.client.options().patience, &query, body, read)?;
         let (first, last) = (page.row(0), page.row(page.len().saturating_sub(1)));
         let event = first.text(column::EVENT).filter(|name| last.text(column::EVENT) == Some(name));
         self.learn(|size| {
@@ -261,24 +259,41 @@ fn row_key(row: &Row<'_>, notes: &[(u64, Micros)]) -> Option<RowKey> {
     })
 }
 
-/// Every row must lie in the interval, in the order of the key. Gives the version and the arrival of each; where runs do
-/// not go `by_arrival`, its `timestamp` stands for it.
-///
-/// # Errors
-/// Which row does not, and how: the page is not to be believed.
-pub fn check_rows(page: &Page, interval: &Interval, by_arrival: bool) -> Result<Vec<(u64, Micros)>, String> {
-    let from = interval.from.key();
-    let mut last = (from.day, from.event.as_bytes(), from.hash);
-    let mut notes = Vec::with_capacity(page.len());
-    for (at, row) in page.rows().enumerate() {
-        let wrong = |what: &str| format!("row {at} {what}");
+/// Checks the rows of a page one after another: each must lie in the interval, in the order of the key.
+#[derive(Debug)]
+pub struct Check<'a> {
+    interval: &'a Interval,
+    by_arrival: bool,
+    limit: u32,
+    /// The key of the last row; before the first one, the start of the interval.
+    day: Day,
+    event: Vec<u8>,
+    hash: u64,
+    notes: Vec<(u64, Micros)>,
+}
+
+impl<'a> Check<'a> {
+    /// For at most `limit` rows of `interval`. Where runs do not go `by_arrival`, a row's `timestamp` stands for its arrival.
+    #[must_use]
+    pub fn new(interval: &'a Interval, by_arrival: bool, limit: u32) -> Check<'a> {
+        let Key { day, event, hash } = interval.from.key();
+        let event = event.as_bytes().to_vec();
+        Check { interval, by_arrival, limit, day: *day, event, hash: *hash, notes: Vec::new() }
+    }
+
+    /// Takes the next row, and notes its version and its arrival.
+    ///
+    /// # Errors
+    /// What is wrong with it: the page is not to be believed.
+    pub fn row(&mut self, row: &Row<'_>) -> Result<(), String> {
+        let wrong = |what: &str| format!("row {} {what}", self.notes.len());
         let timestamp = time(row.cell(column::TIMESTAMP)).ok_or_else(|| wrong("has no timestamp"))?;
-        let created_at = match by_arrival {
+        let created_at = match self.by_arrival {
             true => time(row.cell(column::CREATED_AT)).ok_or_else(|| wrong("has no created_at"))?,
             false => timestamp,
         };
         let text = |column| match row.cell(column) {
-            crate::posthog::page::Cell::Text { text, .. } => Some(text),
+            Cell::Text { text, .. } => Some(text),
             _ => None,
         };
         let (Some(uuid), Some(event), Some(distinct_id)) =
@@ -287,15 +302,31 @@ pub fn check_rows(page: &Page, interval: &Interval, by_arrival: bool) -> Result<
             return Err(wrong("lacks a part of its identity"));
         };
         let hash = row.cell(column::HASH).u64().ok_or_else(|| wrong("has no hash"))?;
-        let key = (Day::of(timestamp), event, hash);
-        if key < last {
+        let day = Day::of(timestamp);
+        if (day, event, hash) < (self.day, self.event.as_slice(), self.hash) {
             return Err(wrong("is out of order"));
         }
-        last = key;
-        notes.push((Version { timestamp, created_at, event, distinct_id, uuid }.hash(), created_at));
+        if self.notes.len() >= self.limit as usize {
+            return Err(format!("more rows came than the {} that were asked for", self.limit));
+        }
+        (self.day, self.hash) = (day, hash);
+        if event != self.event {
+            self.event.clear();
+            self.event.extend_from_slice(event);
+        }
+        self.notes.push((Version { timestamp, created_at, event, distinct_id, uuid }.hash(), created_at));
+        Ok(())
     }
-    let beyond = interval.to.as_ref().is_some_and(|to| last >= (to.day, to.event.as_bytes(), to.hash));
-    if beyond && !page.is_empty() { Err("a row lies behind the asked interval".to_owned()) } else { Ok(notes) }
+
+    /// Of each row: its version's hash, and its arrival.
+    ///
+    /// # Errors
+    /// When the last row lies behind the interval.
+    pub fn end(self) -> Result<Vec<(u64, Micros)>, String> {
+        let is_behind = |to: &Key| (self.day, self.event.as_slice(), self.hash) >= (to.day, to.event.as_bytes(), to.hash);
+        let beyond = !self.notes.is_empty() && self.interval.to.as_ref().is_some_and(is_behind);
+        if beyond { Err("a row lies behind the asked interval".to_owned()) } else { Ok(self.notes) }
+    }
 }
 
 /// The parts in which a slice is asked for: all of it at once, unless the server refuses.

@@ -26,7 +26,7 @@ pub fn all(client: &Client, patience: &Patience, sql: &str) -> Result<Vec<String
         columns: Vec<String>,
     }
     ask(client, patience, sql, |body| {
-        let answer: Answer = serde_json::from_slice(&body).map_err(|_| "the answer has no `columns`".to_owned())?;
+        let answer: Answer = serde_json::from_slice(body).map_err(|_| "the answer has no `columns`".to_owned())?;
         Ok(answer.columns)
     })
 }
@@ -66,16 +66,16 @@ fn ask<T>(
     client: &Client,
     patience: &Patience,
     sql: &str,
-    read: impl Fn(Vec<u8>) -> Result<T, String>,
+    read: impl Fn(&[u8]) -> Result<T, String>,
 ) -> Result<T, Fault> {
     let mut attempt = 1;
     loop {
         // A text that failed may be answered with its failure for minutes; another text is run.
         let text = format!("{sql}{}", if attempt > 1 { format!(" /* attempt {attempt} */") } else { String::new() });
         let mut on_growth = |_| Ok(());
-        let body = BodyLimit { max_bytes: PROBE_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+        let body = BodyLimit { max_bytes: PROBE_BYTES, on_growth: &mut on_growth };
         let query = Query { sql: &text, name: "columns" };
-        match client.query_within(patience, &query, body, |answer| read(answer.body).map_err(Fault::untrusted)) {
+        match client.query_within(patience, &query, body, |answer| read(&answer.body).map_err(Fault::untrusted)) {
             // Without rows there is nothing to split: the server is busy.
             Err(Fault::Split(_)) if attempt < ATTEMPTS => attempt += 1,
             other => return other,

@@ -169,7 +169,7 @@ mod tests {
         };
         let rows: Vec<_> = documents.iter().map(|d| row(d)).collect();
         let body = json!({"columns": names, "results": rows}).to_string();
-        let page = Page::parse(body.into_bytes(), &names).unwrap();
+        let page = Page::parse(body.as_bytes(), &names).unwrap();
         page.rows()
             .map(|row| {
                 let mut out = Vec::new();

@@ -247,9 +247,9 @@ fn sample(client: &Client, now: Micros, below_hash: u64) -> Result<[Sample; 2], 
          cityHash64(distinct_id), timestamp, uuid LIMIT 20 BY event LIMIT 2000"
     );
     let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: SAMPLE_BYTES, buffer: Vec::new(), on_growth: &mut on_growth };
+    let body = BodyLimit { max_bytes: SAMPLE_BYTES, on_growth: &mut on_growth };
     client.query(&Query { sql: &sql, name: "sample of properties" }, body, |answer| {
-        let page = Page::parse(answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
+        let page = Page::parse(&answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
         let mut samples = [Sample::default(), Sample::default()];
         for row in page.rows() {
             for (column, sample) in samples.iter_mut().enumerate() {

@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(names, ["id", "at", "is", "properties"]);
         let rows = json!([["x", "2026-01-01T00:00:00", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
         let body = json!({"columns": names, "results": rows}).to_string();
-        let page = Page::parse(body.into_bytes(), &names).unwrap();
+        let page = Page::parse(body.as_bytes(), &names).unwrap();
         let envelope = Envelope::new("a \"b\"", Some(7), 0);
         let lines: Vec<String> = page
             .rows()

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tap_posthog::posthog::hogql::{Cursor, Interval, Key};
 use tap_posthog::posthog::page::Page;
 use tap_posthog::posthog::time::Day;
-use tap_posthog::tap::pages::check_rows;
+use tap_posthog::tap::pages::Check;
 use tap_posthog::tap::project::Projection;
 
 const ROWS: usize = 10_000;
@@ -26,72 +26,79 @@ fn main() {
         let mut projection = Projection::new(&fields, true, false);
         let body = body(&projection, &properties);
         let packed = pack(&body);
-        let label = if flatten { "flattened" } else { "nested" };
-        let parse = |projection: &Projection, body: Vec<u8>| {
-            let names: Vec<&str> = projection.columns().iter().map(|column| column.name.as_str()).collect();
-            Page::parse(body, &names).unwrap()
-        };
-        report(
-            &format!("{label}: scan"),
-            body.len(),
-            || body.clone(),
-            |body| {
-                assert_eq!(parse(&projection, body).len(), ROWS);
-            },
-        );
-        let page = parse(&projection, body.clone());
         let interval = Interval { from: Cursor::At(Key::day_start(Day::FIRST)), to: None };
-        report(
-            &format!("{label}: check"),
-            body.len(),
-            || (),
-            |()| assert_eq!(check_rows(&page, &interval, true).unwrap().len(), ROWS),
-        );
+        let label = if flatten { "flattened" } else { "nested" };
+        let names: Vec<String> = projection.columns().iter().map(|column| column.name.clone()).collect();
+        // As a fetch thread does it: decoded and checked while it arrives, into the buffer of the last page.
+        let read = |source: &mut dyn Read, buffer: Vec<u8>| {
+            let mut check = Check::new(&interval, true, u32::MAX);
+            let page = Page::read(source, buffer, &names, |row| check.row(row)).unwrap();
+            assert_eq!(check.end().unwrap().len(), ROWS);
+            page
+        };
+        let mut buffer = Some(Vec::new());
+        report(&format!("{label}: scan"), body.len(), || {
+            let page = Page::read(&body[..], buffer.take().unwrap(), &names, |_| Ok(())).unwrap();
+            assert_eq!(page.len(), ROWS);
+            buffer = Some(page.into_buffer());
+        });
+        report(&format!("{label}: scan and check"), body.len(), || {
+            buffer = Some(read(&mut &body[..], buffer.take().unwrap()).into_buffer());
+        });
+        let page = Page::parse(&body, &names).unwrap();
         let mut out: Vec<u8> = Vec::with_capacity(64 << 20);
-        report(
-            &format!("{label}: project and write"),
-            body.len(),
-            || (),
-            |()| {
-                out.clear();
-                page.rows().for_each(|row| projection.write(&row, &mut out));
-            },
-        );
-        report(
-            &format!("{label}: all, plain body"),
-            body.len(),
-            || body.clone(),
-            |body| {
-                let page = parse(&projection, body);
-                check_rows(&page, &interval, true).unwrap();
-                out.clear();
-                page.rows().for_each(|row| projection.write(&row, &mut out));
-            },
-        );
-        report(
-            &format!("{label}: all, gzip body"),
-            body.len(),
-            || Vec::with_capacity(body.len() + 1),
-            |mut buffer| {
-                flate2::bufread::GzDecoder::new(&packed[..]).read_to_end(&mut buffer).unwrap();
-                let page = parse(&projection, buffer);
-                check_rows(&page, &interval, true).unwrap();
-                out.clear();
-                page.rows().for_each(|row| projection.write(&row, &mut out));
-            },
-        );
+        report(&format!("{label}: project and write"), body.len(), || {
+            write(&mut projection, &page, &mut out);
+        });
+        report(&format!("{label}: all, plain body"), body.len(), || {
+            let page = read(&mut &body[..], buffer.take().unwrap());
+            write(&mut projection, &page, &mut out);
+            buffer = Some(page.into_buffer());
+        });
+        report(&format!("{label}: all, gzip body"), body.len(), || {
+            let page = read(&mut flate2::bufread::GzDecoder::new(&packed[..]), buffer.take().unwrap());
+            write(&mut projection, &page, &mut out);
+            buffer = Some(page.into_buffer());
+        });
+        // For comparison, on whatever machine this is: the usual way without a tree, rows of raw values with their text unescaped.
+        report(&format!("{label}: serde_json, raw rows"), body.len(), || {
+            out.clear();
+            let answer: RawAnswer<'_> = serde_json::from_slice(&body).unwrap();
+            for cell in answer.results.iter().flatten() {
+                match cell.get().as_bytes()[0] {
+                    b'"' => out.extend_from_slice(serde_json::from_str::<String>(cell.get()).unwrap().as_bytes()),
+                    _ => out.extend_from_slice(cell.get().as_bytes()),
+                }
+            }
+        });
     }
 }
 
-/// The median of several runs; `prepare` is not counted.
-fn report<T>(label: &str, bytes: usize, prepare: impl Fn() -> T, mut run: impl FnMut(T)) {
+#[derive(serde::Deserialize)]
+struct RawAnswer<'a> {
+    #[serde(borrow)]
+    results: Vec<Vec<&'a serde_json::value::RawValue>>,
+}
+
+/// As the printing half does it: a line after another into a buffer that is handed on when it is full.
+fn write(projection: &mut Projection, page: &Page, out: &mut Vec<u8>) {
+    for row in page.rows() {
+        if out.len() >= 64 * 1024 {
+            out.clear();
+        }
+        projection.write(&row, out);
+        out.push(b'\n');
+    }
+}
+
+/// The median of several runs.
+fn report(label: &str, bytes: usize, mut run: impl FnMut()) {
     let mut seconds = Vec::new();
     let mut allocations = 0;
     for _ in 0..RUNS {
-        let input = prepare();
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         let started = cpu();
-        run(input);
+        run();
         seconds.push((cpu() - started).as_secs_f64());
         allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
     }

@@ -100,12 +100,6 @@ pub(super) fn broken(cut: Cut) -> Verdict {
     }
 }
 
-/// True unless the body plainly is not one whole JSON array or object; parsing it is the reader's part.
-pub(super) fn looks_whole(body: &[u8]) -> bool {
-    let trimmed = body.trim_ascii();
-    matches!((trimmed.first(), trimmed.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')))
-}
-
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
