@@ -28,6 +28,15 @@ pub(super) fn stops64(window: &[u8; 64]) -> u64 {
 /// Where from `at` on the first stop lies; the end of the text when there is none.
 #[inline]
 pub(super) fn next_stop(text: &[u8], mut at: usize) -> usize {
+    // Two blocks a step: most names and values end within the first.
+    while let Some(step) = text.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
+        let (blocks, _) = step.as_chunks::<16>();
+        let hits = blocks.iter().rev().fold(0, |bits, block| bits << 16 | stops(*block));
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize;
+        }
+        at += 32;
+    }
     while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
         let hits = stops(*block);
         if hits != 0 {

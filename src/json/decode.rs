@@ -14,8 +14,8 @@ use super::walk;
 const WINDOW_BYTES: usize = 64 * 1024;
 /// The bytes whose stops are looked for at once.
 const STRIDE: usize = 64;
-/// The bytes that are copied at once.
-const BLOCK: usize = 16;
+/// The bytes that are copied at once: most names and values, and what stands between two of them.
+const BLOCK: usize = 32;
 /// What is looked at and written at once, whatever the length of the text: a stride, and a block behind it.
 const REACH: usize = STRIDE + BLOCK;
 /// The longest escape: a surrogate pair.

@@ -194,7 +194,12 @@ mod tests {
 
     type Ended = Result<(Vec<u8>, u64), Cut>;
 
-    fn read_by(mut wire: &[u8], is_packed: bool, limit: &mut BodyLimit<'_>, mut check: impl FnMut() -> Result<(), Cut>) -> Ended {
+    fn read_by(
+        mut wire: &[u8],
+        is_packed: bool,
+        limit: &mut BodyLimit<'_>,
+        mut check: impl FnMut() -> Result<(), Cut>,
+    ) -> Ended {
         let mut body = Body::new(&mut wire, is_packed, limit, &mut check);
         let whole = body.whole();
         assert_eq!(whole.is_ok(), body.is_ended());

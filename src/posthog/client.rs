@@ -260,12 +260,7 @@ impl Client {
     }
 
     /// The loop: one attempt after another until there is an answer that `read` believes, or a reason to give up.
-    fn ask<T>(
-        &self,
-        ask: &Ask<'_>,
-        limit: &mut BodyLimit<'_>,
-        read: ReadBody<'_, T>,
-    ) -> Result<T, Fault> {
+    fn ask<T>(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>, read: ReadBody<'_, T>) -> Result<T, Fault> {
         let mut attempts = Attempts::new(ask.patience);
         loop {
             let verdict = match self.attempt(ask, limit, read) {

@@ -11,6 +11,67 @@ use crate::json::without::without;
 /// Lines are handed to the system in writes of at least this many bytes, and at every [`Output::flush`].
 const WRITE_BYTES: usize = 64 * 1024;
 
+/// A line that grows beyond this goes out in parts, and a piece as long as this is not copied first.
+const LONG_BYTES: usize = 256 * 1024;
+
+/// What the text of a line is appended to.
+pub trait LineText {
+    /// Appends a byte.
+    fn push(&mut self, byte: u8);
+    /// Appends bytes.
+    fn extend_from_slice(&mut self, bytes: &[u8]);
+    /// To be called now and then by who appends many single bytes.
+    fn make_way(&mut self) {}
+}
+
+impl LineText for Vec<u8> {
+    fn push(&mut self, byte: u8) {
+        Vec::push(self, byte);
+    }
+
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        Vec::extend_from_slice(self, bytes);
+    }
+}
+
+/// A line on its way out: a long one is never held as a whole, so it costs no memory besides what its parts lie in.
+pub struct Line<'a> {
+    pending: &'a mut Vec<u8>,
+    inner: &'a mut dyn Write,
+    /// The most bytes that are held.
+    most: usize,
+    outcome: io::Result<()>,
+}
+
+impl Line<'_> {
+    #[cold]
+    fn write_out(&mut self, piece: &[u8]) {
+        if self.outcome.is_ok() {
+            self.outcome = self.inner.write_all(self.pending).and_then(|()| self.inner.write_all(piece));
+        }
+        self.pending.clear();
+    }
+}
+
+impl LineText for Line<'_> {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.pending.push(byte);
+    }
+
+    #[inline]
+    fn extend_from_slice(&mut self, bytes: &[u8]) {
+        if self.pending.len().saturating_add(bytes.len()) > self.most {
+            return self.write_out(bytes);
+        }
+        self.pending.extend_from_slice(bytes);
+    }
+
+    fn make_way(&mut self) {
+        self.extend_from_slice(b"");
+    }
+}
+
 /// Standard output (or, in tests, any writer), one whole Singer line after another.
 #[derive(Debug)]
 pub struct Output<W: Write> {
@@ -60,10 +121,23 @@ impl<W: Write> Output<W> {
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
 
-    /// Makes room for a line of up to `bytes`, where it is known to be a long one: a buffer that grows by doubling would take
-    /// twice the memory. What is not written to is not taken.
-    pub fn reserve(&mut self, bytes: usize) {
-        self.pending.reserve_exact(bytes);
+    /// As [`Output::line`], for lines of any length: `write` cannot fail, so what it wrote may be gone before it ends.
+    ///
+    /// # Errors
+    /// [`Kind::Pipe`] when the reader went away.
+    pub fn long_line(&mut self, write: impl FnOnce(&mut Line<'_>)) -> Result<()> {
+        if !self.hidden.is_empty() {
+            // What is left out of a line is looked for in the whole of it.
+            return self.line(|out| {
+                write(&mut Line { pending: out, inner: &mut io::sink(), most: usize::MAX, outcome: Ok(()) });
+                Ok(())
+            });
+        }
+        let mut line = Line { pending: &mut self.pending, inner: &mut self.inner, most: LONG_BYTES, outcome: Ok(()) };
+        write(&mut line);
+        line.outcome.map_err(|e| output_error(&e))?;
+        self.pending.push(b'\n');
+        if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
 
     /// Appends a JSON value as one line.
@@ -179,6 +253,32 @@ mod tests {
         assert!(failed.is_err());
         out.flush().unwrap();
         assert!(out.inner.is_empty());
+    }
+
+    #[test]
+    fn a_long_line_goes_out_in_parts_and_whole_where_something_is_left_out() {
+        let record = format!(r#"{{"type":"RECORD","record":{{"o":{{"a":1,"b":"{}"}}}}}}"#, "x".repeat(LONG_BYTES * 2));
+        for hide in [false, true] {
+            let mut out = Output::new(Vec::new());
+            if hide {
+                out.hide(&[vec!["o".to_owned(), "a".to_owned()]]);
+            }
+            for piece in [1, 1000, record.len()] {
+                out.long_line(|line| record.as_bytes().chunks(piece).for_each(|part| line.extend_from_slice(part)))
+                    .unwrap();
+            }
+            out.long_line(|line| {
+                for byte in record.bytes() {
+                    line.push(byte);
+                    line.make_way();
+                }
+            })
+            .unwrap();
+            out.flush().unwrap();
+            assert!(out.pending.capacity() < LONG_BYTES * 8);
+            let expected = if hide { record.replace("\"a\":1,", "") } else { record.clone() };
+            assert!(String::from_utf8(out.inner).unwrap() == format!("{expected}\n").repeat(4));
+        }
     }
 
     #[test]

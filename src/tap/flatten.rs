@@ -11,10 +11,10 @@ use ahash::RandomState;
 use serde_json::Value;
 
 use crate::json::escape::unescape;
-use crate::json::same;
-use crate::json::scan::{Escapes, Scan, Scanner, Text, Token};
+use crate::json::scan::{Escapes, Scan, Scanner, Token};
+use crate::singer::message::LineText;
 
-use super::write::{write_invalid, write_text};
+use super::write::{label, write_invalid, write_text};
 
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +75,15 @@ impl Span {
 #[derive(Debug, Default)]
 pub struct Flattener {
     by_name: HashMap<Vec<u8>, usize, RandomState>,
-    names: Vec<Vec<u8>>,
+    /// Each name as it stands in most documents, with quotes and colon.
+    labels: Vec<Vec<u8>>,
     kinds: Vec<Kind>,
     /// After a slot usually comes the same one as last time: documents of one sender have one order.
     follower: Vec<usize>,
     values: Vec<Option<(Token, Span)>>,
-    filled: Vec<usize>,
+    /// The number of the last document that had the slot's name.
+    named_in: Vec<u64>,
+    documents: u64,
     unmapped: Vec<(Span, Span)>,
     invalid: bool,
 }
@@ -88,57 +91,68 @@ pub struct Flattener {
 impl Flattener {
     /// Adds a column for `property`; gives its slot.
     pub fn add(&mut self, property: &str, schema: &Value) -> usize {
-        let slot = self.names.len();
+        let slot = self.labels.len();
         self.by_name.insert(property.as_bytes().to_vec(), slot);
-        self.names.push(property.as_bytes().to_vec());
+        self.labels.push(label(property));
         self.kinds.push(kind_of(schema));
         self.values.push(None);
+        self.named_in.push(0);
         self.follower.resize(slot + 2, 0);
         slot
     }
 
     /// Takes a document apart.
     pub fn read(&mut self, document: &[u8]) {
-        self.forget();
+        self.documents += 1;
+        self.unmapped.clear();
         self.invalid = !document.is_empty() && self.members(document).is_err();
         if self.invalid {
-            self.forget();
+            self.documents += 1;
+            self.unmapped.clear();
         }
     }
 
-    /// Writes the value of a slot; false when the document of the last [`Flattener::read`] has none.
-    pub fn write_slot(&self, slot: usize, document: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some((token, span)) = self.values.get(slot).copied().flatten() else { return false };
-        match token {
-            Token::Nested => write_text(span.of(document), false, out),
-            _ => out.extend_from_slice(span.of(document)),
-        }
-        true
+    /// True if the document of the last [`Flattener::read`] has a value for the slot.
+    #[must_use]
+    pub fn has_slot(&self, slot: usize) -> bool {
+        self.value(slot).is_some()
     }
 
-    /// Writes the object of what has no column; false when everything has.
-    pub fn write_unmapped(&self, document: &[u8], out: &mut Vec<u8>) -> bool {
+    /// True if the document of the last [`Flattener::read`] has something that no slot holds.
+    #[must_use]
+    pub fn has_unmapped(&self) -> bool {
+        self.invalid || !self.unmapped.is_empty()
+    }
+
+    fn value(&self, slot: usize) -> Option<(Token, Span)> {
+        let is_named = self.named_in.get(slot) == Some(&self.documents);
+        self.values.get(slot).copied().flatten().filter(|_| is_named)
+    }
+
+    /// Writes the value of a slot that has one.
+    pub fn write_slot(&self, slot: usize, document: &[u8], out: &mut impl LineText) {
+        match self.value(slot) {
+            Some((Token::Nested, span)) => write_text(span.of(document), false, out),
+            Some((_, span)) => out.extend_from_slice(span.of(document)),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+
+    /// Writes the object of what has no column.
+    pub fn write_unmapped(&self, document: &[u8], out: &mut impl LineText) {
         if self.invalid {
-            write_invalid(document, out);
-            return true;
+            return write_invalid(document, out);
         }
+        out.push(b'{');
         for (i, (key, value)) in self.unmapped.iter().enumerate() {
-            out.push(if i == 0 { b'{' } else { b',' });
+            if i > 0 {
+                out.push(b',');
+            }
             out.extend_from_slice(key.of(document));
             out.push(b':');
             out.extend_from_slice(value.of(document));
         }
-        if !self.unmapped.is_empty() {
-            out.push(b'}');
-        }
-        !self.unmapped.is_empty()
-    }
-
-    fn forget(&mut self) {
-        for slot in self.filled.drain(..) {
-            self.values[slot] = None;
-        }
-        self.unmapped.clear();
+        out.push(b'}');
     }
 
     fn members(&mut self, document: &[u8]) -> Scan<()> {
@@ -147,16 +161,11 @@ impl Flattener {
         let mut more = !scanner.take(b'}');
         let mut place = 0;
         while more {
-            scanner.peek();
-            let start = scanner.at();
-            let name = scanner.string()?;
-            let key = Span { start, end: scanner.at() };
-            scanner.expect(b':', "expected :")?;
+            let (key, slot) = self.key(&mut scanner, place)?;
             scanner.peek();
             let start = scanner.at();
             let token = scanner.value()?;
             let value = Span { start, end: scanner.at() };
-            let slot = self.slot(name, place);
             if let Some(slot) = slot {
                 if let Some(follower) = self.follower.get_mut(place) {
                     *follower = slot;
@@ -169,25 +178,33 @@ impl Flattener {
         scanner.end()
     }
 
-    /// The slot of a key. `place` is where the key before it was found.
-    fn slot(&self, key: Text<'_>, place: usize) -> Option<usize> {
-        if key.is_escaped() {
-            let mut name = Vec::new();
-            return if unescape(key, &mut name) == 0 { self.by_name.get(&name).copied() } else { None };
-        }
+    /// Steps over a name and its colon; gives the name with its quotes, and its slot. `place` is where the name before it was
+    /// found.
+    fn key(&self, scanner: &mut Scanner<'_>, place: usize) -> Scan<(Span, Option<usize>)> {
+        scanner.peek();
+        let start = scanner.at();
         let likely = self.follower.get(place).copied().unwrap_or(0);
-        if self.names.get(likely).is_some_and(|known| same(known, key.raw)) {
-            return Some(likely);
+        if self.labels.get(likely).is_some_and(|label| scanner.eat(label)) {
+            return Ok((Span { start, end: scanner.at() - 1 }, Some(likely)));
         }
-        self.by_name.get(key.raw).copied()
+        let name = scanner.string()?;
+        let key = Span { start, end: scanner.at() };
+        scanner.expect(b':', "expected :")?;
+        if !name.is_escaped() {
+            return Ok((key, self.by_name.get(name.raw).copied()));
+        }
+        let mut plain = Vec::new();
+        let slot = if unescape(name, &mut plain) == 0 { self.by_name.get(&plain).copied() } else { None };
+        Ok((key, slot))
     }
 
     fn take(&mut self, document: &[u8], key: Span, slot: Option<usize>, value: (Token, Span)) {
         let (token, span) = value;
         if let Some(slot) = slot {
-            // The same key twice: the last one counts, as everywhere in JSON.
+            let before = std::mem::replace(&mut self.named_in[slot], self.documents);
             self.values[slot] = None;
-            if !self.unmapped.is_empty() {
+            // The same key twice: the last one counts, as everywhere in JSON.
+            if before == self.documents && !self.unmapped.is_empty() {
                 let name = key.of(document);
                 self.unmapped.retain(|(other, _)| other.of(document) != name);
             }
@@ -198,7 +215,6 @@ impl Flattener {
         match slot {
             Some(slot) if fits(self.kinds[slot], token, span.of(document)) => {
                 self.values[slot] = Some((token, span));
-                self.filled.push(slot);
             }
             _ => self.unmapped.push((key, span)),
         }

@@ -34,6 +34,18 @@ pub fn hour_of(time: Micros) -> Micros {
     time.div_euclid(HOUR_US) * HOUR_US
 }
 
+/// Counts one more version that arrived then.
+pub fn note(hours: &mut Hours, arrived: Micros) {
+    add(hours, hour_of(arrived) / SECOND_US, 1);
+}
+
+fn add(hours: &mut Hours, hour: i64, more: u64) {
+    match hours.binary_search_by_key(&hour, |(hour, _)| *hour) {
+        Ok(at) => hours.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += more),
+        Err(at) => hours.insert(at, (hour, more)),
+    }
+}
+
 impl Ledger {
     /// True if a version of this arrival and `timestamp` is one that is counted, or will be when the cut moves behind it.
     /// The query that counts on the server says the same.
@@ -45,11 +57,12 @@ impl Ledger {
 
     /// Counts a delivered version.
     pub fn note(&mut self, arrived: Micros) {
-        let hour = hour_of(arrived) / SECOND_US;
-        match self.hours.binary_search_by_key(&hour, |(hour, _)| *hour) {
-            Ok(at) => self.hours.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += 1),
-            Err(at) => self.hours.insert(at, (hour, 1)),
-        }
+        note(&mut self.hours, arrived);
+    }
+
+    /// Counts versions that were counted by hour before.
+    pub fn note_all(&mut self, hours: Hours) {
+        hours.into_iter().for_each(|(hour, count)| add(&mut self.hours, hour, count));
     }
 
     /// Takes note of what went (deleted, or replaced by a version that arrived later): an hour is compared with what is left
@@ -113,6 +126,9 @@ mod tests {
             ledger.note(arrived);
         }
         assert_eq!(ledger.hours, [(3600, 1), (7200, 2), (10800, 1)]);
+        let mut counted = ledger.clone();
+        counted.note_all(vec![(0, 4), (7200, 3)]);
+        assert_eq!(counted.hours, [(0, 4), (3600, 1), (7200, 5), (10800, 1)]);
         ledger.lower(&[(3600, 5), (7200, 1)]);
         assert_eq!(ledger.hours, [(3600, 1), (7200, 1), (10800, 0)]);
         ledger.forget((2 * HOUR_US, 3 * HOUR_US));

@@ -323,7 +323,8 @@ impl<'a> Check<'a> {
     /// # Errors
     /// When the last row lies behind the interval.
     pub fn end(self) -> Result<Vec<(u64, Micros)>, String> {
-        let is_behind = |to: &Key| (self.day, self.event.as_slice(), self.hash) >= (to.day, to.event.as_bytes(), to.hash);
+        let is_behind =
+            |to: &Key| (self.day, self.event.as_slice(), self.hash) >= (to.day, to.event.as_bytes(), to.hash);
         let beyond = !self.notes.is_empty() && self.interval.to.as_ref().is_some_and(is_behind);
         if beyond { Err("a row lies behind the asked interval".to_owned()) } else { Ok(self.notes) }
     }

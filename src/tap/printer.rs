@@ -11,7 +11,7 @@ use crate::log;
 use crate::posthog::hogql::Cursor;
 use crate::posthog::page::Row;
 use crate::posthog::time::{Micros, to_rfc3339};
-use crate::singer::message::Output;
+use crate::singer::message::{LineText as _, Output};
 use crate::singer::state::State;
 use crate::stop::Cause;
 
@@ -19,6 +19,7 @@ use super::arrival::CREATED_AT;
 use super::bookmark::{Bookmark, Pass};
 use super::config::{CountProof, PersonIds};
 use super::events::{Events, Summary};
+use super::ledger::{self, Hours};
 use super::pace::write_state;
 use super::pages::{Proof, ReadPage};
 use super::progress::Progress;
@@ -28,8 +29,6 @@ use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
-/// Rows above this have their lines' memory taken at once.
-const LONG_ROW_BYTES: usize = 256 * 1024;
 /// Rows printed between two looks for a signal.
 const LOOK_ROWS: u64 = 16;
 
@@ -47,8 +46,10 @@ pub(super) struct Printer<'a, W: Write> {
     seen_uuids: HashSet<String>,
     seen_until: Micros,
     delivered: SeenBuilder,
-    /// Versions since the last safe position that the overlap or the ledger will name, and whether any row was printed.
+    /// Versions since the last safe position that the overlap will name, those before it that the ledger will count, and
+    /// whether any row was printed.
     unsafe_rows: Vec<Delivered>,
+    unsafe_hours: Hours,
     is_unsafe: bool,
     /// Versions of the current slice, kept for the case that it is read twice.
     slice_versions: Vec<u64>,
@@ -94,6 +95,7 @@ impl<'a, W: Write> Printer<'a, W> {
             progress: None,
             delivered,
             unsafe_rows: Vec::new(),
+            unsafe_hours: Vec::new(),
             is_unsafe: false,
             slice_versions: Vec::new(),
             slice_set: HashSet::new(),
@@ -120,8 +122,6 @@ impl<'a, W: Write> Printer<'a, W> {
         if read.again && self.slice_set.is_empty() {
             self.slice_set = self.slice_versions.iter().copied().collect();
         }
-        let page_bytes = read.page.body_bytes();
-        let has_long_rows = page_bytes > read.page.len() * LONG_ROW_BYTES;
         let mut last = None;
         let mut printed = 0;
         for (row, &(version, arrived)) in read.page.rows().zip(&read.notes) {
@@ -134,9 +134,6 @@ impl<'a, W: Write> Printer<'a, W> {
             self.note(&row, arrived, version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
-            }
-            if has_long_rows {
-                self.output.reserve(page_bytes);
             }
             self.print(&row)?;
             printed += 1;
@@ -153,10 +150,15 @@ impl<'a, W: Write> Printer<'a, W> {
     /// Remembers a version that is delivered, if it is recent enough to be asked for again.
     fn note(&mut self, row: &Row<'_>, arrived: Micros, version: u64) {
         let Some(run) = &self.bookmark.run else { return };
-        if arrived >= run.ledger.from.min(run.seen_from) {
-            let watched = self.bookmark.replication_key == CREATED_AT
-                && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
+        if arrived < run.ledger.from.min(run.seen_from) {
+            return;
+        }
+        let watched = self.bookmark.replication_key == CREATED_AT
+            && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
+        if arrived >= run.seen_from {
             self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
+        } else if watched {
+            ledger::note(&mut self.unsafe_hours, arrived);
         }
     }
 
@@ -168,13 +170,12 @@ impl<'a, W: Write> Printer<'a, W> {
 
     fn print(&mut self, row: &Row<'_>) -> Result<()> {
         let (projection, stream, tail) = (&mut self.projection, self.events.stream, &self.tail);
-        self.output.line(|out| {
+        self.output.long_line(|out| {
             out.extend_from_slice(b"{\"type\":\"RECORD\",\"stream\":\"");
             out.extend_from_slice(stream.as_bytes());
             out.extend_from_slice(b"\",\"record\":");
             projection.write(row, out);
             out.extend_from_slice(tail);
-            Ok(())
         })?;
         self.is_unsafe = true;
         self.summary.rows += 1;
@@ -241,6 +242,7 @@ impl<'a, W: Write> Printer<'a, W> {
         self.is_unsaid = true;
         let Some(run) = &mut self.bookmark.run else { return };
         run.rows = self.summary.rows;
+        run.ledger.note_all(std::mem::take(&mut self.unsafe_hours));
         for version in self.unsafe_rows.drain(..) {
             let in_overlap =
                 if self.deduplicate { self.delivered.note(version) } else { version.arrived >= run.seen_from };

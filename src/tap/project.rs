@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::posthog::hogql::Column;
 use crate::posthog::page::Row;
+use crate::singer::message::LineText;
 
 use super::flatten::{Family, Flattener};
 use super::write::{document, label, write_cell, write_document, write_object, write_time};
@@ -86,22 +87,29 @@ impl Projection {
     }
 
     /// Writes the record object of a row.
-    pub fn write(&mut self, row: &Row<'_>, out: &mut Vec<u8>) {
+    pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
         for (source, flattener) in self.families.iter_mut().flatten() {
             flattener.read(document(row.cell(*source)));
         }
         let families = &self.families;
         let of = |family: Family| families[family.index()].as_ref();
         // An absent property is left out: in a nullable column that means null.
-        write_object(&self.fields, out, |field, out| match field {
+        let has_value = |field: &Field| match field {
+            Field::Property(family, slot) => of(*family).is_some_and(|(_, f)| f.has_slot(*slot)),
+            Field::Unmapped(family) => of(*family).is_some_and(|(_, f)| f.has_unmapped()),
+            _ => true,
+        };
+        write_object(&self.fields, out, has_value, |field, out| match field {
             Field::Scalar(column) => write_cell(row.cell(*column), out),
             Field::Time(column) => write_time(row.cell(*column), out),
             Field::Document(column) => write_document(row.cell(*column), out),
             Field::Property(family, slot) => {
-                of(*family).is_some_and(|(column, f)| f.write_slot(*slot, document(row.cell(*column)), out))
+                let Some((column, flattener)) = of(*family) else { return };
+                flattener.write_slot(*slot, document(row.cell(*column)), out);
             }
             Field::Unmapped(family) => {
-                of(*family).is_some_and(|(column, f)| f.write_unmapped(document(row.cell(*column)), out))
+                let Some((column, flattener)) = of(*family) else { return };
+                flattener.write_unmapped(document(row.cell(*column)), out);
             }
         });
     }

@@ -124,7 +124,12 @@ impl TableRecord {
             flattener.read(properties);
         }
         let (_, flattener) = &self.properties;
-        write_object(&self.fields, out, |field, out| match field {
+        let has_value = |field: &Field| match field {
+            Field::Property(slot) => flattener.has_slot(*slot),
+            Field::Unmapped => flattener.has_unmapped(),
+            _ => true,
+        };
+        write_object(&self.fields, out, has_value, |field, out| match field {
             Field::Scalar(column) => write_cell(row.cell(*column), out),
             Field::Time(column) => write_utc(row.cell(*column), out),
             Field::Boolean(column) => write_boolean(row.cell(*column), out),
@@ -142,15 +147,14 @@ pub(crate) fn time_of(cell: Cell<'_>) -> Option<Micros> {
     parse_rfc3339(text).or_else(|| parse_rfc3339(&format!("{}Z", text.replacen(' ', "T", 1))))
 }
 
-fn write_utc(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+fn write_utc(cell: Cell<'_>, out: &mut Vec<u8>) {
     match time_of(cell) {
         Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
         None => out.extend_from_slice(b"null"),
     }
-    true
 }
 
-fn write_boolean(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+fn write_boolean(cell: Cell<'_>, out: &mut Vec<u8>) {
     match cell {
         Cell::Number(b"0") => write_cell(Cell::Bool(false), out),
         Cell::Number(_) => write_cell(Cell::Bool(true), out),

@@ -6,6 +6,10 @@ use serde_json::Value;
 use crate::json::scan::Scanner;
 use crate::posthog::page::Cell;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
+use crate::singer::message::LineText;
+
+/// Text with escapes is written in parts of this size.
+const PART_BYTES: usize = 64 * 1024;
 
 /// The JSON document in a cell; empty where there is none.
 pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
@@ -15,19 +19,21 @@ pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
     }
 }
 
-/// Writes an object of labelled fields; `write` writes a field's value, or says that it has none: then it is left out.
-pub fn write_object<F>(fields: &[(Vec<u8>, F)], out: &mut Vec<u8>, mut write: impl FnMut(&F, &mut Vec<u8>) -> bool) {
+/// Writes an object of labelled fields; those without a value are left out.
+pub fn write_object<F, T: LineText>(
+    fields: &[(Vec<u8>, F)],
+    out: &mut T,
+    has_value: impl Fn(&F) -> bool,
+    mut write: impl FnMut(&F, &mut T),
+) {
     out.push(b'{');
-    let start = out.len();
-    for (label, field) in fields {
-        let before = out.len();
-        if before > start {
+    let mut is_first = true;
+    for (label, field) in fields.iter().filter(|(_, field)| has_value(field)) {
+        if !std::mem::take(&mut is_first) {
             out.push(b',');
         }
         out.extend_from_slice(label);
-        if !write(field, out) {
-            out.truncate(before);
-        }
+        write(field, out);
     }
     out.push(b'}');
 }
@@ -40,8 +46,8 @@ pub fn label(name: &str) -> Vec<u8> {
     label
 }
 
-/// Writes a cell as it is. Always true: even `null` is written.
-pub fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+/// Writes a cell as it is.
+pub fn write_cell(cell: Cell<'_>, out: &mut impl LineText) {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
         Cell::Bool(true) => out.extend_from_slice(b"true"),
@@ -49,35 +55,40 @@ pub fn write_cell(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
         Cell::Number(text) | Cell::Json(text) => out.extend_from_slice(text),
         Cell::Text { text, plain } => write_text(text, plain, out),
     }
-    true
 }
 
 /// Writes text as a JSON string.
-pub fn write_text(text: &[u8], plain: bool, out: &mut Vec<u8>) {
+pub fn write_text(text: &[u8], plain: bool, out: &mut impl LineText) {
     out.push(b'"');
     if plain {
         out.extend_from_slice(text);
     } else {
-        for &byte in text {
-            match byte {
-                b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-                b'\n' => out.extend_from_slice(b"\\n"),
-                b'\r' => out.extend_from_slice(b"\\r"),
-                b'\t' => out.extend_from_slice(b"\\t"),
-                0..0x20 => {
-                    const HEX: &[u8; 16] = b"0123456789abcdef";
-                    out.extend_from_slice(b"\\u00");
-                    out.extend([HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-                }
-                other => out.push(other),
-            }
+        for part in text.chunks(PART_BYTES) {
+            out.make_way();
+            part.iter().for_each(|byte| write_byte(*byte, out));
         }
     }
     out.push(b'"');
 }
 
-/// Writes a time as UTC with six digits. Always true: what is no time is `null`.
-pub fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+#[inline]
+fn write_byte(byte: u8, out: &mut impl LineText) {
+    match byte {
+        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        0..0x20 => {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+        other => out.push(other),
+    }
+}
+
+/// Writes a time as UTC with six digits; what is no time is `null`.
+pub fn write_time(cell: Cell<'_>, out: &mut impl LineText) {
     match cell {
         Cell::Text { text, .. } if text.len() == 27 && text.ends_with(b"Z") => write_text(text, true, out),
         cell => match time(cell) {
@@ -85,7 +96,6 @@ pub fn write_time(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
             None => out.extend_from_slice(b"null"),
         },
     }
-    true
 }
 
 /// The time in a cell.
@@ -96,7 +106,7 @@ pub fn time(cell: Cell<'_>) -> Option<Micros> {
 
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
 /// text under a name of our own, so that the line stays a line and nothing is lost.
-pub fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
+pub fn write_document(cell: Cell<'_>, out: &mut impl LineText) {
     let text = document(cell);
     if text.is_empty() {
         out.extend_from_slice(b"null");
@@ -105,11 +115,10 @@ pub fn write_document(cell: Cell<'_>, out: &mut Vec<u8>) -> bool {
     } else {
         write_invalid(text, out);
     }
-    true
 }
 
 /// An object that holds a text which should have been one.
-pub fn write_invalid(text: &[u8], out: &mut Vec<u8>) {
+pub fn write_invalid(text: &[u8], out: &mut impl LineText) {
     out.extend_from_slice(b"{\"$invalid_json\":");
     write_text(text, false, out);
     out.push(b'}');

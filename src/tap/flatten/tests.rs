@@ -20,15 +20,16 @@ fn flatten(document: &str) -> String {
     flattener.read(document.as_bytes());
     let mut out = Vec::new();
     for (name, slot) in fields {
-        let mut value = Vec::new();
-        if flattener.write_slot(slot, document.as_bytes(), &mut value) {
+        if flattener.has_slot(slot) {
             out.extend(format!("{}:", json!(name)).bytes());
-            out.extend(value);
+            flattener.write_slot(slot, document.as_bytes(), &mut out);
             out.push(b',');
         }
     }
     out.extend(b"\"unmapped_properties\":");
-    if !flattener.write_unmapped(document.as_bytes(), &mut out) {
+    if flattener.has_unmapped() {
+        flattener.write_unmapped(document.as_bytes(), &mut out);
+    } else {
         out.extend(b"null");
     }
     format!("{{{}}}", String::from_utf8(out).unwrap())
