@@ -26,7 +26,7 @@ use crate::singer::state::State;
 use super::config::CountProof;
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
-use super::item::{Item, UNMAPPED, fits, write_record};
+use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
 use super::progress::Progress;
 use super::record::Envelope;
 use super::streams::{List, Shape, find};
@@ -221,6 +221,11 @@ impl Reading<'_> {
         if !self.is_new(&members)? {
             return Ok(());
         }
+        let fields = &self.stream.schema["properties"];
+        let text = |(name, value): (&String, &&RawValue)| Some((name.clone(), as_text(value)?));
+        let of_text = members.iter().filter(|(name, _)| is_text(&fields[name.as_str()]));
+        let texts: Vec<(String, Box<RawValue>)> = of_text.filter_map(text).collect();
+        members.extend(texts.iter().map(|(name, text)| (name.clone(), &**text)));
         let mut unmapped = Item::new();
         members.retain(|name, value| match self.place(name, value) {
             Place::Field => true,
