@@ -199,6 +199,12 @@ impl Catalog {
         self.streams().iter().filter_map(name)
     }
 
+    /// The names of all fields of a stream, selected or not.
+    pub fn fields(&self, stream: &str) -> impl Iterator<Item = &str> {
+        let given = self.streams().iter().filter(move |value| name(value) == Some(stream));
+        given.filter_map(|value| properties(value.get("schema")?)).flat_map(Map::keys).map(String::as_str)
+    }
+
     /// The same catalog with this stream selected and no other; `None` when there is no such stream.
     #[must_use]
     pub fn only(&self, stream: &str) -> Option<Catalog> {

@@ -66,12 +66,14 @@ pub struct EventsConfig {
 }
 
 /// How properties become columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Properties {
     /// One column per property instead of one object.
     pub flatten: bool,
     /// Most columns of properties.
     pub max_columns: usize,
+    /// What stands before `_<name>` in the columns of `persons`.
+    pub persons_prefix: String,
 }
 
 /// Which `person_id` an event carries.
@@ -123,6 +125,7 @@ impl Config {
             properties: Properties {
                 flatten: settings.flag("flatten_properties")?,
                 max_columns: size(settings, "max_property_columns")?,
+                persons_prefix: settings.word("persons_column_prefix")?.to_owned(),
             },
             max_state_bytes: size(settings, "max_state_bytes")?,
         })

@@ -5,7 +5,7 @@
 //! project defines them. Streams that cannot be read are left out, with one warning for all of them. No more than 20
 //! requests are sent, because runners discover before every run.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -16,10 +16,11 @@ use crate::singer::catalog::{Catalog, SelectedStream, StreamEntry};
 
 use super::config::Config;
 use super::flatten::Family;
+use super::item::is_text;
 use super::streams::{List, STREAMS, Shape, Stream, find};
 
 use discovery::Discovery;
-use lacking::column_of;
+use lacking::{column_of, object_of};
 use unreadable::Unreadable;
 
 /// Attempts at what discovery can do without.
@@ -69,11 +70,14 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
     let mut selected = catalog.selected()?;
     for stream in &mut selected {
         find(&stream.id).map_err(|e| e.context("catalog"))?.settle(stream)?;
+        refuse_twins(stream)?;
     }
     if selected.is_empty() {
         return Ok(selected);
     }
     let mut discovery = Discovery::new(client, config, now)?.chosen(&selected);
+    // The names in the catalog say which they are, whatever the setting is now.
+    discovery.persons_prefix = catalog.fields("persons").find_map(object_of).unwrap_or(discovery.persons_prefix);
     // Ready-made catalogs have no fingerprint: they do not claim to describe this project.
     discovery.describes_properties = catalog.fingerprint().is_some();
     let is_selected = |stream: &Stream| selected.iter().any(|chosen| chosen.id == stream.name);
@@ -84,13 +88,38 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
         let is_compared = |stream: &str, field: Option<&str>| match field {
             None => entries.iter().any(|entry| entry.name == stream),
             Some(field) if properties_are_partial && Family::of_column(field).is_some() => false,
-            Some(field) => !lacking.has(stream, column_of(field)),
+            Some(field) => !lacking.has(stream, column_of(stream, field)) && !is_made_text(&selected, stream, field),
         };
         say_changes(&catalog.changes(&Catalog::discovered(&entries, None), is_compared));
     }
     selected.retain(|stream| entries.iter().any(|entry| entry.name == stream.id));
     lacking.drop_fields(&mut selected)?;
     Ok(selected)
+}
+
+/// The column of a person's property may have either of two names, but not both: one would stay empty.
+///
+/// # Errors
+/// [`Kind::Config`] with both names.
+fn refuse_twins(stream: &SelectedStream) -> Result<()> {
+    let fields = &stream.schema["properties"];
+    let twin = fields.as_object().into_iter().flat_map(Map::keys).find_map(|name| {
+        let other = name.strip_prefix("person_").filter(|other| other.starts_with("properties_"))?;
+        fields.get(other).map(|_| (name, other))
+    });
+    match twin {
+        Some((name, other)) if stream.id != "events" => {
+            let text = format!("catalog, stream {}: {name} and {other} are the same property; deselect one", stream.id);
+            Err(Error::new(Kind::Config, text))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A catalog may make a text of a fixed field that is a number: that is a choice, and no change of the project.
+fn is_made_text(selected: &[SelectedStream], stream: &str, field: &str) -> bool {
+    let chosen = selected.iter().find(|chosen| chosen.id == stream);
+    object_of(field).is_none() && chosen.is_some_and(|chosen| is_text(&chosen.schema["properties"][field]))
 }
 
 fn say_changes(changes: &[String]) {

@@ -98,7 +98,7 @@ impl Events<'_> {
         let days = run::count_days(self.client, &range, printer.horizon())?;
         let first = Cursor::At(Key::day_start(Day::of(range.since)));
         let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
-        printer.progress = Some(Progress::new(self.stream, plan.rows_left(), self.client.waits()));
+        printer.progress = Some(Progress::new(self.stream, Some(plan.rows_left()), self.client.waits()));
         let columns = printer.projection.columns().to_vec();
         let source = Source {
             client: self.client,

@@ -59,6 +59,26 @@ fn write_on_one_line(value: &str, out: &mut Vec<u8>) {
     }
 }
 
+/// Whether a field of this schema takes text and nothing else, but for null. A number or a boolean goes into it as its text,
+/// to the last digit: a catalog may ask for that, for keys that are compared with texts elsewhere.
+#[must_use]
+pub fn is_text(schema: &Value) -> bool {
+    let has_type = match &schema["type"] {
+        Value::Array(several) => {
+            several.iter().any(|one| one == "string") && several.iter().all(|one| one == "string" || one == "null")
+        }
+        one => one == "string",
+    };
+    has_type && schema["format"].is_null()
+}
+
+/// A number or a boolean as a text; none for any other value.
+#[must_use]
+pub fn as_text(value: &RawValue) -> Option<Box<RawValue>> {
+    let has_text = matches!(value.get().as_bytes().first(), Some(b'-' | b'0'..=b'9' | b't' | b'f'));
+    has_text.then(|| RawValue::from_string(format!("\"{}\"", value.get())).ok())?
+}
+
 /// Whether a field of this schema holds exactly this value: it is of a type that the schema allows, no number that a
 /// column of 64 bits would change, and a time where it has to be one.
 #[must_use]
@@ -116,6 +136,27 @@ mod tests {
             (time, "\"yesterday\""),
         ] {
             assert!(!fits(&schema, value), "{schema} {value}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_become_their_text() {
+        for (schema, is) in [
+            (json!({"type": "string"}), true),
+            (json!({"type": ["string", "null"]}), true),
+            (json!({"type": ["null", "integer", "string"]}), false),
+            (json!({"type": "string", "format": "date-time"}), false),
+            (json!({"type": "null"}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(is_text(&schema), is, "{schema}");
+        }
+        let text = |value: &str| Some(as_text(&RawValue::from_string(value.to_owned()).unwrap())?.get().to_owned());
+        for value in ["7", "-1.50e400", "123456789012345678901", "true", "false"] {
+            assert_eq!(text(value), Some(format!("\"{value}\"")));
+        }
+        for value in ["null", "\"7\"", "[7]", "{\"a\":7}"] {
+            assert_eq!(text(value), None, "{value}");
         }
     }
 

@@ -26,7 +26,8 @@ use crate::singer::state::State;
 use super::config::CountProof;
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
-use super::item::{Item, UNMAPPED, fits, write_record};
+use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
+use super::progress::Progress;
 use super::record::Envelope;
 use super::streams::{List, Shape, find};
 use super::tables::Sink;
@@ -69,6 +70,7 @@ pub fn sync_stream<W: Write>(
         newest: None,
         seen: HashMap::new(),
         pass: 0,
+        progress: Progress::new(&stream.name, None, context.client.waits()),
         rows: 0,
     };
     reading.read(sink.output)?;
@@ -98,6 +100,7 @@ struct Reading<'a> {
     seen: HashMap<u64, u32>,
     /// The current way through a list from its start to its end.
     pass: u32,
+    progress: Progress,
     rows: u64,
 }
 
@@ -108,7 +111,9 @@ impl Reading<'_> {
             Shape::Pages => self.pages(&[], &[], output),
             Shape::AllowedFieldsOfObject => {
                 let object = rest::object(self.context.client, &path, self.list.class)?;
-                self.item(&object, &[], output)
+                self.item(&object, &[], output)?;
+                self.progress.add(1, self.rows);
+                Ok(())
             }
             Shape::Since => {
                 let from = self.since.map_or(self.context.config.events.since, |since| since - UNSETTLED_US);
@@ -192,11 +197,16 @@ impl Reading<'_> {
         let path = self.list.full_path(self.context.client.options().project_id);
         let mut list = rest::List::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
         self.pass += 1;
+        let done_before = self.progress.done();
         while let Some(items) = list.next_page().map_err(Error::from)? {
             self.context.stop.check()?;
-            for item in items {
-                self.item(&item, added, output)?;
+            if list.counted() > 0 {
+                self.progress.plan(done_before + list.counted());
             }
+            let (read, rows_before) = (items.len() as u64, self.rows);
+            let outcome = items.iter().try_for_each(|item| self.item(item, added, output));
+            self.progress.add(read, self.rows - rows_before);
+            outcome?;
         }
         let came = self.seen.values().filter(|pass| **pass == self.pass).count();
         Ok((came as u64, list.counted()))
@@ -211,6 +221,11 @@ impl Reading<'_> {
         if !self.is_new(&members)? {
             return Ok(());
         }
+        let fields = &self.stream.schema["properties"];
+        let text = |(name, value): (&String, &&RawValue)| Some((name.clone(), as_text(value)?));
+        let of_text = members.iter().filter(|(name, _)| is_text(&fields[name.as_str()]));
+        let texts: Vec<(String, Box<RawValue>)> = of_text.filter_map(text).collect();
+        members.extend(texts.iter().map(|(name, text)| (name.clone(), &**text)));
         let mut unmapped = Item::new();
         members.retain(|name, value| match self.place(name, value) {
             Place::Field => true,

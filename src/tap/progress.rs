@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,14 @@ use crate::metrics;
 use crate::posthog::waits::Waits;
 
 /// How often a line is written where there is no terminal.
-pub(super) const LINE_EVERY: Duration = Duration::from_secs(10);
+const LINE_EVERY: Duration = Duration::from_secs(10);
 /// How often the counters of the metrics are written.
 const METRIC_EVERY: Duration = Duration::from_secs(60);
 /// How often the bar shows the time that passed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Rows of one stream, against what was planned. Dropped, it ends its display.
+/// Rows of one stream, against how many there are where that is known. Dropped, it ends its display and writes what its
+/// counter has not said.
 #[derive(Debug)]
 pub struct Progress {
     stream: String,
@@ -33,16 +34,17 @@ pub struct Progress {
 
 #[derive(Clone, Copy, Debug)]
 struct Counts {
-    planned: u64,
+    /// None where PostHog does not tell.
+    planned: Option<u64>,
     done: u64,
     started: Instant,
     waited_before: Duration,
 }
 
 impl Progress {
-    /// Progress towards about `planned` rows, with the waits on the way.
+    /// Progress towards about `planned` rows, if that is known, with the waits on the way.
     #[must_use]
-    pub fn new(stream: &str, planned: u64, waits: &Arc<Waits>) -> Progress {
+    pub fn new(stream: &str, planned: Option<u64>, waits: &Arc<Waits>) -> Progress {
         let now = Instant::now();
         let counts = Counts { planned, done: 0, started: now, waited_before: waits.total(now) };
         let counts = Arc::new(Mutex::new(counts));
@@ -64,7 +66,7 @@ impl Progress {
 
     /// Counts rows that were read, and those of them that were printed.
     pub fn add(&mut self, rows: u64, printed: u64) {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).done += rows;
+        self.counts().done += rows;
         self.printed += printed;
         let now = Instant::now();
         if now - self.last_metric.0 >= METRIC_EVERY {
@@ -72,10 +74,25 @@ impl Progress {
         }
     }
 
+    /// The rows that were read so far.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.counts().done
+    }
+
+    /// Sets how many rows there are, the read ones among them.
+    pub fn plan(&self, rows: u64) {
+        self.counts().planned = Some(rows);
+    }
+
     /// Ends the display.
     pub fn finish(&mut self) {
         self.end_display();
         self.write_metric(Instant::now());
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_metric(&mut self, now: Instant) {
@@ -94,7 +111,7 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.end_display();
+        self.finish();
     }
 }
 
@@ -108,9 +125,8 @@ struct Display {
 impl Display {
     fn new(terminal: Option<ProgressDrawTarget>) -> Display {
         let bar = terminal.map(|terminal| {
-            let bar = ProgressBar::with_draw_target(Some(0), terminal);
-            let style = ProgressStyle::with_template("{bar:20} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let bar = ProgressBar::with_draw_target(None, terminal);
+            bar.set_style(style("{spinner} {msg}"));
             bar
         });
         log::show_above(bar.clone());
@@ -119,7 +135,10 @@ impl Display {
 
     fn show(&mut self, counts: &Counts, waits: &Waits, stream: &str, now: Instant) {
         if let Some(bar) = &self.bar {
-            bar.set_length(counts.planned.max(counts.done));
+            if let Some(planned) = counts.planned {
+                bar.set_style(style("{bar:20} {msg}"));
+                bar.set_length(planned.max(counts.done));
+            }
             bar.set_position(counts.done);
             bar.set_message(format!("{stream}: {}", counts.text(waits, now)));
         } else if now - self.last_line >= LINE_EVERY {
@@ -136,16 +155,25 @@ impl Display {
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 impl Counts {
-    /// Rows, share, rate, time left, and waits.
+    /// Rows, rate and waits; share and time left where it is known how many rows there are.
     #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
     fn text(&self, waits: &Waits, now: Instant) -> String {
-        let (done, planned) = (self.done, self.planned);
+        let done = self.done;
         let seconds = (now - self.started).as_secs_f64().max(0.001);
         let rate = done as f64 / seconds;
-        let share = done as f64 * 100.0 / planned.max(done).max(1) as f64;
-        let mut text = format!("{done} of about {planned} rows ({share:.0} %), {rate:.0} rows/s");
-        if done > 0 {
+        let mut text = match self.planned {
+            None => format!("{done} rows, {rate:.0} rows/s"),
+            Some(planned) => {
+                let share = done as f64 * 100.0 / planned.max(done).max(1) as f64;
+                format!("{done} of about {planned} rows ({share:.0} %), {rate:.0} rows/s")
+            }
+        };
+        if let Some(planned) = self.planned.filter(|_| done > 0) {
             let left = planned.saturating_sub(done) as f64 / rate;
             text += &format!(", about {left:.0} s left");
         }
@@ -168,7 +196,7 @@ mod tests {
     fn share_rate_time_left_and_waits_are_told() {
         let (waits, start) = (Waits::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        let counts = Counts { planned: 8_000, done: 2_000, started: start, waited_before: Duration::ZERO };
+        let counts = Counts { planned: Some(8_000), done: 2_000, started: start, waited_before: Duration::ZERO };
         assert_eq!(counts.text(&waits, at(10)), "2000 of about 8000 rows (25 %), 200 rows/s, about 30 s left");
         waits.begin(at(10), Duration::from_secs(300), "a limit", "");
         assert_eq!(
@@ -177,5 +205,7 @@ mod tests {
         );
         let nothing = Counts { done: 0, ..counts };
         assert!(nothing.text(&Waits::default(), at(10)).ends_with("(0 %), 0 rows/s"));
+        let endless = Counts { planned: None, ..counts };
+        assert_eq!(endless.text(&waits, at(10)), "2000 rows, 200 rows/s, waiting 300 s more: a limit");
     }
 }

@@ -8,6 +8,7 @@ use crate::posthog::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Flattener};
+use super::item::is_text;
 use super::write::{document, label, write_cell, write_document, write_object, write_text};
 
 /// What stands around each record of a stream.
@@ -42,6 +43,8 @@ impl Envelope {
 #[derive(Debug)]
 enum Field {
     Scalar(usize),
+    /// The text of a number or a boolean, too.
+    Text(usize),
     Time(usize),
     /// true or false, which ClickHouse may print as 1 or 0.
     Boolean(usize),
@@ -66,13 +69,15 @@ impl TableRecord {
         let mut record =
             TableRecord { columns: Vec::new(), fields: Vec::new(), properties: (None, Flattener::default()) };
         for (name, field_schema) in schema {
-            let is = |kind: &str| field_schema["type"] == kind || field_schema["type"][1] == kind;
+            let types = &field_schema["type"];
+            let is = |kind: &str| [types, &types[0], &types[1]].into_iter().any(|one| one == kind);
             let field = match (name.as_str(), Family::of_column(name)) {
-                (_, Some((Family::Event, property))) => {
+                // Whichever names they go by: a table has one family of properties.
+                (_, Some((_, property))) => {
                     record.ask_properties();
                     Field::Property(record.properties.1.add(property, field_schema))
                 }
-                ("unmapped_properties", _) => {
+                ("unmapped_properties" | "unmapped_person_properties", _) => {
                     record.ask_properties();
                     Field::Unmapped
                 }
@@ -82,6 +87,7 @@ impl TableRecord {
                         () if is("object") => Field::Document(at),
                         () if is("boolean") => Field::Boolean(at),
                         () if field_schema["format"] == "date-time" => Field::Time(at),
+                        () if is_text(field_schema) => Field::Text(at),
                         () => Field::Scalar(at),
                     }
                 }
@@ -131,6 +137,7 @@ impl TableRecord {
         };
         write_object(&self.fields, out, has_value, |field, out| match field {
             Field::Scalar(column) => write_cell(row.cell(*column), out),
+            Field::Text(column) => write_as_text(row.cell(*column), out),
             Field::Time(column) => write_utc(row.cell(*column), out),
             Field::Boolean(column) => write_boolean(row.cell(*column), out),
             Field::Document(column) => write_document(row.cell(*column), out),
@@ -151,6 +158,14 @@ fn write_utc(cell: Cell<'_>, out: &mut Vec<u8>) {
     match time_of(cell) {
         Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
         None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn write_as_text(cell: Cell<'_>, out: &mut Vec<u8>) {
+    match cell {
+        Cell::Number(text) => write_text(text, true, out),
+        Cell::Bool(is) => write_text(is.to_string().as_bytes(), true, out),
+        other => write_cell(other, out),
     }
 }
 

@@ -31,11 +31,11 @@ const LONGEST_EMPTY_STRETCH_DAYS: i64 = 4096;
 /// # Errors
 /// Whatever ended the reading early; the state says which stretch was the last whole one.
 pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<u64> {
+    let mut reading = Reading::new(context, &SESSIONS, stream, None);
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
     let since = context.config.events.since;
     let mut from = bookmark(sink.state, stream).map_or(since, |last| since.max(Day::of(last - UNSETTLED_US).start()));
-    let mut reading = Reading::new(context, &SESSIONS, stream, None);
     let mut stretch_days = 1;
     while from < end {
         // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.

@@ -101,6 +101,12 @@ pub const SETTINGS: &[Setting] = &[
         "Most columns of properties, of events and again of persons.",
     ),
     row(
+        "persons_column_prefix",
+        Form::Choice(&["properties", "person_properties"]),
+        Some("properties"),
+        "Columns of properties in `persons` are `properties_<name>`, or `person_properties_<name>` as those in `events`.",
+    ),
+    row(
         "person_id_mode",
         Form::Choice(&["event", "joined"]),
         Some("event"),

@@ -67,7 +67,6 @@ fn sync_one<W: Write>(
         Source::Table(table) => tables::sync_stream(context, stream, table, extent, &mut Sink { state, output })?,
         Source::List(list) => lists::sync_stream(context, stream, list, extent, &mut Sink { state, output })?,
     };
-    metrics::counter("record_count", rows, Some(&stream.name));
     write_state(state, context.client, output)?;
     Ok(Summary { rows, ..Summary::default() })
 }

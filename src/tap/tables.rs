@@ -27,7 +27,7 @@ use crate::singer::state::State;
 use super::context::Context;
 use super::extent::{Extent, set_bookmark};
 use super::pace::write_state;
-use super::progress::LINE_EVERY;
+use super::progress::Progress;
 use super::record::{Envelope, TableRecord, time_of};
 use super::run::server_time;
 use super::size::SizeModel;
@@ -49,13 +49,13 @@ pub fn sync_stream<W: Write>(
     extent: Extent,
     sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
+    let mut reading = Reading::new(context, table, stream, extent.version);
     let started = if extent.version.is_none() { server_time(context.client)? } else { 0 };
     // `last_seen_at` is rounded to the hour, and null where PostHog did not note it: such a row may have changed.
     let condition = extent.since.map_or_else(String::new, |since| {
         let key = hogql::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
         format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - HOUR_US))
     });
-    let mut reading = Reading::new(context, table, stream, extent.version);
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     let refused = match raw {
         Some(raw) => reading.read_raw(&raw, sink)?,
@@ -100,7 +100,7 @@ pub struct Reading<'a> {
     size: SizeModel,
     versions: Option<Versions>,
     last_state: Instant,
-    last_line: Instant,
+    progress: Progress,
     stream: String,
     /// Records written.
     pub rows: u64,
@@ -121,7 +121,7 @@ impl<'a> Reading<'a> {
             size: SizeModel::new(context.config.events.page_size),
             versions: None,
             last_state: Instant::now(),
-            last_line: Instant::now(),
+            progress: Progress::new(&stream.name, None, context.client.waits()),
             stream: stream.name.clone(),
             rows: 0,
         }
@@ -173,18 +173,16 @@ impl<'a> Reading<'a> {
         let mut place = Place::Start;
         loop {
             let (page, limit) = self.page(&walk, &place)?;
-            let full = page.len() >= limit as usize;
-            let next = self.write_page(&walk, &page, full, sink)?;
+            let (full, before) = (page.len() >= limit as usize, self.rows);
+            let next = self.write_page(&walk, &page, full, sink);
+            self.progress.add(self.rows - before, self.rows - before);
+            let next = next?;
             let Some(next) = next.filter(|_| full) else { return Ok(()) };
             if next == place {
                 let text = format!("{table} does not go on behind a page of {limit} rows; try again");
                 return Err(Error::new(Kind::Service, text).into());
             }
             place = next;
-            if self.last_line.elapsed() >= LINE_EVERY {
-                self.last_line = Instant::now();
-                log::info(format!("{}: {} rows so far", self.stream, self.rows));
-            }
             if self.last_state.elapsed() >= STATE_EVERY {
                 self.last_state = Instant::now();
                 write_state(sink.state, self.context.client, sink.output)?;

@@ -22,6 +22,7 @@ mod tap_faults;
 mod tap_lists;
 mod tap_model;
 mod tap_overlap;
+mod tap_persons;
 mod tap_plan;
 mod tap_progress;
 mod tap_resume;

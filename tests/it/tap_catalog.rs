@@ -135,6 +135,21 @@ fn a_catalog_of_a_newer_server_runs_on_an_old_one() {
 }
 
 #[test]
+fn a_field_that_the_catalog_makes_a_text_is_no_change_of_the_project() {
+    let fake = fake(&[]);
+    let (mut catalog, _) = discovered(&fake);
+    for stream in catalog["streams"].as_array_mut().unwrap() {
+        stream["metadata"][0]["metadata"]["selected"] = (stream["stream"] == "cohorts").into();
+        if stream["stream"] == "cohorts" {
+            stream["schema"]["properties"]["id"] = json!({"type": "string"});
+        }
+    }
+    let run = tap(&fake, &catalog).run().ends(0);
+    assert_eq!(run.records("cohorts")[136]["id"], "137");
+    assert!(warnings(&run.stderr, "").is_empty(), "{}", run.stderr);
+}
+
+#[test]
 fn a_replication_key_that_the_server_has_not_is_refused() {
     let fake = fake(&NEW_COLUMNS);
     let mut catalog = parsed(ALL);

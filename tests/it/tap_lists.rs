@@ -4,7 +4,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::fake::{Fake, Options};
-use crate::util::{Run, Tap};
+use crate::util::{Run, Tap, Target};
 
 /// A catalog of one stream with these fields; `metadata` is the stream's, `more` other entries.
 fn catalog(stream: &str, keys: &[&str], fields: &Json, metadata: &Json, more: &[Json]) -> String {
@@ -74,6 +74,35 @@ fn members_of_static_cohorts_come_in_the_same_version() {
     assert_eq!(texts(&run, "cohort_people", "person_id"), [1, 2].map(id));
     let said = run.stderr.lines().filter(|line| line.contains("static_cohort_people")).count();
     assert_eq!(said, 1, "{}", run.stderr);
+}
+
+#[test]
+fn numbers_and_booleans_are_text_where_the_catalog_says_so() {
+    let fake = Fake::start(Options::default());
+    fake.world().objects.of("cohorts")[0]["count"] = json!(u64::MAX);
+    let (text, or_null) = (json!({"type": "string"}), json!({"type": ["string", "null"]}));
+    let fields = json!({"id": text, "count": or_null, "is_static": or_null, "query": or_null, "filters": or_null,
+        "created_at": {"type": "string", "format": "date-time"}, "unmapped_fields": {"type": ["null", "object"]}});
+    let run = with_catalog(&fake, catalog("cohorts", &["id"], &fields, &json!({}), &[])).run().ends(0);
+    let records = run.records("cohorts");
+    assert_eq!(records.len(), 137);
+    let first = &records[0];
+    assert_eq!([&first["id"], &first["count"]], [&json!("1"), &json!("18446744073709551615")]);
+    assert_eq!([&first["is_static"], &first["query"]], [&json!("false"), &Json::Null]);
+    // Nothing else is turned into a text.
+    assert!(first.get("filters").is_none() && first["unmapped_fields"]["filters"].is_object(), "{first}");
+    assert!(run.messages()[1]["schema"]["properties"]["id"] == text, "{}", &run.stdout[..500]);
+    Target::new().run(&run.stdout).ends(0);
+
+    for (person, cohort) in [(1, 7), (2, 12)] {
+        fake.world().insert_row("cohort_people", &json!({"cohort_id": cohort, "person_id": id(person)}));
+    }
+    let fields = json!({"cohort_id": text, "person_id": text});
+    let given = catalog("cohort_people", &["cohort_id", "person_id"], &fields, &json!({}), &[]);
+    let run = with_catalog(&fake, given).set("page_size", 1).run().ends(0);
+    let cohorts: Vec<Json> = run.records("cohort_people").iter().map(|record| record["cohort_id"].clone()).collect();
+    assert_eq!(cohorts, ["7", "12"]);
+    Target::new().run(&run.stdout).ends(0);
 }
 
 #[test]

@@ -45,6 +45,42 @@ fn a_line_comes_every_ten_seconds_while_it_waits_too() {
     }
 }
 
+/// Waits in the middle of a stream's pages; gives the line that came meanwhile.
+fn line_while_waiting(fake: &Fake, stream: &str, wait: Fault) -> String {
+    fake.world().fault(wait.next(1).skip(1).retry_after("13"));
+    let run = Tap::new(fake).set("data_type", stream).set("page_size", 100).run().ends(0);
+    let records = run.records(stream).len();
+    let counted: Vec<&str> = run.stderr.lines().filter(|line| line.contains("record_count")).collect();
+    assert!(counted.len() == 1 && counted[0].contains(&format!("\"value\":{records},")), "{counted:?}");
+    let line = run.stderr.lines().find(|line| line.contains(" rows/s"));
+    line.unwrap_or_else(|| panic!("{}", run.stderr)).to_owned()
+}
+
+#[test]
+fn a_list_shows_its_share_and_what_it_waits_for() {
+    let fake = Fake::start(Options::default());
+    let line = line_while_waiting(&fake, "cohorts", Fault::new("throttle_429").path("/cohorts/"));
+    for part in [": 100 of about 137 rows (73 %), ", " rows/s", " s left", "waited ", "s more: PostHog's request limit"]
+    {
+        assert!(line.contains(part), "no `{part}` in {line}");
+    }
+}
+
+#[test]
+fn a_table_shows_its_rows_and_what_it_waits_for() {
+    let fake = Fake::start(Options::default());
+    for number in 0..150 {
+        let id = format!("{number:08}-0000-4000-8000-000000000000");
+        fake.world().insert_row("raw_person_distinct_ids", &json!({"distinct_id": id, "person_id": id, "version": 1}));
+    }
+    let page = Fault::new("throttle_429").body("ORDER BY distinct_id");
+    let line = line_while_waiting(&fake, "person_distinct_ids", page);
+    for part in [": 99 rows, ", " rows/s, waited ", "s more: PostHog's request limit"] {
+        assert!(line.contains(part), "no `{part}` in {line}");
+    }
+    assert!(!line.contains("about"), "{line}");
+}
+
 /// A terminal: what a program writes to it, and the end that a program writes to.
 fn terminal() -> (std::fs::File, Stdio) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();

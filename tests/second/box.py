@@ -36,6 +36,15 @@ SINCE = "2026-06-01"  # before the box's data, but for a few events of 1970 and 
 OPEN = ["--rate-limits", "off", "--concurrency", "0", "--budget-gb-per-hour", "0", "--gzip", "off"]
 VERSION = "timestamp_us, event, distinct_id, uuid, created_us"
 IDENTITY = "timestamp_us // 86400000000, event, distinct_id, uuid"
+# The box with keys of few scopes beside its own: what its --key adds has every scope.
+WITH_KEYS = """import json, sys
+from posthog_box import server
+keys, start = json.loads(sys.argv.pop(1)), server.App.__init__
+def begin(app, options):
+    start(app, options)
+    app.keys.update({key: {"scopes": scopes, "teams": None} for key, scopes in keys.items()})
+server.App.__init__ = begin
+server.main()"""
 
 
 STARTED = []
@@ -66,9 +75,9 @@ def now_us():
 
 
 class Box:
-    """A box of one's own (or one that runs, by url)."""
+    """A box of one's own (or one that runs, by url). `keys` are the scopes of further keys."""
 
-    def __init__(self, events=20_000, timezone="UTC", options=OPEN, url=None, **more):
+    def __init__(self, events=20_000, timezone="UTC", options=OPEN, url=None, keys=None, **more):
         self.folder = self.process = None
         if url:
             self.url = url.rstrip("/")
@@ -78,7 +87,8 @@ class Box:
         for name, value in more.items():
             arguments += ["--" + name.replace("_", "-"), str(value)]
         self.log = os.path.join(self.folder, "log")
-        command = [os.path.join(BOX_VENV, "bin", "python"), "-m", "posthog_box", *arguments]
+        program = ["-c", WITH_KEYS, json.dumps(keys)] if keys else ["-m", "posthog_box"]
+        command = [os.path.join(BOX_VENV, "bin", "python"), *program, *arguments]
         with open(self.log, "w") as log:
             self.process = start(command, cwd=BOX_FOLDER, stdout=log, stderr=subprocess.STDOUT,
                                             env={**os.environ, "PYTHONPATH": str(BOX_FOLDER), "PYTHONDONTWRITEBYTECODE": "1"})

@@ -103,9 +103,30 @@ def subsets(report, project):
     report.check("a deselected field vanishes", gone and records["cohorts"])
 
 
+TABLES = {"events", "persons", "groups", "person_distinct_ids", "sessions", "cohort_people"}
+TWO_SCOPES = {"phx_box_cohorts": (["query:read", "cohort:read"], {*TABLES, "cohorts"}),
+              "phx_box_flags": (["query:read", "feature_flag:read"], {*TABLES, "feature_flags"}),
+              "phx_box_lists": (["annotation:read", "survey:read"], {"annotations", "surveys"})}
+
+
+def two_scopes(report, project):
+    """The streams of two families and no other, the others named once, and a run of what was discovered."""
+    _, every, _ = project.catalog()
+    for key, (scopes, families) in TWO_SCOPES.items():
+        catalog, names, run = project.catalog(key=key)
+        report.check(f"{scopes}: lists its two families", set(names) == families, names)
+        warned = [line for line in run.stderr.splitlines() if "left out" in line]
+        named = sorted(stream for stream in every for line in warned if f" {stream} (" in line)
+        report.check(f"{scopes}: one line names each other stream once", len(warned) == 1 and named == sorted(set(every) - families), warned)
+        run = project.tap("--catalog", catalog, key=key)
+        schemas, records = messages(run.stdout)
+        report.check(f"{scopes}: syncs", run.returncode == 0 and set(schemas) == families, run.stderr[-500:] if run.returncode else f"{sum(map(len, records.values()))} records")
+        empty = [stream for stream in families if not records[stream]]
+        report.check(f"{scopes}: records of each stream", not empty, empty)
+
+
 def narrow_keys(report, project):
-    tables = {"events", "persons", "groups", "person_distinct_ids", "sessions", "cohort_people"}
-    for key, family in [("phx_box_query_only", tables), ("phx_box_no_query", {"insights"})]:
+    for key, family in [("phx_box_query_only", TABLES), ("phx_box_no_query", {"insights"})]:
         _, names, run = project.catalog(key=key)
         report.check(f"{key}: its family and no other", names and set(names) <= family, names)
         warned = [line for line in run.stderr.splitlines() if "left out" in line]
@@ -114,11 +135,12 @@ def narrow_keys(report, project):
 
 def main():
     report = Report("box_streams")
-    with Box(5_000) as box, tempfile.TemporaryDirectory() as folder:
+    with Box(5_000, keys={key: scopes for key, (scopes, _) in TWO_SCOPES.items()}) as box, tempfile.TemporaryDirectory() as folder:
         project = Project(box, folder)
         every_stream(report, project)
         subsets(report, project)
         narrow_keys(report, project)
+        two_scopes(report, project)
     report.end()
 
 

@@ -42,6 +42,8 @@ pub(super) struct Discovery<'a> {
     chosen: &'a [SelectedStream],
     /// Properties become fields of the entries.
     pub(super) describes_properties: bool,
+    /// What the fields of `persons` begin with then.
+    pub(super) persons_prefix: &'a str,
     /// Their fields are not all that there could be: they say nothing about changes.
     pub(super) properties_are_partial: bool,
     /// The columns that were asked for and are not there.
@@ -75,6 +77,7 @@ impl<'a> Discovery<'a> {
             refused: Vec::new(),
             chosen: &[],
             describes_properties: true,
+            persons_prefix: &config.properties.persons_prefix,
             properties_are_partial: false,
             lacking: Lacking::default(),
             can_query: false,
@@ -321,7 +324,9 @@ impl<'a> Discovery<'a> {
         let properties = self.properties(families)?;
         for (stream, object, family) in objects {
             let Some(defined) = properties.get(family.index()) else { continue };
-            entries.iter_mut().filter(|entry| entry.name == *stream).for_each(|entry| flatten(entry, object, defined));
+            let prefix = if *stream == "persons" { self.persons_prefix } else { object };
+            let of_stream = entries.iter_mut().filter(|entry| entry.name == *stream);
+            of_stream.for_each(|entry| flatten(entry, object, prefix, defined));
         }
         Ok(())
     }
@@ -400,8 +405,9 @@ fn has_field(schema: &Value, name: &str) -> bool {
     schema["properties"].get(name).is_some()
 }
 
-/// Puts a column for each property, and the object of what has none, in the place of the object `object`.
-pub(super) fn flatten(entry: &mut StreamEntry, object: &str, defined: &Properties) {
+/// Puts a column for each property, and the object of what has none, in the place of the object `object`; `prefix` stands
+/// for it in their names.
+pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defined: &Properties) {
     let Some(fields) = fields(&mut entry.schema) else { return };
     let mut flat = Map::new();
     for (name, schema) in std::mem::take(fields) {
@@ -409,8 +415,8 @@ pub(super) fn flatten(entry: &mut StreamEntry, object: &str, defined: &Propertie
             flat.insert(name, schema);
             continue;
         }
-        flat.extend(defined.iter().map(|(property, kind)| (format!("{object}_{property}"), kind.schema())));
-        flat.insert(format!("unmapped_{object}"), json!({"type": ["null", "object"]}));
+        flat.extend(defined.iter().map(|(property, kind)| (format!("{prefix}_{property}"), kind.schema())));
+        flat.insert(format!("unmapped_{prefix}"), json!({"type": ["null", "object"]}));
     }
     *fields = flat;
 }

@@ -26,7 +26,7 @@ impl Lacking {
         let mut dropped = Vec::new();
         for stream in streams {
             let id = stream.id.clone();
-            let is_gone = |field: &str| self.has(&id, column_of(field));
+            let is_gone = |field: &str| self.has(&id, column_of(&id, field));
             if let Some(key) = stream.key_properties.iter().find(|key| is_gone(key)) {
                 return Err(missing_key(&stream.id, key, "a key of it; deselect the stream"));
             }
@@ -37,7 +37,7 @@ impl Lacking {
             }
             let mut columns: Vec<String> = Vec::new();
             for field in stream.keep_fields(|field| !is_gone(field)) {
-                let column = column_of(&field);
+                let column = column_of(&id, &field);
                 if !columns.iter().any(|known| known == column) {
                     columns.push(column.to_owned());
                 }
@@ -61,10 +61,20 @@ fn missing_key(stream: &str, key: &str, what: &str) -> Error {
 }
 
 /// The column that a field is made of.
-pub(super) fn column_of(field: &str) -> &str {
-    match field {
-        "unmapped_properties" => Family::Event.column().1,
-        "unmapped_person_properties" => Family::Person.column().1,
-        _ => Family::of_column(field).map_or(field, |(family, _)| family.column().1),
+pub(super) fn column_of<'a>(stream: &str, field: &'a str) -> &'a str {
+    match object_of(field) {
+        // A table has its properties in one column, whichever names their fields go by.
+        Some(_) if stream != "events" => Family::Event.column().1,
+        object => object.unwrap_or(field),
     }
+}
+
+/// The object of properties that a field is a part of, by the field's name: `properties` or `person_properties`.
+pub(super) fn object_of(field: &str) -> Option<&'static str> {
+    let family = match field {
+        "unmapped_properties" => Family::Event,
+        "unmapped_person_properties" => Family::Person,
+        _ => Family::of_column(field)?.0,
+    };
+    Some(family.column().1)
 }

@@ -163,7 +163,7 @@ fn ready_made_catalogs_are_what_the_code_makes() {
 fn properties_take_the_place_of_their_object() {
     let mut entry = find("events").unwrap().entry().unwrap();
     let defined = [("b", PropertyType::Number), ("$a", PropertyType::Text)];
-    flatten(&mut entry, "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
+    flatten(&mut entry, "properties", "properties", &defined.map(|(n, t)| (n.to_owned(), t)).into());
     let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
     let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];
     assert_eq!(names[5..10], expected);
