@@ -71,7 +71,7 @@ impl Stop {
     ///
     /// # Errors
     /// When the system refuses the handlers.
-    pub fn watch_signals(&self, patience: Option<Duration>) -> Result<()> {
+    pub fn watch_signals(&self, patience: Duration) -> Result<()> {
         let watched = [SIGTERM, SIGINT, SIGHUP];
         let mut signals = Signals::new(watched)
             .map_err(|e| Error::new(Kind::Internal, format!("installing signal handlers failed: {e}")))?;
@@ -84,12 +84,10 @@ impl Stop {
                     std::process::exit(code);
                 }
                 stop.signal(number);
-                if let Some(patience) = patience {
-                    std::thread::spawn(move || {
-                        std::thread::sleep(patience);
-                        std::process::exit(code);
-                    });
-                }
+                std::thread::spawn(move || {
+                    std::thread::sleep(patience);
+                    std::process::exit(code);
+                });
             }
         });
         Ok(())

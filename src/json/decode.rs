@@ -16,8 +16,10 @@ const WINDOW_BYTES: usize = 64 * 1024;
 const STRIDE: usize = 64;
 /// The bytes that are copied at once: most names and values, and what stands between two of them.
 const BLOCK: usize = 32;
-/// What is looked at and written at once, whatever the length of the text: a stride, and a block behind it.
-const REACH: usize = STRIDE + BLOCK;
+/// What is looked at and written at once, whatever the length of the text: a stride, and room for whole blocks behind it.
+const REACH: usize = 2 * STRIDE;
+/// Places in a stride: an index that is cut to them needs no check.
+const IN_STRIDE: usize = STRIDE - 1;
 /// The longest escape: a surrogate pair.
 const ESCAPE_BYTES: usize = 12;
 /// The buffer grows in steps of this size once it is as large, so that it never has to be twice as large as its values.
@@ -252,38 +254,10 @@ impl<'v, R: Read> Decoder<'v, R> {
         while at < self.end
             && let Some(input) = self.window.get(at..).and_then(|rest| rest.first_chunk::<REACH>())
             && let Some(output) = self.values.get_mut(to..).and_then(|rest| rest.first_chunk_mut::<REACH>())
-            && let Some(stride) = input.first_chunk::<STRIDE>()
         {
-            let left = self.end - at;
-            let length = left.min(STRIDE);
-            let mut stops = stops64(stride) & (u64::MAX >> (STRIDE - length));
-            let (mut from, mut written) = (0, 0);
-            while stops != 0 {
-                let stop = stops.trailing_zeros() as usize;
-                copy(input, from, output, written, stop - from);
-                written += stop - from;
-                from = stop;
-                let pair = (input.get(stop), input.get(stop + 1));
-                let (Some(b'\\'), Some(&escaped @ (b'"' | b'\\'))) = pair else { break };
-                let Some(target) = output.get_mut(written).filter(|_| stop + 1 < left) else { break };
-                *target = escaped;
-                *escapes = Escapes::Some;
-                written += 1;
-                from += 2;
-                // The escaped byte is a stop, too, unless it lies behind the stride.
-                stops &= stops - 1;
-                if from <= length {
-                    stops &= stops - 1;
-                }
-            }
-            if stops == 0 && from < length {
-                copy(input, from, output, written, length - from);
-                written += length - from;
-                from = length;
-            }
-            at += from;
-            to += written;
-            if stops != 0 {
+            let (read, written, is_stopped) = stride_into(input, self.end - at, output, escapes);
+            (at, to) = (at + read, to + written);
+            if is_stopped {
                 break;
             }
         }
@@ -344,16 +318,63 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 }
 
-/// Copies `length` bytes, at most a stride, in whole blocks.
+/// Copies a stride of a string, of whose text `left` bytes are known, up to a stop that is no escape of one byte. Gives the
+/// bytes that were read and written, and whether it ended at such a stop.
+///
+/// The innermost loop of the tap. Places never pass the stride, so its arithmetic wraps nowhere, and cutting them to the
+/// stride changes nothing but spares checks.
+#[inline(always)]
+fn stride_into(
+    input: &[u8; REACH],
+    left: usize,
+    output: &mut [u8; REACH],
+    escapes: &mut Escapes,
+) -> (usize, usize, bool) {
+    let length = left.min(STRIDE);
+    let (stride, _) = input.as_chunks::<STRIDE>();
+    let mut stops = stride.first().map_or(0, stops64) & (u64::MAX >> (STRIDE - length));
+    let (mut from, mut to) = (0usize, 0usize);
+    while stops != 0 {
+        let stop = stops.trailing_zeros() as usize;
+        let plain = stop.wrapping_sub(from);
+        copy(input, from, output, to, plain);
+        to = to.wrapping_add(plain);
+        from = stop;
+        let pair = input[stop & IN_STRIDE..].first_chunk::<2>();
+        let Some(&[b'\\', escaped @ (b'"' | b'\\')]) = pair.filter(|_| stop.wrapping_add(1) < left) else {
+            return (from, to, true);
+        };
+        *escapes = Escapes::Some;
+        output[to & IN_STRIDE] = escaped;
+        to = to.wrapping_add(1);
+        from = stop.wrapping_add(2);
+        // The escaped byte is a stop, too, unless it lies behind the stride.
+        stops &= stops.wrapping_sub(1);
+        stops &= !2u64.wrapping_shl(stop as u32);
+    }
+    if from < length {
+        let plain = length.wrapping_sub(from);
+        copy(input, from, output, to, plain);
+        (from, to) = (length, to.wrapping_add(plain));
+    }
+    (from, to, false)
+}
+
+/// Copies `length` bytes, at most a stride, in one or two blocks.
 #[inline(always)]
 fn copy(input: &[u8; REACH], from: usize, output: &mut [u8; REACH], to: usize, length: usize) {
-    let mut copied = 0;
-    while copied < length {
-        let block = input.get(from + copied..).and_then(|rest| rest.first_chunk::<BLOCK>());
-        let target = output.get_mut(to + copied..).and_then(|rest| rest.first_chunk_mut::<BLOCK>());
-        let (Some(block), Some(target)) = (block, target) else { break };
+    copy_block(input, from, output, to);
+    if length > BLOCK {
+        copy_block(input, from.wrapping_add(BLOCK), output, to.wrapping_add(BLOCK));
+    }
+}
+
+#[inline(always)]
+fn copy_block(input: &[u8; REACH], from: usize, output: &mut [u8; REACH], to: usize) {
+    let block = input[from & IN_STRIDE..].first_chunk::<BLOCK>();
+    let target = output[to & IN_STRIDE..].first_chunk_mut::<BLOCK>();
+    if let (Some(block), Some(target)) = (block, target) {
         *target = *block;
-        copied += BLOCK;
     }
 }
 

@@ -112,6 +112,8 @@ pub struct SelectedStream {
     pub replication_key: Option<String>,
     /// How it is read, where the catalog says so.
     pub replication_method: Option<Method>,
+    /// The deselected fields: what holds their values in another form leaves them out, too.
+    pub fields_off: Vec<String>,
     /// The deselected fields inside of fields, each as the names from the outermost field inwards.
     pub nested_off: Vec<Vec<String>>,
 }
@@ -282,6 +284,9 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     say_overruled(id, stream, is_key);
     let mut schema = pruned(stream, &key_properties, replication_key.as_deref())?;
     let nested_off = nested::prune(stream, &mut schema)?;
+    let is_off = |name: &&String| schema["properties"].get(name.as_str()).is_none();
+    let all = stream.get("schema").and_then(properties).into_iter().flat_map(Map::keys);
+    let fields_off = all.filter(is_off).cloned().collect();
     let method = member(entry, "forced_replication_method").and_then(Value::as_str);
     let replication_method = match method.or_else(|| chosen("replication_method")) {
         None => None,
@@ -291,7 +296,7 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
     let id = id.to_owned();
-    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, nested_off })
+    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, fields_off, nested_off })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.

@@ -69,6 +69,9 @@ pub struct Arguments {
     max_runtime: Option<u64>,
 }
 
+/// How long the process still runs after a signal: it may hang in a write that nobody takes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Does what the arguments ask for.
 ///
 /// # Errors
@@ -76,7 +79,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let now = chrono::Utc::now().timestamp_micros();
     let stop = Stop::new();
-    stop.watch_signals(None)?;
+    stop.watch_signals(PATIENCE)?;
     if let Some(seconds) = arguments.max_runtime {
         stop.set_time_limit(Duration::from_secs(seconds));
     }

@@ -39,10 +39,14 @@ pub struct Events<'a> {
     pub max_state_bytes: usize,
     /// Ends the run early.
     pub stop: &'a Stop,
-    /// The stream's name in messages and in the state.
+    /// The stream's name in messages.
     pub stream: &'a str,
+    /// Its name in the state.
+    pub id: &'a str,
     /// The selected fields: the `properties` of the schema.
     pub fields: &'a Map<String, Value>,
+    /// The deselected ones.
+    pub fields_off: &'a [String],
 }
 
 /// What a run did.
@@ -62,7 +66,7 @@ impl Events<'_> {
     /// # Errors
     /// Whatever ended the run early; the last STATE was written before.
     pub fn sync<W: Write>(&self, mut bookmark: Bookmark, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
-        bookmark::forget_seed_form(state, self.stream);
+        bookmark::forget_seed_form(state, self.id);
         let mut summary = Summary::default();
         // A closed set that an earlier run left half read comes first, then what arrived since.
         if bookmark.run.is_some() {

@@ -14,7 +14,8 @@ use crate::json::escape::unescape;
 use crate::json::scan::{Escapes, Scan, Scanner, Token};
 use crate::singer::message::LineText;
 
-use super::write::{label, write_invalid, write_text};
+use super::item;
+use super::write::{label, write_invalid, write_on_one_line, write_text};
 
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +52,16 @@ impl Family {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a slot takes.
+#[derive(Debug)]
 enum Kind {
     Text,
     Number,
     Boolean,
+    /// What fits this schema, as it was written: a catalog may have given the column another type.
+    Other(Value),
+    /// Nothing, and what comes is passed on nowhere.
+    Deselected,
 }
 
 /// A stretch of the document.
@@ -101,6 +107,14 @@ impl Flattener {
         slot
     }
 
+    /// Passes a property on nowhere, unless it has a column.
+    pub fn leave_out(&mut self, property: &str) {
+        if !self.by_name.contains_key(property.as_bytes()) {
+            let slot = self.add(property, &Value::Null);
+            self.kinds[slot] = Kind::Deselected;
+        }
+    }
+
     /// Takes a document apart.
     pub fn read(&mut self, document: &[u8]) {
         self.documents += 1;
@@ -132,7 +146,10 @@ impl Flattener {
     /// Writes the value of a slot that has one.
     pub fn write_slot(&self, slot: usize, document: &[u8], out: &mut impl LineText) {
         match self.value(slot) {
-            Some((Token::Nested, span)) => write_text(span.of(document), false, out),
+            Some((Token::Nested, span)) if matches!(self.kinds.get(slot), Some(Kind::Text)) => {
+                write_text(span.of(document), false, out);
+            }
+            Some((Token::Nested, span)) => write_on_one_line(span.of(document), out),
             Some((_, span)) => out.extend_from_slice(span.of(document)),
             None => out.extend_from_slice(b"null"),
         }
@@ -150,7 +167,7 @@ impl Flattener {
             }
             out.extend_from_slice(key.of(document));
             out.push(b':');
-            out.extend_from_slice(value.of(document));
+            write_on_one_line(value.of(document), out);
         }
         out.push(b'}');
     }
@@ -212,10 +229,9 @@ impl Flattener {
         if token == Token::Null && slot.is_some() {
             return;
         }
-        match slot {
-            Some(slot) if fits(self.kinds[slot], token, span.of(document)) => {
-                self.values[slot] = Some((token, span));
-            }
+        match slot.map(|slot| (slot, &self.kinds[slot])) {
+            Some((_, Kind::Deselected)) => {}
+            Some((slot, kind)) if fits(kind, token, span.of(document)) => self.values[slot] = Some((token, span)),
             _ => self.unmapped.push((key, span)),
         }
     }
@@ -228,15 +244,16 @@ fn kind_of(schema: &Value) -> Kind {
         _ => false,
     };
     match () {
-        () if is("string") => Kind::Text,
-        () if is("number") || is("integer") => Kind::Number,
+        () if is("string") && schema["format"].is_null() => Kind::Text,
+        () if is("number") => Kind::Number,
         () if is("boolean") => Kind::Boolean,
-        () => Kind::Text,
+        () if schema["type"].is_null() => Kind::Text,
+        () => Kind::Other(schema.clone()),
     }
 }
 
 /// True if a column of this kind holds exactly this value.
-fn fits(kind: Kind, token: Token, text: &[u8]) -> bool {
+fn fits(kind: &Kind, token: Token, text: &[u8]) -> bool {
     match (kind, token) {
         (Kind::Text, Token::Text(escapes)) => {
             escapes != Escapes::LoneSurrogate && !matches!(text.get(1), Some(b'{' | b'['))
@@ -245,6 +262,10 @@ fn fits(kind: Kind, token: Token, text: &[u8]) -> bool {
         (Kind::Text, Token::Nested) => !holds_surrogate_escape(text),
         (Kind::Number, Token::Number) => survives_a_double(text),
         (Kind::Boolean, Token::True | Token::False) => true,
+        (Kind::Other(schema), token) => {
+            token != Token::Text(Escapes::LoneSurrogate)
+                && std::str::from_utf8(text).is_ok_and(|text| item::fits(schema, text))
+        }
         _ => false,
     }
 }

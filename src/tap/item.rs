@@ -9,6 +9,7 @@ use crate::posthog::time::parse_rfc3339;
 
 use super::flatten::survives_a_double;
 use super::record::write_label;
+use super::write::write_on_one_line;
 
 /// The field of what has no field of its own, as events have one for properties.
 pub const UNMAPPED: &str = "unmapped_fields";
@@ -38,25 +39,9 @@ fn write_members(members: &Item<'_>, out: &mut Vec<u8>) {
             out.push(b',');
         }
         write_label(name, out);
-        write_on_one_line(value.get(), out);
+        write_on_one_line(value.get().as_bytes(), out);
     }
     out.push(b'}');
-}
-
-/// Writes JSON as it is, but without the white space between its parts if that holds line breaks.
-fn write_on_one_line(value: &str, out: &mut Vec<u8>) {
-    if !value.contains(['\n', '\r']) {
-        return out.extend_from_slice(value.as_bytes());
-    }
-    let (mut in_text, mut escaped) = (false, false);
-    for byte in value.bytes() {
-        if !in_text && byte.is_ascii_whitespace() {
-            continue;
-        }
-        in_text ^= byte == b'"' && !escaped;
-        escaped = in_text && byte == b'\\' && !escaped;
-        out.push(byte);
-    }
 }
 
 /// Whether a field of this schema takes text and nothing else, but for null. A number or a boolean goes into it as its text,

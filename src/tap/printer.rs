@@ -51,7 +51,7 @@ pub(super) struct Printer<'a, W: Write> {
     unsafe_rows: Vec<Delivered>,
     unsafe_hours: Hours,
     is_unsafe: bool,
-    /// Versions of the current slice, kept for the case that it is read twice.
+    /// Versions of the current slice that were noted, kept for the case that it is read twice.
     slice_versions: Vec<u64>,
     slice_set: HashSet<u64>,
     tail: Vec<u8>,
@@ -86,7 +86,8 @@ impl<'a, W: Write> Printer<'a, W> {
                 events.fields,
                 bookmark.replication_key == CREATED_AT,
                 events.config.person_ids == PersonIds::Joined,
-            ),
+            )
+            .without(events.fields_off),
             deduplicate,
             events,
             bookmark,
@@ -132,12 +133,12 @@ impl<'a, W: Write> Printer<'a, W> {
             }
             // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
             self.note(&row, arrived, version);
+            self.slice_versions.push(version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
             }
             self.print(&row)?;
             printed += 1;
-            self.slice_versions.push(version);
         }
         let received = if read.again { 0 } else { read.page.len() as u64 };
         if let Some(progress) = &mut self.progress {
@@ -263,7 +264,7 @@ impl<'a, W: Write> Printer<'a, W> {
 
     fn write_state(&mut self) -> Result<()> {
         self.note_seen();
-        self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
+        self.state.set_bookmark(self.events.id, self.bookmark.to_value());
         self.last_state = Instant::now();
         self.is_unsaid = false;
         write_state(self.state, self.events.client, self.output)
@@ -300,7 +301,7 @@ impl<'a, W: Write> Printer<'a, W> {
             Ok(()) => {
                 self.note_seen();
                 self.bookmark.finish();
-                self.state.set_bookmark(self.events.stream, self.bookmark.to_value());
+                self.state.set_bookmark(self.events.id, self.bookmark.to_value());
                 write_state(self.state, self.events.client, self.output)?;
                 Ok(self.summary)
             }

@@ -80,6 +80,17 @@ impl Projection {
         projection
     }
 
+    /// The same without the properties of these columns: they are deselected, so they are not among the unmapped ones either.
+    #[must_use]
+    pub fn without(mut self, columns: &[String]) -> Projection {
+        for (family, property) in columns.iter().filter_map(|name| Family::of_column(name)) {
+            if let Some((_, flattener)) = &mut self.families[family.index()] {
+                flattener.leave_out(property);
+            }
+        }
+        self
+    }
+
     /// The columns of a page query, in the places of [`mod@column`].
     #[must_use]
     pub fn columns(&self) -> &[Column] {

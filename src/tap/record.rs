@@ -97,6 +97,14 @@ impl TableRecord {
         record
     }
 
+    /// The same without the properties of these columns: they are deselected, so they are not among the unmapped ones either.
+    #[must_use]
+    pub fn without(mut self, columns: &[String]) -> TableRecord {
+        let properties = columns.iter().filter_map(|name| Family::of_column(name));
+        properties.for_each(|(_, property)| self.properties.1.leave_out(property));
+        self
+    }
+
     /// The place of a column in the page; asked for if it was not yet.
     pub fn ask(&mut self, expression: String, name: &str) -> usize {
         if let Some(at) = self.columns.iter().position(|column| column.name == name) {

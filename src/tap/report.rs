@@ -57,7 +57,7 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
     Ok(report.finish())
 }
 
-/// The name and the replication key of the stream `events`; none where it is not selected.
+/// The id and the replication key of the stream `events`; none where it is not selected.
 fn chosen(config: &Config, catalog: Option<&Catalog>) -> Result<Option<(String, String)>> {
     let Some(catalog) = catalog else {
         let is_selected = config.only_stream.as_deref().is_none_or(|name| name == EVENTS);
@@ -67,7 +67,7 @@ fn chosen(config: &Config, catalog: Option<&Catalog>) -> Result<Option<(String, 
         return Ok(None);
     };
     find(EVENTS)?.settle(&mut stream)?;
-    Ok(Some((stream.name, stream.replication_key.unwrap_or_else(|| CREATED_AT.to_owned()))))
+    Ok(Some((stream.id, stream.replication_key.unwrap_or_else(|| CREATED_AT.to_owned()))))
 }
 
 struct Report<'a> {

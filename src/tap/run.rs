@@ -187,9 +187,13 @@ impl ClosedSet<'_> {
         (pass, Ledger { from: hour_of(self.horizon - WATCHED_US), cut, late_days, hours: Vec::new() })
     }
 
-    /// Without usable arrival times, late events are found only within the overlap: it is as long as both settings say.
+    /// Without usable arrival times, late events are found only within the overlap: it is as long as both settings say, and
+    /// reaches back to the start for events of any age.
     fn by_timestamp(&self) -> (Pass, Ledger) {
-        let overlap = self.config.lookback_us.max(i64::from(self.config.late_arrival_days) * DAY_US);
+        let overlap = match self.config.late_arrival_days {
+            0 => self.horizon - self.since.min(self.horizon),
+            days => self.config.lookback_us.max(i64::from(days) * DAY_US),
+        };
         let since = match self.bookmark.last_run() {
             Some(last) => self.since.max(self.bookmark.seen_from.unwrap_or(last - overlap)),
             None => self.since,

@@ -79,7 +79,7 @@ fn sync_events<W: Write>(
 ) -> Result<Summary> {
     let (client, config) = (context.client, &context.config.events);
     let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);
-    let bookmark = arrival::bookmark(client, config, (&stream.name, chosen), state)?;
+    let bookmark = arrival::bookmark(client, config, (&stream.id, chosen), state)?;
     arrival::settle(client, &mut stream, &bookmark, context.now)?;
     write_schema(&stream, output)?;
     let none = Map::new();
@@ -89,7 +89,9 @@ fn sync_events<W: Write>(
         max_state_bytes: context.config.max_state_bytes,
         stop: context.stop,
         stream: &stream.name,
+        id: &stream.id,
         fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
+        fields_off: &stream.fields_off,
     };
     events.sync(bookmark, state, output)
 }

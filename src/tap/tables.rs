@@ -116,7 +116,8 @@ impl<'a> Reading<'a> {
         Reading {
             context,
             key: table.key.iter().map(part).collect(),
-            record: TableRecord::new(fields, |field| hogql::identifier(table.column(field))),
+            record: TableRecord::new(fields, |field| hogql::identifier(table.column(field)))
+                .without(&stream.fields_off),
             envelope: Envelope::new(&stream.name, version, context.now),
             size: SizeModel::new(context.config.events.page_size),
             versions: None,

@@ -117,6 +117,22 @@ pub fn write_document(cell: Cell<'_>, out: &mut impl LineText) {
     }
 }
 
+/// Writes JSON as it is, but without the white space between its parts if that holds line breaks.
+pub fn write_on_one_line(value: &[u8], out: &mut impl LineText) {
+    if memchr::memchr2(b'\n', b'\r', value).is_none() {
+        return out.extend_from_slice(value);
+    }
+    let (mut in_text, mut escaped) = (false, false);
+    for &byte in value {
+        if !in_text && byte.is_ascii_whitespace() {
+            continue;
+        }
+        in_text ^= byte == b'"' && !escaped;
+        escaped = in_text && byte == b'\\' && !escaped;
+        out.push(byte);
+    }
+}
+
 /// An object that holds a text which should have been one.
 pub fn write_invalid(text: &[u8], out: &mut impl LineText) {
     out.extend_from_slice(b"{\"$invalid_json\":");

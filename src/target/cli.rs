@@ -103,7 +103,7 @@ fn run(cli: Cli) -> Result<()> {
     let settings = Settings::read(&cli.config, &env)?;
     let input = input(cli.input)?;
     let stop = Stop::new();
-    stop.watch_signals(Some(PATIENCE))?;
+    stop.watch_signals(PATIENCE)?;
     warn_of_lost_states();
     let disk = locked(&settings)?;
     load::run(settings, input, Output::new(std::io::stdout()), Arc::new(disk), &stop)

@@ -230,3 +230,84 @@ fn fields_inside_of_fields_are_deselected_and_choices_that_do_not_count_are_said
     assert_eq!(warnings(&run.stderr, "cohorts: name cannot be selected").len(), 1, "{}", run.stderr);
     assert_eq!(warnings(&run.stderr, "surveys: it cannot be selected").len(), 1, "{}", run.stderr);
 }
+
+/// The ready-made discovery of a project, with `events` (and `persons`) selected and changed by `change`.
+fn changed_catalog(fake: &Fake, change: impl Fn(&mut Json)) -> Json {
+    let (mut catalog, _) = discovered(fake);
+    for stream in catalog["streams"].as_array_mut().unwrap() {
+        let is_wanted = ["events", "persons"].contains(&stream["tap_stream_id"].as_str().unwrap());
+        stream["metadata"][0]["metadata"]["selected"] = is_wanted.into();
+        change(stream);
+    }
+    catalog
+}
+
+fn with_properties() -> Fake {
+    let fake = fake(&[]);
+    for (name, kind) in [("plan", "String"), ("price", "Numeric"), ("tags", "String")] {
+        fake.world().objects.define_property("event", name, Some(kind));
+        fake.world().objects.define_property("person", name, Some(kind));
+    }
+    let now = fake.world().now;
+    let documents = [json!({"plan": "pro", "price": 7, "tags": ["a"]}), json!({"plan": 5, "price": 7.5, "tags": "b"})];
+    for (n, document) in documents.iter().enumerate() {
+        let event = Event::new(900 + n as u64, "priced", now - HOUR_MICROS).properties(document);
+        fake.world().insert([event]);
+    }
+    fake
+}
+
+#[test]
+fn deselected_properties_are_not_among_the_unmapped_ones_either() {
+    let fake = with_properties();
+    let catalog = changed_catalog(&fake, |stream| {
+        for entry in stream["metadata"].as_array_mut().unwrap() {
+            if entry["breadcrumb"][1].as_str().is_some_and(|name| name.ends_with("_plan")) {
+                entry["metadata"]["selected"] = false.into();
+            }
+        }
+    });
+    let run = tap(&fake, &catalog).run().ends(0);
+    fits(&run);
+    let records = run.records("events");
+    let priced: Vec<&Json> = records.iter().filter(|record| record["event"] == "priced").collect();
+    assert_eq!(priced.len(), 2);
+    assert!(priced.iter().all(|record| !record.to_string().contains("plan")), "{priced:?}");
+    assert!(priced.iter().any(|record| record["properties_price"] == 7), "{priced:?}");
+}
+
+#[test]
+fn the_type_that_a_catalog_gives_a_property_holds_for_its_records() {
+    let fake = with_properties();
+    let catalog = changed_catalog(&fake, |stream| {
+        if stream["tap_stream_id"] == "events" {
+            stream["schema"]["properties"]["properties_price"]["type"] = json!(["null", "integer"]);
+            stream["schema"]["properties"]["properties_tags"]["type"] = json!(["null", "array"]);
+        }
+    });
+    let run = tap(&fake, &catalog).run().ends(0);
+    let records = run.records("events");
+    let mut found: Vec<[&Json; 3]> = records
+        .iter()
+        .filter(|record| record["event"] == "priced")
+        .map(|r| [&r["properties_price"], &r["properties_tags"], &r["unmapped_properties"]])
+        .collect();
+    found.sort_by_key(|found| found[0].is_null());
+    assert_eq!(json!(found[0]), json!([7, ["a"], null]));
+    assert_eq!(json!(found[1]), json!([null, null, {"plan": 5, "price": 7.5, "tags": "b"}]));
+}
+
+#[test]
+fn a_stream_that_the_catalog_renames_keeps_its_bookmark() {
+    let fake = fake(&[]);
+    let catalog = changed_catalog(&fake, |stream| {
+        if stream["tap_stream_id"] == "events" {
+            stream["stream"] = "ph_events".into();
+        }
+    });
+    let first = tap(&fake, &catalog).run().ends(0);
+    assert_eq!(first.records("ph_events").len(), 50);
+    assert!(first.last_state()["bookmarks"]["events"].is_object(), "{}", first.last_state());
+    let second = tap(&fake, &catalog).state(&first.last_state()).run().ends(0);
+    assert!(second.records("ph_events").is_empty());
+}

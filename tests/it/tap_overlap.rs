@@ -278,3 +278,20 @@ fn a_signal_does_not_wait_for_a_slow_reader() {
     assert!(rest.len() < 3_000_000 && rest.ends_with(b"\n"), "{} bytes in {:?}", rest.len(), asked.elapsed());
     let _: Json = serde_json::from_slice(rest.split(|b| *b == b'\n').rev().nth(1).unwrap()).unwrap();
 }
+
+/// A reader that stopped: nothing can be finished, and one signal still ends the tap.
+#[test]
+fn a_signal_ends_a_tap_that_nobody_reads() {
+    let wide = "x".repeat(20_000);
+    let fake =
+        fake((0..200).map(|n| Event { properties: json!({ "wide": wide }).to_string(), ..at(n, start() - n as i64) }));
+    let tap = Tap::new(&fake);
+    let mut child = tap.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut vec![0; 100_000]).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let asked = Instant::now();
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+}

@@ -148,3 +148,15 @@ fn a_changed_replication_key_repeats_events_and_is_refused_in_the_middle() {
     tap.catalog = Some(by("timestamp"));
     tap.run().ends(3).complains(&["replication-key", "half done"]);
 }
+
+#[test]
+fn without_arrivals_events_of_any_age_are_found_where_that_is_wanted() {
+    let fake = without_created_at();
+    let first = Tap::new(&fake).set("late_arrival_days", 0).run().ends(0);
+    let before = fake.world().held();
+    fake.world().advance(HOUR_MICROS);
+    let now = fake.world().now;
+    fake.world().insert((0..5).map(|n| Event::new(80_000 + n, "late", now - (1 + 5 * n as i64) * DAY_MICROS)));
+    let second = Tap::new(&fake).set("late_arrival_days", 0).state(&first.last_state()).run().ends(0);
+    same_once("late", &second.events(), fake.world().held().into_iter().filter(|held| !before.contains(held)));
+}

@@ -80,6 +80,49 @@ fn values_go_where_their_column_holds_them_exactly() {
 }
 
 #[test]
+fn columns_of_other_types_hold_what_fits_them_as_it_was_written() {
+    let null_or = |kind: &str| json!({"type": ["null", kind]});
+    let time = json!({"type": ["null", "string"], "format": "date-time"});
+    let cases = [
+        (null_or("integer"), "7", true),
+        (null_or("integer"), "7.5", false),
+        (null_or("integer"), "9223372036854775808", false),
+        (time.clone(), r#""2026-01-01T00:00:00Z""#, true),
+        (time, r#""yesterday""#, false),
+        (null_or("object"), r#"{"a": [1]}"#, true),
+        (null_or("object"), "[1]", false),
+        (null_or("array"), "[1.50]", true),
+        (null_or("array"), r#""[1]""#, false),
+    ];
+    for (schema, value, fits) in cases {
+        let mut flattener = Flattener::default();
+        let slot = flattener.add("x", &schema);
+        let document = format!("{{\"x\":{value}}}");
+        flattener.read(document.as_bytes());
+        assert_eq!((flattener.has_slot(slot), flattener.has_unmapped()), (fits, !fits), "{schema} {value}");
+        let mut out = Vec::new();
+        if fits {
+            flattener.write_slot(slot, document.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), value);
+        }
+    }
+}
+
+#[test]
+fn what_is_deselected_is_nowhere_and_line_breaks_do_not_get_into_a_line() {
+    let mut flattener = Flattener::default();
+    let slot = flattener.add("kept", &json!({"type": "string"}));
+    flattener.leave_out("secret");
+    flattener.leave_out("kept");
+    let document = b"{\"secret\": {\"a\": 1}, \"kept\": \"x\",\n \"o\": {\n\"a\" : [1,\r 2], \"t\": \"\\n \\\" \"}}";
+    flattener.read(document);
+    let mut out = Vec::new();
+    flattener.write_slot(slot, document, &mut out);
+    flattener.write_unmapped(document, &mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), r#""x"{"o":{"a":[1,2],"t":"\n \" "}}"#);
+}
+
+#[test]
 fn numbers_are_judged_by_what_a_double_keeps() {
     for good in [
         "0",

@@ -35,6 +35,7 @@ fn choices_are_settled_or_refused() {
             key_properties: Vec::new(),
             replication_key: key.map(str::to_owned),
             replication_method: method,
+            fields_off: Vec::new(),
             nested_off: Vec::new(),
         };
         row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))

@@ -51,6 +51,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
         key_properties: entry.key_properties,
         replication_key: None,
         replication_method: None,
+        fields_off: Vec::new(),
         nested_off: Vec::new(),
     };
     row.settle(&mut selected).unwrap();
@@ -169,6 +170,7 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
         key_properties: entry.key_properties,
         replication_key: Some("last_seen_at".to_owned()),
         replication_method: Some(Method::Incremental),
+        fields_off: Vec::new(),
         nested_off: Vec::new(),
     };
     let at = json!({"replication_key": "last_seen_at", "replication_key_value": "2026-01-01T05:00:00.000000Z"});
