@@ -38,6 +38,7 @@ pub struct List<'a> {
     seen: HashSet<u64>,
     stale: u32,
     counted: u64,
+    server_date: Option<i64>,
 }
 
 #[derive(Deserialize)]
@@ -60,13 +61,19 @@ impl<'a> List<'a> {
         first.push(("limit".to_owned(), page_size.to_string()));
         first.sort();
         let (asked, seen) = (HashSet::new(), HashSet::new());
-        List { client, path, class, page_size, next: Some(first), asked, seen, stale: 0, counted: 0 }
+        List { client, path, class, page_size, next: Some(first), asked, seen, stale: 0, counted: 0, server_date: None }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.
     #[must_use]
     pub fn counted(&self) -> u64 {
         self.counted
+    }
+
+    /// The server's clock when it gave the first page, in Unix seconds; none where it does not tell.
+    #[must_use]
+    pub fn server_date(&self) -> Option<i64> {
+        self.server_date
     }
 
     /// The items of the next page, each as it was written; `None` behind the last one.
@@ -79,7 +86,12 @@ impl<'a> List<'a> {
             return Err(self.broken("its pages run in a circle"));
         }
         let get = Get { path: &self.path, query: &query, class: self.class };
-        let page = self.client.get(&get, |answer| parse(&answer.body).map_err(Fault::untrusted))?;
+        let (page, date) = self.client.get(&get, |answer| {
+            Ok((parse(&answer.body).map_err(Fault::untrusted)?, answer.server_date))
+        })?;
+        if self.asked.len() == 1 {
+            self.server_date = date;
+        }
         self.counted = self.counted.max(page.count.as_u64().unwrap_or(0));
         let before = self.seen.len();
         self.seen.extend(page.results.iter().map(|item| mark(item)));

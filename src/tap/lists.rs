@@ -4,8 +4,8 @@
 //!
 //! Lists change while they are read. An item that moved onto a later page is written once (by its key); one that moved onto
 //! an earlier page, behind the reader's back, is missed, so where the server says how many items there are, they are
-//! counted, and a list of which fewer came is read again. A bookmark never passes the time at which the reading began, so
-//! that what changed meanwhile comes in the next run.
+//! counted, and a list of which fewer came is read again. A bookmark never passes the time at which the reading began, by the
+//! server's clock, so that what changed meanwhile comes in the next run.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::rest;
-use crate::posthog::time::{DAY_US, Day, Micros, parse_rfc3339};
+use crate::posthog::time::{DAY_US, Day, Micros, SECOND_US, parse_rfc3339};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
@@ -36,8 +36,9 @@ use super::tables::Sink;
 const ITEMS_A_PAGE: u32 = 100;
 /// Recordings go on for a day at most; one more because the day that is asked from is the project's, not UTC's.
 const UNSETTLED_US: Micros = 2 * DAY_US;
-/// A clock may be off by this much; changes within it are read twice.
-const CLOCKS_US: Micros = 5 * 60 * 1_000_000;
+/// A bookmark stays this far behind the beginning: a change may be seen a while after the time that it carries, and the
+/// clocks of a cluster differ. What changed within it is read twice.
+const MARGIN_US: Micros = 5 * 60 * SECOND_US;
 /// How often a list is read that seems to lack items, before that is held to be so.
 const MAX_READINGS: u32 = 4;
 
@@ -68,6 +69,7 @@ pub fn sync_stream<W: Write>(
         envelope: Envelope::new(&stream.name, extent.version, context.now),
         since: extent.since,
         newest: None,
+        began: None,
         seen: HashMap::new(),
         pass: 0,
         progress: Progress::new(&stream.name, None, context.client.waits()),
@@ -96,6 +98,8 @@ struct Reading<'a> {
     since: Option<Micros>,
     /// The newest change seen.
     newest: Option<Micros>,
+    /// When the reading began, by the server's clock.
+    began: Option<Micros>,
     /// Hashes of the keys that came, and the pass in which they came last.
     seen: HashMap<u64, u32>,
     /// The current way through a list from its start to its end.
@@ -200,6 +204,8 @@ impl Reading<'_> {
         let done_before = self.progress.done();
         while let Some(items) = list.next_page().map_err(Error::from)? {
             self.context.stop.check()?;
+            // That of the first way through: the others begin later.
+            self.began = self.began.or(list.server_date().map(|seconds| seconds * SECOND_US));
             if list.counted() > 0 {
                 self.progress.plan(done_before + list.counted());
             }
@@ -306,7 +312,9 @@ impl Reading<'_> {
     }
 
     fn keep_bookmark(&self, state: &mut State) {
-        let newest = self.newest.max(self.since).map(|newest| newest.min(self.context.now - CLOCKS_US));
+        // This machine's clock where the server does not tell its own.
+        let began = self.began.unwrap_or(self.context.now);
+        let newest = self.newest.max(self.since).map(|newest| newest.min(began - MARGIN_US));
         if let Some(newest) = newest {
             set_bookmark(state, self.stream, newest);
         }

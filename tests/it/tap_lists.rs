@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::fake::{Fake, Options};
+use crate::fake::{Fake, Options, micros};
 use crate::util::{Run, Tap, Target};
 
 /// A catalog of one stream with these fields; `metadata` is the stream's, `more` other entries.
@@ -44,6 +44,22 @@ fn a_deletion_between_two_pages_hides_no_other_item() {
         assert_eq!(came, listed, "{stream}");
         assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
     }
+}
+
+/// The machine's clock is far ahead of the fake's, which stands in August 2026.
+#[test]
+fn a_bookmark_does_not_pass_the_servers_clock_at_the_beginning() {
+    let fake = Fake::start(Options { now: micros("2025-08-15T12:00:00Z"), ..Options::default() });
+    // The first page is read already when its first item changes, and an item of the second one even later.
+    fake.world().before_page(2, |world| {
+        let flags = world.objects.of("feature_flags");
+        flags[0]["updated_at"] = json!("2025-08-15T12:00:01Z");
+        flags[150]["updated_at"] = json!("2025-08-15T12:00:02Z");
+    });
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags");
+    let state = tap().run().ends(0).last_state();
+    let came = texts(&tap().state(&state).run().ends(0), "feature_flags", "id");
+    assert!(came.contains(&"1".to_owned()), "the change of an item that was read before is lost: {came:?}; {state}");
 }
 
 #[test]
