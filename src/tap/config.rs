@@ -202,6 +202,7 @@ fn connection(settings: &Settings) -> Result<Options> {
             per_minute: at_least_one(settings.whole("requests_per_minute")?),
             per_hour: at_least_one(settings.whole("requests_per_hour")?),
         },
+        max_list_bytes: size(settings, "max_response_mb")? * 1_000_000,
         patience: Patience {
             max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
             on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },

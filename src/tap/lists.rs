@@ -115,7 +115,7 @@ impl Reading<'_> {
             Shape::Pages => self.pages(&[], &[], output),
             Shape::AllowedFieldsOfObject => {
                 let object = rest::object(self.context.client, &path, self.list.class)?;
-                self.item(&object, &[], output)?;
+                self.item(object.get(), &[], output)?;
                 self.progress.add(1, self.rows);
                 Ok(())
             }
@@ -149,8 +149,8 @@ impl Reading<'_> {
         loop {
             match list.next_page() {
                 Ok(None) => return Ok(indexes),
-                Ok(Some(items)) => {
-                    let parsed = items.iter().filter_map(|item| serde_json::from_str::<Value>(item.get()).ok());
+                Ok(Some(page)) => {
+                    let parsed = page.items().filter_map(|item| serde_json::from_str::<Value>(item).ok());
                     indexes.extend(parsed.filter_map(|item| item["group_type_index"].as_u64()));
                 }
                 Err(Fault::Fatal(failure)) if failure.cause == Cause::Missing => return Ok(Vec::new()),
@@ -202,15 +202,15 @@ impl Reading<'_> {
         let mut list = rest::List::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
         self.pass += 1;
         let done_before = self.progress.done();
-        while let Some(items) = list.next_page().map_err(Error::from)? {
+        while let Some(page) = list.next_page().map_err(Error::from)? {
             self.context.stop.check()?;
             // That of the first way through: the others begin later.
             self.began = self.began.or(list.server_date().map(|seconds| seconds * SECOND_US));
             if list.counted() > 0 {
                 self.progress.plan(done_before + list.counted());
             }
-            let (read, rows_before) = (items.len() as u64, self.rows);
-            let outcome = items.iter().try_for_each(|item| self.item(item, added, output));
+            let (read, rows_before) = (page.len() as u64, self.rows);
+            let outcome = page.items().try_for_each(|item| self.item(item, added, output));
             self.progress.add(read, self.rows - rows_before);
             outcome?;
         }
@@ -218,9 +218,9 @@ impl Reading<'_> {
         Ok((came as u64, list.counted()))
     }
 
-    fn item<W: Write>(&mut self, item: &RawValue, added: &[(&str, String)], output: &mut Output<W>) -> Result<()> {
+    fn item<W: Write>(&mut self, item: &str, added: &[(&str, String)], output: &mut Output<W>) -> Result<()> {
         let broken = || Error::new(Kind::Service, format!("an item of {} is not an object", self.stream.id));
-        let mut members: Item<'_> = serde_json::from_str(item.get()).map_err(|_| broken())?;
+        let mut members: Item<'_> = serde_json::from_str(item).map_err(|_| broken())?;
         for (name, value) in added {
             members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
         }

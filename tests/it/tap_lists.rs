@@ -46,6 +46,23 @@ fn a_deletion_between_two_pages_hides_no_other_item() {
     }
 }
 
+#[test]
+fn a_page_of_large_items_is_read_in_parts() {
+    let fake = Fake::start(Options::default());
+    let text = "x".repeat(30_000);
+    fake.world().objects.of("feature_flags").iter_mut().for_each(|flag| flag["name"] = json!(text));
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags").set("max_response_mb", 1);
+    let mut came = texts(&tap().run().ends(0), "feature_flags", "id");
+    came.sort_by_key(|id| id.parse::<u64>().unwrap());
+    assert_eq!(came, (1..=230).map(|id| id.to_string()).collect::<Vec<_>>());
+    let pages = fake.world().log.iter().filter(|request| request.path.contains("feature_flags")).count();
+    assert!(pages <= 27, "{pages} requests");
+
+    fake.world().objects.of("feature_flags")[7]["name"] = json!("x".repeat(1_100_000));
+    let run = tap().run().ends(4);
+    run.complains(&["feature_flags", "number 8", "max_response_mb", "raise it"]);
+}
+
 /// The machine's clock is far ahead of the fake's, which stands in August 2026.
 #[test]
 fn a_bookmark_does_not_pass_the_servers_clock_at_the_beginning() {
