@@ -114,6 +114,8 @@ pub struct SelectedStream {
     pub replication_method: Option<Method>,
     /// The deselected fields inside of fields, each as the names from the outermost field inwards.
     pub nested_off: Vec<Vec<String>>,
+    /// What its bookmark belongs to, where that is known: the installation and the project.
+    pub source: Option<String>,
 }
 
 impl SelectedStream {
@@ -291,7 +293,7 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
     let id = id.to_owned();
-    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, nested_off })
+    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, nested_off, source: None })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.

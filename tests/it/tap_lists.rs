@@ -47,6 +47,25 @@ fn a_deletion_between_two_pages_hides_no_other_item() {
 }
 
 #[test]
+fn a_bookmark_of_another_project_is_refused_and_one_without_a_name_is_taken() {
+    let fake = Fake::start(Options::default());
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags");
+    let mut state = tap().run().ends(0).last_state();
+    let host = fake.url().trim_start_matches("http://");
+    assert_eq!(state["bookmarks"]["feature_flags"]["source"], format!("{host}/1"));
+    let run = tap().set("project_id", 3).state(&state).run().ends(3);
+    run.complains(&["feature_flags", &format!("belongs to {host}/1"), &format!("name {host}/3")]);
+    // A stream that is read whole has no use for it.
+    tap().set("data_type", "cohorts").set("project_id", 3).state(&state).run().ends(0);
+    state["bookmarks"]["feature_flags"].as_object_mut().unwrap().shift_remove("source");
+    tap().state(&state).run().ends(0);
+
+    let tap = || Tap::new(&fake).set("data_type", "sessions");
+    let state = tap().run().ends(0).last_state();
+    assert_eq!(state["bookmarks"]["sessions"]["source"], format!("{host}/1"));
+}
+
+#[test]
 fn a_page_of_large_items_is_read_in_parts() {
     let fake = Fake::start(Options::default());
     let text = "x".repeat(30_000);

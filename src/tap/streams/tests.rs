@@ -36,6 +36,7 @@ fn choices_are_settled_or_refused() {
             replication_key: key.map(str::to_owned),
             replication_method: method,
             nested_off: Vec::new(),
+            source: None,
         };
         row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
     };
