@@ -39,6 +39,8 @@ const UNSETTLED_US: Micros = 2 * DAY_US;
 /// A bookmark stays this far behind the beginning: a change may be seen a while after the time that it carries, and the
 /// clocks of a cluster differ. What changed within it is read twice.
 const MARGIN_US: Micros = 5 * 60 * SECOND_US;
+/// Records written between two looks at whether the run should end.
+const LOOK_ROWS: u64 = 16;
 /// How often a list is read that seems to lack items, before that is held to be so.
 const MAX_READINGS: u32 = 4;
 
@@ -247,7 +249,8 @@ impl Reading<'_> {
             Ok(())
         })?;
         self.rows += 1;
-        Ok(())
+        // A slow reader may take minutes for a page; a signal does not wait for them.
+        if self.rows.is_multiple_of(LOOK_ROWS) { self.context.stop.check() } else { Ok(()) }
     }
 
     /// True for an item that changed since the bookmark and was not written before. Notes its key and change.

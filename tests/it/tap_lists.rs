@@ -248,3 +248,23 @@ fn groups_and_definitions_can_be_read_from_their_last_change_on() {
         assert_eq!(run.last_state()["bookmarks"][stream]["replication_key_value"], "2026-08-14T13:00:00.000000Z");
     }
 }
+
+#[test]
+fn a_signal_ends_a_list_while_its_reader_is_slow() {
+    use std::io::Read as _;
+    let fake = Fake::start(Options::default());
+    let text = "x".repeat(20_000);
+    fake.world().objects.of("cohorts").iter_mut().for_each(|cohort| cohort["name"] = json!(text));
+    let mut child = Tap::new(&fake).set("data_type", "cohorts").spawn();
+    let mut stdout = child.stdout.take().unwrap();
+    // The pipe is full as soon as a few records are in it.
+    let mut said = vec![0; 100_000];
+    stdout.read_exact(&mut said).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stdout.read_to_end(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let records = String::from_utf8(said).unwrap().matches("\"RECORD\"").count();
+    assert!(records < 60, "{records} records of a page of 100 came");
+}
