@@ -190,8 +190,10 @@ fn connection(settings: &Settings) -> Result<Options> {
     let Some(project_id) = settings.whole_if_given("project_id")? else {
         return wrong("setting project_id is missing; it is the number in PostHog, Settings, Project ID");
     };
+    let base = base(settings)?;
+    check_proxy(settings, &base)?;
     Ok(Options {
-        base: base(settings)?,
+        base,
         project_id,
         key: Secret::new(key),
         ca_file: settings.text("ca_file")?.map(PathBuf::from),
@@ -209,6 +211,20 @@ fn connection(settings: &Settings) -> Result<Options> {
             ..Patience::default()
         },
     })
+}
+
+/// What goes to `http://` addresses is read by the proxy, and by whoever listens before it.
+fn check_proxy(settings: &Settings, base: &BaseUrl) -> Result<()> {
+    let proxy = settings.text("proxy")?.and_then(|proxy| url::Url::parse(proxy).ok());
+    match proxy.as_ref().and_then(url::Url::host_str) {
+        Some(host) if base.is_clear_text() && !address::is_loopback(host) && !settings.flag("allow_insecure_http")? => {
+            wrong(format!(
+                "setting proxy: {host} is another machine and would get the key unencrypted, because {base} is not https://; \
+                 remove proxy, or set allow_insecure_http to true where the network is trusted"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn base(settings: &Settings) -> Result<BaseUrl> {

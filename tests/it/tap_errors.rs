@@ -30,6 +30,7 @@ fn wrong_keys_projects_and_settings_are_refused() {
         ("custom_base_url", json!(null), 3, &["custom_base_url"]),
         ("custom_base_url", json!("not a url"), 3, &["custom_base_url"]),
         ("custom_base_url", json!("http://posthog.example.com"), 3, &["allow_insecure_http"]),
+        ("proxy", json!("http://user:secret@proxy.example.com:3128"), 3, &["proxy.example.com", "allow_insecure_http"]),
         ("region", json!("mars"), 3, &["region"]),
         ("initial_since", json!("yesterday"), 3, &["initial_since"]),
         ("until", json!("2025-12-31"), 3, &["until"]),
