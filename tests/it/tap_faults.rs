@@ -194,6 +194,12 @@ fn an_old_server_whose_days_are_not_utc_is_refused() {
     let run = Tap::new(&fake).run().ends(3);
     assert!(run.stderr.contains("time zone America/Los_Angeles") && run.stderr.contains("update it"), "{}", run.stderr);
     assert!(run.events().is_empty());
+    for (stream, code, category) in [("events", 3, "config"), ("cohorts", 0, "ok")] {
+        let output = Tap::new(&fake).set("data_type", stream).arg("--doctor").command().output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
+        assert!(report["message"].as_str().unwrap().contains("time zone America/Los_Angeles"), "{report}");
+    }
 }
 
 /// Without the scope for definitions, columns of properties come from a sample; without a sample there are none.
