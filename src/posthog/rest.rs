@@ -105,7 +105,19 @@ impl<'a> List<'a> {
         first.sort();
         let (asked, seen, too_much) = (HashSet::new(), HashSet::new(), Vec::new());
         let page_size = u64::from(page_size);
-        List { client, path, class, page_size, too_much, next: Some(first), asked, seen, stale: 0, counted: 0, server_date: None }
+        List {
+            client,
+            path,
+            class,
+            page_size,
+            too_much,
+            next: Some(first),
+            asked,
+            seen,
+            stale: 0,
+            counted: 0,
+            server_date: None,
+        }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.

@@ -35,8 +35,7 @@ pub fn ask<T>(
 }
 
 fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
-    days_of(client, page.timezone())
-        .map_err(|error| Fault::Fatal(Failure { cause: Cause::Request, error }))
+    days_of(client, page.timezone()).map_err(|error| Fault::Fatal(Failure { cause: Cause::Request, error }))
 }
 
 /// Checks that days are those of UTC. Without the modifier that an old PostHog refuses, a day is the project's, and no query

@@ -139,7 +139,7 @@ fn wrong<T>(text: impl Into<String>) -> Result<T> {
 /// The object in a JSON or YAML file.
 fn object(path: &Path) -> Result<Map<String, Value>> {
     let refuse = |why: &str| Error::new(Kind::Config, format!("configuration file {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(&e.to_string()))?;
+    let text = crate::singer::read_text(path).map_err(|e| refuse(&e.to_string()))?;
     warn_if_open(path);
     if text.trim().is_empty() {
         return Err(refuse("is empty"));
@@ -217,7 +217,9 @@ fn connection(settings: &Settings) -> Result<Options> {
 fn check_proxy(settings: &Settings, base: &BaseUrl) -> Result<()> {
     let proxy = settings.text("proxy")?.and_then(|proxy| url::Url::parse(proxy).ok());
     match proxy.as_ref().and_then(url::Url::host_str) {
-        Some(host) if base.is_clear_text() && !address::is_loopback(host) && !settings.flag("allow_insecure_http")? => {
+        Some(host)
+            if base.is_clear_text() && !address::is_loopback(host) && !settings.flag("allow_insecure_http")? =>
+        {
             wrong(format!(
                 "setting proxy: {host} is another machine and would get the key unencrypted, because {base} is not https://; \
                  remove proxy, or set allow_insecure_http to true where the network is trusted"

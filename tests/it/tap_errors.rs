@@ -101,6 +101,33 @@ fn broken_files_are_refused_and_named() {
 }
 
 #[test]
+fn files_may_begin_with_a_byte_order_mark() {
+    let fake = fake();
+    let mut tap = Tap::new(&fake);
+    let output = Tap::new(&fake).arg("--discover").command().output().unwrap();
+    tap.catalog = Some(String::from_utf8(output.stdout).unwrap());
+    let state = tap.run().ends(0).last_state();
+    let marked = |text: &str| Some(format!("\u{feff}{text}"));
+    tap.catalog = marked(&tap.catalog.take().unwrap());
+    tap.state = marked(&state.to_string());
+    tap.run().ends(0);
+    let settings = tap.config.as_object().unwrap().iter();
+    let yaml: String = settings.map(|(name, value)| format!("{name}: {value}\n")).collect();
+    tap.config = json!(marked(&yaml));
+    assert_eq!(tap.command().output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn the_value_of_test_may_stand_behind_a_space_or_be_left_out() {
+    let fake = fake();
+    for (args, records) in [(vec!["--test", "schema"], 0), (vec!["--test=schema"], 0), (vec!["--test"], 1)] {
+        let mut tap = Tap::new(&fake);
+        tap.args = args;
+        assert_eq!(tap.run().ends(0).records("events").len(), records, "{:?}", tap.args);
+    }
+}
+
+#[test]
 fn a_half_written_state_is_refused() {
     let fake = fake();
     let state = Tap::new(&fake).run().ends(0).last_state().to_string();
