@@ -72,6 +72,12 @@ impl BaseUrl {
         Ok(url)
     }
 
+    /// True where what is sent can be read on the way.
+    #[must_use]
+    pub fn is_clear_text(&self) -> bool {
+        self.0.scheme() == "http"
+    }
+
     /// The host's name.
     #[must_use]
     pub fn host(&self) -> &str {
@@ -132,7 +138,8 @@ fn shown(text: &str) -> String {
     format!("\"{}\"", one_line(&without_user.chars().take(200).collect::<String>()))
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether a host is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

@@ -35,8 +35,6 @@ const TOTAL_TIMEOUTS: u32 = 5;
 const REFUSAL_BYTES: usize = 64 * 1024;
 const BYTES_READ: &str = "x-posthog-query-bytes-read";
 const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
-/// REST answers are small; one above this is not believed.
-const LIST_BYTES: usize = 256 * 1024 * 1024;
 
 /// The client. Shared by reference between threads.
 pub struct Client {
@@ -203,6 +201,30 @@ impl Client {
         &self,
         patience: &Patience,
         get: &Get<'_>,
+        read: impl FnMut(Answer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        self.send_get(patience, get, read).map_err(|fault| match fault {
+            // A page that nobody can ask for in parts.
+            Fault::Split(why) => {
+                let error = Error::new(Kind::Service, format!("GET {} failed: {why}", get.path));
+                Fault::Fatal(Failure { cause: Cause::Server, error })
+            }
+            other => other,
+        })
+    }
+
+    /// As [`Client::get`], for who can ask for less.
+    ///
+    /// # Errors
+    /// [`Fault::Split`] when the answer is larger than allowed, or takes the server too long; else as [`Client::get`].
+    pub fn get_or_split<T>(&self, get: &Get<'_>, read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.send_get(&self.options.patience, get, read)
+    }
+
+    fn send_get<T>(
+        &self,
+        patience: &Patience,
+        get: &Get<'_>,
         mut read: impl FnMut(Answer) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let url = self.options.base.join(get.path, get.query).map_err(Fault::internal)?;
@@ -218,15 +240,8 @@ impl Client {
             patience,
         };
         let mut on_growth = |_| Ok(());
-        let mut limit = BodyLimit { max_bytes: LIST_BYTES, on_growth: &mut on_growth };
-        match self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)) {
-            // A list cannot be asked for in smaller parts than its pages.
-            Err(Fault::Split(why)) => {
-                let error = Error::new(Kind::Service, format!("{} failed: {why}", ask.asked));
-                Err(Fault::Fatal(Failure { cause: Cause::Server, error }))
-            }
-            other => other,
-        }
+        let mut limit = BodyLimit { max_bytes: self.options.max_list_bytes, on_growth: &mut on_growth };
+        self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?))
     }
 
     /// What was sent and received so far.

@@ -29,6 +29,8 @@ pub struct Options {
     pub request_timeout: Duration,
     /// How fast queries are sent.
     pub query_rates: Rates,
+    /// Most bytes of an answer to a GET.
+    pub max_list_bytes: usize,
     /// How long to go on when answers are bad.
     pub patience: Patience,
 }

@@ -4,9 +4,12 @@
 //! have in common that the server says whether there is more; a short page says nothing. The address in `next` is not
 //! followed: behind a proxy its scheme and host may be anybody's. Only its query is taken, and asked of our own host and
 //! path; a query that was asked before is a loop and ends the list with an error, and so do pages that bring nothing new.
+//!
+//! A page that is too large, or takes the server too long, is asked for in smaller ones, as events are.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::ops::Range;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,13 +17,19 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use crate::error::{Error, Kind};
-use crate::posthog::client::{Client, Get, RateClass};
+use crate::log;
+use crate::posthog::client::{Answer, Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 
 /// Pages without a new item that may follow one another before the list is held to be broken.
 const STALE_PAGES: u32 = 20;
+/// How much less is asked for when a page is too much.
+const SMALLER: u64 = 10;
 /// The router takes a project from these, in place of the one in the path (`routing.py`).
 const NEVER_SENT: [&str; 3] = ["token", "api_key", "personal_api_key"];
+
+const LIMIT: &str = "limit";
+const OFFSET: &str = "offset";
 
 type Pairs = Vec<(String, String)>;
 
@@ -30,7 +39,9 @@ pub struct List<'a> {
     client: &'a Client,
     path: String,
     class: RateClass,
-    page_size: u32,
+    page_size: u64,
+    /// Where the stretches end that were too much for one page; the innermost is the last.
+    too_much: Vec<u64>,
     /// What the next page is asked with; `None` at the end.
     next: Option<Pairs>,
     asked: HashSet<Pairs>,
@@ -38,11 +49,44 @@ pub struct List<'a> {
     seen: HashSet<u64>,
     stale: u32,
     counted: u64,
+    server_date: Option<i64>,
+}
+
+/// A page of a list.
+#[derive(Debug)]
+pub struct Page {
+    body: String,
+    /// Where the items are in it.
+    items: Vec<Range<usize>>,
+    next: Option<String>,
+    has_next: Option<bool>,
+    count: Option<u64>,
+    server_date: Option<i64>,
+}
+
+impl Page {
+    /// The items, each as it was written.
+    pub fn items(&self) -> impl Iterator<Item = &str> {
+        self.items.iter().map(|item| self.body.get(item.clone()).unwrap_or_default())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True for a page without items.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
 }
 
 #[derive(Deserialize)]
-struct Envelope {
-    results: Vec<Box<RawValue>>,
+struct Envelope<'a> {
+    #[serde(borrow)]
+    results: Vec<&'a RawValue>,
     #[serde(default)]
     next: Option<String>,
     #[serde(default)]
@@ -57,10 +101,23 @@ impl<'a> List<'a> {
     #[must_use]
     pub fn new(client: &'a Client, path: String, query: &[(String, String)], class: RateClass, page_size: u32) -> Self {
         let mut first = query.to_vec();
-        first.push(("limit".to_owned(), page_size.to_string()));
+        first.push((LIMIT.to_owned(), page_size.to_string()));
         first.sort();
-        let (asked, seen) = (HashSet::new(), HashSet::new());
-        List { client, path, class, page_size, next: Some(first), asked, seen, stale: 0, counted: 0 }
+        let (asked, seen, too_much) = (HashSet::new(), HashSet::new(), Vec::new());
+        let page_size = u64::from(page_size);
+        List {
+            client,
+            path,
+            class,
+            page_size,
+            too_much,
+            next: Some(first),
+            asked,
+            seen,
+            stale: 0,
+            counted: 0,
+            server_date: None,
+        }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.
@@ -69,30 +126,82 @@ impl<'a> List<'a> {
         self.counted
     }
 
-    /// The items of the next page, each as it was written; `None` behind the last one.
+    /// The server's clock when it gave the first page, in Unix seconds; none where it does not tell.
+    #[must_use]
+    pub fn server_date(&self) -> Option<i64> {
+        self.server_date
+    }
+
+    /// The next page; `None` behind the last one.
     ///
     /// # Errors
-    /// As [`Client::get`]; a list that runs in a circle is [`Fault::Fatal`].
-    pub fn next_page(&mut self) -> Result<Option<Vec<Box<RawValue>>>, Fault> {
-        let Some(query) = self.next.take() else { return Ok(None) };
-        if !self.asked.insert(query.clone()) {
-            return Err(self.broken("its pages run in a circle"));
+    /// As [`Client::get`]; a list that runs in a circle is [`Fault::Fatal`], and so is an item that is too large.
+    pub fn next_page(&mut self) -> Result<Option<Page>, Fault> {
+        let Some(mut query) = self.next.take() else { return Ok(None) };
+        let page = loop {
+            if !self.asked.insert(query.clone()) {
+                return Err(self.broken("its pages run in a circle; try again later"));
+            }
+            let get = Get { path: &self.path, query: &query, class: self.class };
+            match self.client.get_or_split(&get, parse) {
+                Err(Fault::Split(why)) => query = self.smaller(query, &why)?,
+                page => break page?,
+            }
+        };
+        // Where the first one was asked for again, the last answer is the one that counts.
+        if self.seen.is_empty() && self.server_date.is_none() {
+            self.server_date = page.server_date;
         }
-        let get = Get { path: &self.path, query: &query, class: self.class };
-        let page = self.client.get(&get, |answer| parse(&answer.body).map_err(Fault::untrusted))?;
-        self.counted = self.counted.max(page.count.as_u64().unwrap_or(0));
+        self.counted = self.counted.max(page.count.unwrap_or(0));
         let before = self.seen.len();
-        self.seen.extend(page.results.iter().map(|item| mark(item)));
+        self.seen.extend(page.items().map(mark));
         self.stale = if self.seen.len() == before { self.stale + 1 } else { 0 };
-        self.next = following(&page, &query, self.page_size);
+        self.next = following(&page, &query).map(|next| self.sized(next, page.body.len()));
         if self.next.is_some() && self.stale > STALE_PAGES {
-            return Err(self.broken("it goes on without new items"));
+            return Err(self.broken("it goes on without new items; try again later"));
         }
-        Ok(Some(page.results))
+        Ok(Some(page))
+    }
+
+    /// The same place with fewer items.
+    fn smaller(&mut self, mut query: Pairs, why: &str) -> Result<Pairs, Fault> {
+        let (limit, offset) = (number(&query, LIMIT), number(&query, OFFSET));
+        // A page that is neither the first nor at an offset ends elsewhere with another limit.
+        let is_first = self.seen.is_empty() && self.counted == 0;
+        match limit {
+            Some(limit) if limit > 1 && (offset.is_some() || is_first) => {
+                let less = (limit / SMALLER).max(1);
+                log::debug(format!("{}: asking for {less} items instead of {limit}: {why}", self.path));
+                self.too_much.push(offset.unwrap_or(0) + limit);
+                set(&mut query, LIMIT, less);
+                Ok(query)
+            }
+            limit => {
+                let what = match limit {
+                    Some(1) => format!("one item, number {}", offset.unwrap_or(0) + 1),
+                    _ => "a page of it, which cannot be asked for in parts".to_owned(),
+                };
+                let advice = if why.contains("max_response_mb") { "raise it" } else { "try again later" };
+                Err(self.broken(&format!("{what}, is too much ({why}); {advice}, or deselect the stream")))
+            }
+        }
+    }
+
+    /// The next page, with as many items as its stretch allows. `bytes` are those of the page before it: where ten times as
+    /// many would be too large again, it stays with what works.
+    fn sized(&mut self, mut query: Pairs, bytes: usize) -> Pairs {
+        let (Some(offset), Some(_)) = (number(&query, OFFSET), number(&query, LIMIT)) else { return query };
+        let most = self.client.options().max_list_bytes;
+        while self.too_much.last().is_some_and(|end| offset >= *end) && bytes.saturating_mul(SMALLER as usize) <= most {
+            self.too_much.pop();
+        }
+        let limit = self.too_much.iter().fold(self.page_size, |limit, _| (limit / SMALLER).max(1));
+        set(&mut query, LIMIT, limit);
+        query
     }
 
     fn broken(&self, what: &str) -> Fault {
-        let text = format!("the list {} cannot be read to its end: {what}; try again later", self.path);
+        let text = format!("the list {} cannot be read to its end: {what}", self.path);
         Fault::Fatal(Failure { cause: Cause::Untrusted, error: Error::new(Kind::Service, text) })
     }
 }
@@ -108,15 +217,23 @@ pub fn object(client: &Client, path: &str, class: RateClass) -> Result<Box<RawVa
     })
 }
 
-fn parse(body: &[u8]) -> Result<Envelope, String> {
-    let wrong = |e: serde_json::Error| misread(&e);
-    match body.trim_ascii_start().first() {
-        Some(b'[') => {
-            let results = serde_json::from_slice(body).map_err(wrong)?;
-            Ok(Envelope { results, next: None, has_next: None, count: Value::Null })
+fn parse(answer: Answer) -> Result<Page, Fault> {
+    let body = String::from_utf8(answer.body).map_err(|_| Fault::untrusted("the answer is not UTF-8"))?;
+    let wrong = |e: serde_json::Error| Fault::untrusted(misread(&e));
+    let Envelope { results, next, has_next, count } = match body.trim_ascii_start().starts_with('[') {
+        true => {
+            let results = serde_json::from_str(&body).map_err(wrong)?;
+            Envelope { results, next: None, has_next: None, count: Value::Null }
         }
-        _ => serde_json::from_slice(body).map_err(wrong),
-    }
+        false => serde_json::from_str(&body).map_err(wrong)?,
+    };
+    // By their places, so that a page is held once.
+    let place = |item: &&RawValue| {
+        let start = item.get().as_ptr() as usize - body.as_ptr() as usize;
+        start..start + item.get().len()
+    };
+    let (items, count) = (results.iter().map(place).collect(), count.as_u64());
+    Ok(Page { items, next, has_next, count, server_date: answer.server_date, body })
 }
 
 /// Where, and not what stands there: it may be personal data.
@@ -125,32 +242,41 @@ fn misread(error: &serde_json::Error) -> String {
 }
 
 /// What an item is known by again: a hash of its id, or of all of it where it has none.
-fn mark(item: &RawValue) -> u64 {
+fn mark(item: &str) -> u64 {
     #[derive(Deserialize)]
     struct Known<'a> {
         #[serde(borrow)]
         id: &'a RawValue,
     }
-    let known = serde_json::from_str::<Known<'_>>(item.get()).map_or(item, |known| known.id);
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(known.get())
+    let known = serde_json::from_str::<Known<'_>>(item).map_or(item, |known| known.id.get());
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(known)
 }
 
 /// What the page after this one is asked with.
-fn following(page: &Envelope, query: &[(String, String)], page_size: u32) -> Option<Pairs> {
+fn following(page: &Page, query: &[(String, String)]) -> Option<Pairs> {
     match (&page.next, page.has_next) {
         (Some(next), _) if !next.is_empty() => Some(query_of(next)),
         (_, Some(true)) => {
-            let offset = query.iter().find(|(name, _)| name == "offset").and_then(|(_, value)| value.parse().ok());
             // By what came: the server may give fewer than were asked for. Behind a page without items, by what was asked.
-            let came = u64::try_from(page.results.len()).ok().filter(|came| *came > 0).unwrap_or(u64::from(page_size));
-            let offset = offset.unwrap_or(0u64) + came;
-            let mut pairs: Pairs = query.iter().filter(|(name, _)| name != "offset").cloned().collect();
-            pairs.push(("offset".to_owned(), offset.to_string()));
-            pairs.sort();
+            let came = u64::try_from(page.len()).ok().filter(|came| *came > 0);
+            let came = came.or_else(|| number(query, LIMIT)).unwrap_or(1);
+            let mut pairs = query.to_vec();
+            set(&mut pairs, OFFSET, number(query, OFFSET).unwrap_or(0) + came);
             Some(pairs)
         }
         _ => None,
     }
+}
+
+fn number(query: &[(String, String)], wanted: &str) -> Option<u64> {
+    query.iter().find(|(name, _)| name == wanted).and_then(|(_, value)| value.parse().ok())
+}
+
+/// Sets one pair, and keeps the order.
+fn set(query: &mut Pairs, name: &str, value: u64) {
+    query.retain(|(known, _)| known != name);
+    query.push((name.to_owned(), value.to_string()));
+    query.sort();
 }
 
 /// The query of an address, absolute or not. Sorted, so that a circle is seen in whatever order it comes.
@@ -183,7 +309,7 @@ mod tests {
         let mut items = Vec::new();
         let result = loop {
             match list.next_page() {
-                Ok(Some(page)) => items.extend(page.iter().map(|item| item.get().to_owned())),
+                Ok(Some(page)) => items.extend(page.items().map(str::to_owned)),
                 Ok(None) => break Ok(items),
                 Err(fault) => break Err(fault),
             }
@@ -242,6 +368,69 @@ mod tests {
         let (result, lines) = read(deaf);
         assert!(Error::from(result.unwrap_err()).to_string().contains("without new items"));
         assert_eq!(lines.len(), 22);
+    }
+
+    /// How a list of 100 items a page is asked for, by a client that takes 1 MB.
+    fn limits(script: Vec<Play>) -> (Result<usize, Fault>, Vec<String>) {
+        let server = serve(script);
+        let client = Client::new(options(&server.base)).unwrap();
+        let mut list = List::new(&client, "api/projects/7/things/".to_owned(), &[], RateClass::Lists, 100);
+        let mut items = 0;
+        let result = loop {
+            match list.next_page() {
+                Ok(Some(page)) => items += page.len(),
+                Ok(None) => break Ok(items),
+                Err(fault) => break Err(fault),
+            }
+        };
+        let seen = server.seen.lock().unwrap();
+        (result, seen.iter().map(|(head, _)| head.split([' ', '?']).nth(2).unwrap().to_owned()).collect())
+    }
+
+    fn large() -> Play {
+        page(json!(["x".repeat(1_000_001)]), None)
+    }
+
+    #[test]
+    fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
+        let (items, asked) = limits(vec![
+            large(),
+            page(json!([1]), Some("?limit=10&offset=10")),
+            large(),
+            page(json!([2]), Some("?limit=1&offset=11")),
+            page(json!([3]), Some("?limit=1&offset=20")),
+            // Ten times as much would be too large again.
+            page(json!(["x".repeat(200_000)]), Some("?limit=10&offset=100")),
+            page(json!([4]), Some("?limit=10&offset=110")),
+            page(json!([5]), Some("?cursor=x&limit=100")),
+            page(json!([6]), None),
+        ]);
+        assert_eq!(items.unwrap(), 6);
+        let expected = [
+            "limit=100",
+            "limit=10",
+            "limit=10&offset=10",
+            "limit=1&offset=10",
+            "limit=1&offset=11",
+            "limit=10&offset=20",
+            "limit=10&offset=100",
+            "limit=100&offset=110",
+            "cursor=x&limit=100",
+        ];
+        assert_eq!(asked, expected);
+    }
+
+    #[test]
+    fn an_item_that_is_too_large_and_a_page_that_cannot_be_divided_are_named() {
+        let (result, asked) = limits(vec![large(), large(), large()]);
+        let text = Error::from(result.unwrap_err()).to_string();
+        for part in ["api/projects/7/things/", "one item, number 1,", "larger than max_response_mb); raise it"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(asked, ["limit=100", "limit=10", "limit=1"]);
+        let (result, asked) = limits(vec![page(json!([1]), Some("?cursor=x&limit=100")), large()]);
+        let text = Error::from(result.unwrap_err()).to_string();
+        assert!(text.contains("cannot be asked for in parts") && asked.len() == 2, "{text}");
     }
 
     #[test]

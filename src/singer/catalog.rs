@@ -116,6 +116,8 @@ pub struct SelectedStream {
     pub fields_off: Vec<String>,
     /// The deselected fields inside of fields, each as the names from the outermost field inwards.
     pub nested_off: Vec<Vec<String>>,
+    /// What its bookmark belongs to, where that is known: the installation and the project.
+    pub source: Option<String>,
 }
 
 impl SelectedStream {
@@ -159,7 +161,7 @@ impl Catalog {
             let advice = "make one with --discover";
             Error::new(Kind::Config, format!("catalog file {}: {what}; {advice}", path.display()))
         };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(&format!("cannot be read: {e}")))?;
+        let text = super::read_text(path).map_err(|e| refuse(&format!("cannot be read: {e}")))?;
         let value: Value = serde_json::from_str(&text).map_err(|e| {
             let whole = if text.trim().is_empty() { "it is empty" } else { "it is not one whole JSON object" };
             refuse(&format!("{whole} (line {}, column {})", e.line(), e.column()))
@@ -296,7 +298,17 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     };
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
     let id = id.to_owned();
-    Ok(SelectedStream { id, name, schema, key_properties, replication_key, replication_method, fields_off, nested_off })
+    Ok(SelectedStream {
+        id,
+        name,
+        schema,
+        key_properties,
+        replication_key,
+        replication_method,
+        fields_off,
+        nested_off,
+        source: None,
+    })
 }
 
 /// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.

@@ -24,7 +24,7 @@ impl State {
                 format!("state file {path}: {what}; give the last complete state, or none to start from the beginning"),
             )
         };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let text = super::read_text(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
         let value = serde_json::from_str(&text).map_err(|e| {
             let whole = if text.trim().is_empty() { "it is empty" } else { "it is not one whole JSON object" };
             refuse(format!("{whole} (line {}, column {})", e.line(), e.column()))

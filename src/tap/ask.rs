@@ -34,15 +34,20 @@ pub fn ask<T>(
     })
 }
 
-/// Without the modifier that an old PostHog refuses, a day is the project's, and no query could be bounded by days.
 fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
-    match page.timezone() {
+    days_of(client, page.timezone()).map_err(|error| Fault::Fatal(Failure { cause: Cause::Request, error }))
+}
+
+/// Checks that days are those of UTC. Without the modifier that an old PostHog refuses, a day is the project's, and no query
+/// could be bounded by days. `zone` is the time zone that an answer names.
+pub(super) fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
+    match zone {
         Some(zone) if client.modifiers_refused() && !matches!(zone, "UTC" | "GMT" | "Etc/UTC" | "Etc/GMT") => {
             let text = format!(
                 "this PostHog is too old for a project in the time zone {zone}: it refuses the query modifier \
                  convertToProjectTimezone; update it, or set the project's time zone to UTC"
             );
-            Err(Fault::Fatal(Failure { cause: Cause::Request, error: Error::new(Kind::Config, text) }))
+            Err(Error::new(Kind::Config, text))
         }
         _ => Ok(()),
     }

@@ -50,7 +50,7 @@ pub struct Arguments {
     #[arg(long)]
     plan: bool,
     /// Connect and write at most one record of each stream (`schema`: none), and exit
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all")]
     test: Option<String>,
     /// Print one JSON object that says whether a run can work, and what to do if not
     #[arg(long)]

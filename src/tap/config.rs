@@ -139,7 +139,7 @@ fn wrong<T>(text: impl Into<String>) -> Result<T> {
 /// The object in a JSON or YAML file.
 fn object(path: &Path) -> Result<Map<String, Value>> {
     let refuse = |why: &str| Error::new(Kind::Config, format!("configuration file {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(&e.to_string()))?;
+    let text = crate::singer::read_text(path).map_err(|e| refuse(&e.to_string()))?;
     warn_if_open(path);
     if text.trim().is_empty() {
         return Err(refuse("is empty"));
@@ -190,8 +190,10 @@ fn connection(settings: &Settings) -> Result<Options> {
     let Some(project_id) = settings.whole_if_given("project_id")? else {
         return wrong("setting project_id is missing; it is the number in PostHog, Settings, Project ID");
     };
+    let base = base(settings)?;
+    check_proxy(settings, &base)?;
     Ok(Options {
-        base: base(settings)?,
+        base,
         project_id,
         key: Secret::new(key),
         ca_file: settings.text("ca_file")?.map(PathBuf::from),
@@ -202,12 +204,29 @@ fn connection(settings: &Settings) -> Result<Options> {
             per_minute: at_least_one(settings.whole("requests_per_minute")?),
             per_hour: at_least_one(settings.whole("requests_per_hour")?),
         },
+        max_list_bytes: size(settings, "max_response_mb")? * 1_000_000,
         patience: Patience {
             max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
             on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
             ..Patience::default()
         },
     })
+}
+
+/// What goes to `http://` addresses is read by the proxy, and by whoever listens before it.
+fn check_proxy(settings: &Settings, base: &BaseUrl) -> Result<()> {
+    let proxy = settings.text("proxy")?.and_then(|proxy| url::Url::parse(proxy).ok());
+    match proxy.as_ref().and_then(url::Url::host_str) {
+        Some(host)
+            if base.is_clear_text() && !address::is_loopback(host) && !settings.flag("allow_insecure_http")? =>
+        {
+            wrong(format!(
+                "setting proxy: {host} is another machine and would get the key unencrypted, because {base} is not https://; \
+                 remove proxy, or set allow_insecure_http to true where the network is trusted"
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn base(settings: &Settings) -> Result<BaseUrl> {

@@ -17,6 +17,7 @@ use crate::singer::catalog::{Catalog, SelectedStream, StreamEntry};
 use super::config::Config;
 use super::flatten::Family;
 use super::item::is_text;
+use super::run::source;
 use super::streams::{List, STREAMS, Shape, Stream, find};
 
 use discovery::Discovery;
@@ -46,11 +47,15 @@ pub fn streams_of_run(
     catalog: Option<&Catalog>,
     now: Micros,
 ) -> Result<Vec<SelectedStream>> {
-    if let Some(catalog) = catalog {
-        return given(client, config, catalog, now);
-    }
-    let mut selected = by_default(client, config, now)?;
-    selected.iter_mut().try_for_each(|stream| find(&stream.id)?.settle(stream))?;
+    let mut selected = match catalog {
+        Some(catalog) => given(client, config, catalog, now)?,
+        None => {
+            let mut selected = by_default(client, config, now)?;
+            selected.iter_mut().try_for_each(|stream| find(&stream.id)?.settle(stream))?;
+            selected
+        }
+    };
+    selected.iter_mut().for_each(|stream| stream.source = Some(source(client.options())));
     Ok(selected)
 }
 

@@ -19,6 +19,7 @@ use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
+use super::ask;
 use super::config::Config;
 use super::streams::{Source, Stream, find};
 
@@ -34,6 +35,8 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// The hourly byte budget of a free organization (`api_queries_budget.py`); paid ones have ten times that.
 const FREE_BYTES: u64 = 20_000_000_000;
+/// A run of any size may use up what is less than this.
+const LITTLE_BYTES: u64 = 1_000_000_000;
 
 /// Looks whether a run with this configuration can work. Gives the report and the exit code; ends after `timeout`.
 #[must_use]
@@ -136,6 +139,7 @@ impl Examination {
             Ok(facts) => {
                 self.tell(Check::fine("query", "the key can query the project", started));
                 facts.tell(&self.client, &|check| self.tell(check));
+                self.tell_version(facts.zone.as_deref());
                 return self.explain_streams(true);
             }
             Err(fault) => fault,
@@ -143,14 +147,33 @@ impl Examination {
         let cause = if let Fault::Fatal(failure) = &fault { Some(failure.cause.clone()) } else { None };
         let check = Check::failed("query", fault, started);
         let is_scope = matches!(cause, Some(Cause::Scope(_)));
-        // Lists are read without queries.
-        let only_list = self.only_stream.is_some_and(|stream| matches!(stream.source, Source::List(_)));
-        self.tell(if is_scope && only_list { check.into_warning() } else { check });
+        self.tell(if is_scope && self.reads_only_a_list() { check.into_warning() } else { check });
         if is_scope {
             self.explain_streams(false);
         } else if cause == Some(Cause::Key) {
             self.look_elsewhere();
         }
+    }
+
+    /// An old PostHog is read where its days are those of UTC; lists have no days.
+    fn tell_version(&self, zone: Option<&str>) {
+        let now = Instant::now();
+        match ask::days_of(&self.client, zone) {
+            Err(error) => {
+                let check = Check::error("version", Category::Config, error.to_string(), now);
+                self.tell(if self.reads_only_a_list() { check.into_warning() } else { check });
+            }
+            Ok(()) if self.client.modifiers_refused() => {
+                let text = "an old PostHog: it does not take convertToProjectTimezone, times follow the project's zone";
+                self.tell(Check::warning("version", text, now));
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// Lists are read without queries.
+    fn reads_only_a_list(&self) -> bool {
+        self.only_stream.is_some_and(|stream| matches!(stream.source, Source::List(_)))
     }
 
     /// The project and the streams, side by side.
@@ -192,6 +215,8 @@ struct Facts {
     /// The server's clock less ours.
     clock_seconds: Option<i64>,
     budget_left: Option<u64>,
+    /// The project's time zone, as the answer names it.
+    zone: Option<String>,
 }
 
 fn query(client: &Client) -> Result<Facts, Fault> {
@@ -199,12 +224,13 @@ fn query(client: &Client) -> Result<Facts, Fault> {
     let body = BodyLimit { max_bytes: ANSWER_BYTES, on_growth: &mut on_growth };
     client.query(&Query { sql: &hogql::server_time(1), name: "doctor" }, body, |answer: Answer| {
         let here = chrono::Utc::now().timestamp();
-        let valid = serde_json::from_slice::<Value>(&answer.body).is_ok_and(|value| value["results"][0][0].is_u64());
-        if !valid {
+        let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        if !value["results"][0][0].is_u64() {
             return Err(Fault::untrusted("the answer to a query is not one of PostHog"));
         }
+        let zone = value["timezone"].as_str().map(str::to_owned);
         let clock_seconds = answer.server_date.map(|there| there - here);
-        Ok(Facts { clock_seconds, budget_left: answer.budget_left })
+        Ok(Facts { clock_seconds, budget_left: answer.budget_left, zone })
     })
 }
 
@@ -220,6 +246,13 @@ impl Facts {
                 let text = "the project's hourly byte budget is used up; a run would wait for it to refill";
                 tell(Check::error("limits", Category::RateLimit, text, now));
             }
+            Some(left) if left < LITTLE_BYTES => {
+                let text = format!(
+                    "only {left} bytes are left of the project's hourly byte budget; a run may wait for it to refill, or stop \
+                     (budget)"
+                );
+                tell(Check::warning("limits", text, now));
+            }
             Some(left) => {
                 let paid = if left > FREE_BYTES { ", more than the 20 GB of a free organization" } else { "" };
                 let text = format!("{tier}; {} MB left of the project's hourly byte budget{paid}", left / 1_000_000);
@@ -234,10 +267,6 @@ impl Facts {
                 tell(Check::warning("clock", text, now));
             }
             _ => tell(Check::fine("clock", "agrees with PostHog's", now)),
-        }
-        if client.modifiers_refused() {
-            let text = "an old PostHog: it does not take convertToProjectTimezone, times follow the project's zone";
-            tell(Check::warning("version", text, now));
         }
     }
 }

@@ -4,8 +4,8 @@
 //!
 //! Lists change while they are read. An item that moved onto a later page is written once (by its key); one that moved onto
 //! an earlier page, behind the reader's back, is missed, so where the server says how many items there are, they are
-//! counted, and a list of which fewer came is read again. A bookmark never passes the time at which the reading began, so
-//! that what changed meanwhile comes in the next run.
+//! counted, and a list of which fewer came is read again. A bookmark never passes the time at which the reading began, by the
+//! server's clock, so that what changed meanwhile comes in the next run.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -18,14 +18,14 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::rest;
-use crate::posthog::time::{DAY_US, Day, Micros, parse_rfc3339};
+use crate::posthog::time::{DAY_US, Day, Micros, SECOND_US, parse_rfc3339};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 
 use super::config::CountProof;
 use super::context::Context;
-use super::extent::{Extent, set_bookmark};
+use super::extent::{Extent, check_source, set_bookmark};
 use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
 use super::progress::Progress;
 use super::record::Envelope;
@@ -36,8 +36,11 @@ use super::tables::Sink;
 const ITEMS_A_PAGE: u32 = 100;
 /// Recordings go on for a day at most; one more because the day that is asked from is the project's, not UTC's.
 const UNSETTLED_US: Micros = 2 * DAY_US;
-/// A clock may be off by this much; changes within it are read twice.
-const CLOCKS_US: Micros = 5 * 60 * 1_000_000;
+/// A bookmark stays this far behind the beginning: a change may be seen a while after the time that it carries, and the
+/// clocks of a cluster differ. What changed within it is read twice.
+const MARGIN_US: Micros = 5 * 60 * SECOND_US;
+/// Records written between two looks at whether the run should end.
+const LOOK_ROWS: u64 = 16;
 /// How often a list is read that seems to lack items, before that is held to be so.
 const MAX_READINGS: u32 = 4;
 
@@ -54,6 +57,9 @@ pub fn sync_stream<W: Write>(
     extent: Extent,
     sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
+    if extent.version.is_none() {
+        check_source(sink.state, stream)?;
+    }
     let row = find(&stream.id)?;
     let known = row.entry()?.schema;
     let known = known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
@@ -68,6 +74,7 @@ pub fn sync_stream<W: Write>(
         envelope: Envelope::new(&stream.name, extent.version, context.now),
         since: extent.since,
         newest: None,
+        began: None,
         seen: HashMap::new(),
         pass: 0,
         progress: Progress::new(&stream.name, None, context.client.waits()),
@@ -96,6 +103,8 @@ struct Reading<'a> {
     since: Option<Micros>,
     /// The newest change seen.
     newest: Option<Micros>,
+    /// When the reading began, by the server's clock.
+    began: Option<Micros>,
     /// Hashes of the keys that came, and the pass in which they came last.
     seen: HashMap<u64, u32>,
     /// The current way through a list from its start to its end.
@@ -111,7 +120,7 @@ impl Reading<'_> {
             Shape::Pages => self.pages(&[], &[], output),
             Shape::AllowedFieldsOfObject => {
                 let object = rest::object(self.context.client, &path, self.list.class)?;
-                self.item(&object, &[], output)?;
+                self.item(object.get(), &[], output)?;
                 self.progress.add(1, self.rows);
                 Ok(())
             }
@@ -145,8 +154,8 @@ impl Reading<'_> {
         loop {
             match list.next_page() {
                 Ok(None) => return Ok(indexes),
-                Ok(Some(items)) => {
-                    let parsed = items.iter().filter_map(|item| serde_json::from_str::<Value>(item.get()).ok());
+                Ok(Some(page)) => {
+                    let parsed = page.items().filter_map(|item| serde_json::from_str::<Value>(item).ok());
                     indexes.extend(parsed.filter_map(|item| item["group_type_index"].as_u64()));
                 }
                 Err(Fault::Fatal(failure)) if failure.cause == Cause::Missing => return Ok(Vec::new()),
@@ -198,13 +207,15 @@ impl Reading<'_> {
         let mut list = rest::List::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
         self.pass += 1;
         let done_before = self.progress.done();
-        while let Some(items) = list.next_page().map_err(Error::from)? {
+        while let Some(page) = list.next_page().map_err(Error::from)? {
             self.context.stop.check()?;
+            // That of the first way through: the others begin later.
+            self.began = self.began.or(list.server_date().map(|seconds| seconds * SECOND_US));
             if list.counted() > 0 {
                 self.progress.plan(done_before + list.counted());
             }
-            let (read, rows_before) = (items.len() as u64, self.rows);
-            let outcome = items.iter().try_for_each(|item| self.item(item, added, output));
+            let (read, rows_before) = (page.len() as u64, self.rows);
+            let outcome = page.items().try_for_each(|item| self.item(item, added, output));
             self.progress.add(read, self.rows - rows_before);
             outcome?;
         }
@@ -212,9 +223,9 @@ impl Reading<'_> {
         Ok((came as u64, list.counted()))
     }
 
-    fn item<W: Write>(&mut self, item: &RawValue, added: &[(&str, String)], output: &mut Output<W>) -> Result<()> {
+    fn item<W: Write>(&mut self, item: &str, added: &[(&str, String)], output: &mut Output<W>) -> Result<()> {
         let broken = || Error::new(Kind::Service, format!("an item of {} is not an object", self.stream.id));
-        let mut members: Item<'_> = serde_json::from_str(item.get()).map_err(|_| broken())?;
+        let mut members: Item<'_> = serde_json::from_str(item).map_err(|_| broken())?;
         for (name, value) in added {
             members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
         }
@@ -238,7 +249,8 @@ impl Reading<'_> {
             Ok(())
         })?;
         self.rows += 1;
-        Ok(())
+        // A slow reader may take minutes for a page; a signal does not wait for them.
+        if self.rows.is_multiple_of(LOOK_ROWS) { self.context.stop.check() } else { Ok(()) }
     }
 
     /// True for an item that changed since the bookmark and was not written before. Notes its key and change.
@@ -306,7 +318,9 @@ impl Reading<'_> {
     }
 
     fn keep_bookmark(&self, state: &mut State) {
-        let newest = self.newest.max(self.since).map(|newest| newest.min(self.context.now - CLOCKS_US));
+        // This machine's clock where the server does not tell its own.
+        let began = self.began.unwrap_or(self.context.now);
+        let newest = self.newest.max(self.since).map(|newest| newest.min(began - MARGIN_US));
         if let Some(newest) = newest {
             set_bookmark(state, self.stream, newest);
         }

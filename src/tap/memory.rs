@@ -115,6 +115,10 @@ impl Reservation<'_> {
         }
         state.held += bytes;
         self.bytes = bytes;
+        if bytes > KEPT_BYTES {
+            // A rare long row: what is kept for other answers would come on top of it.
+            state.free.clear();
+        }
         Ok(())
     }
 }

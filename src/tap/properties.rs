@@ -12,14 +12,22 @@ use serde_json::{Map, Value, json};
 use crate::log;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Client, Get, Query, RateClass};
-use crate::posthog::fault::Fault;
+use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql;
 use crate::posthog::page::Page;
 use crate::posthog::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
 const DEFINITIONS_A_PAGE: u32 = 1000;
-const SAMPLE_DAYS: i64 = 3;
+/// What a sample reads: so many days, and the hashes of keys up to this. One part in 16 at first: whole days are cheap to
+/// prune to, and everybody's events look alike.
+const USUAL_SAMPLE: (i64, u64) = (3, 1 << 60);
+/// Where few events are stored, all of them.
+const WHOLE_SAMPLE: (i64, u64) = (3, u64::MAX);
+/// Where the server refuses the usual one as too much.
+const SMALLER_SAMPLES: [(i64, u64); 2] = [(1, 1 << 60), (1, 1 << 56)];
+/// Attempts at the usual sample; one can do without, so the others are asked for once.
+const SAMPLE_ATTEMPTS: u32 = 2;
 const SAMPLE_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a column of a property holds.
@@ -185,17 +193,55 @@ impl Definitions {
 }
 
 /// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its
-/// person. Gives at most `max` of each.
+/// person. Gives at most `max` of each, and none where the server does not answer with as many requests as are left.
 ///
 /// # Errors
-/// The fault of the query.
-pub fn sampled(client: &Client, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
-    // One part in 16 of the key's hash: whole days are cheap to prune to, and everybody's events look alike.
-    let mut samples = sample(client, now, 1 << 60)?;
-    if samples[0].documents == 0 {
-        samples = sample(client, now, u64::MAX)?;
+/// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
+pub fn sampled(
+    client: &Client,
+    max: usize,
+    now: Micros,
+    requests_left: &dyn Fn() -> u32,
+) -> Result<[Properties; 2], Fault> {
+    let mut why = "no request is left".to_owned();
+    for size in std::iter::once(USUAL_SAMPLE).chain(SMALLER_SAMPLES) {
+        if requests_left() == 0 {
+            break;
+        }
+        match sample(client, now, size, requests_left()) {
+            Ok(samples) if samples[0].documents == 0 && size == USUAL_SAMPLE && requests_left() > 0 => {
+                return match sample(client, now, WHOLE_SAMPLE, requests_left()) {
+                    Ok(samples) => Ok(chosen(samples, max)),
+                    Err(fault) => without_columns(fault),
+                };
+            }
+            Ok(samples) => return Ok(chosen(samples, max)),
+            Err(Fault::Split(text)) => why = text,
+            Err(fault) => return without_columns(fault),
+        }
     }
-    Ok(samples.map(|sample| sample.kinds.into_iter().take(max).map(|(name, seen)| (name, seen.kind())).collect()))
+    without_columns(Fault::Split(why))
+}
+
+fn chosen(samples: [Sample; 2], max: usize) -> [Properties; 2] {
+    samples.map(|sample| sample.kinds.into_iter().take(max).map(|(name, seen)| (name, seen.kind())).collect())
+}
+
+/// A missing sample costs columns and never data, so only what would end the run anyway ends it here.
+fn without_columns(fault: Fault) -> Result<[Properties; 2], Fault> {
+    let why = match fault {
+        Fault::Split(why) => why,
+        Fault::Fatal(Failure {
+            cause: Cause::Server | Cause::Timeout | Cause::Untrusted | Cause::Network | Cause::Request,
+            error,
+        }) => error.to_string(),
+        fault => return Err(fault),
+    };
+    log::warn(format!(
+        "no sample of events could be read ({why}): properties have no columns in this run and are all in the unmapped \
+         object; the scope property_definition:read makes columns without a sample"
+    ));
+    Ok(Default::default())
 }
 
 #[derive(Debug, Default)]
@@ -237,10 +283,15 @@ impl Sample {
     }
 }
 
-fn sample(client: &Client, now: Micros, below_hash: u64) -> Result<[Sample; 2], Fault> {
+fn sample(
+    client: &Client,
+    now: Micros,
+    (days, below_hash): (i64, u64),
+    requests_left: u32,
+) -> Result<[Sample; 2], Fault> {
     // Whole days that are over: the answer is the same until the next day begins.
     let until = Day::of(now).start();
-    let [since, until] = [until - SAMPLE_DAYS * DAY_US, until].map(hogql::datetime);
+    let [since, until] = [until - days * DAY_US, until].map(hogql::datetime);
     let sql = format!(
         "SELECT properties AS properties, poe.properties AS person_properties FROM events WHERE timestamp >= {since} AND \
          timestamp < {until} AND cityHash64(distinct_id) <= {below_hash} ORDER BY toDate(timestamp), event, \
@@ -248,7 +299,9 @@ fn sample(client: &Client, now: Micros, below_hash: u64) -> Result<[Sample; 2], 
     );
     let mut on_growth = |_| Ok(());
     let body = BodyLimit { max_bytes: SAMPLE_BYTES, on_growth: &mut on_growth };
-    client.query(&Query { sql: &sql, name: "sample of properties" }, body, |answer| {
+    let attempts = if (days, below_hash) == USUAL_SAMPLE { SAMPLE_ATTEMPTS } else { 1 };
+    let patience = client.options().patience.at_most(attempts.min(requests_left));
+    client.query_within(&patience, &Query { sql: &sql, name: "sample of properties" }, body, |answer| {
         let page = Page::parse(&answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
         let mut samples = [Sample::default(), Sample::default()];
         for row in page.rows() {

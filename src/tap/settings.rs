@@ -191,6 +191,12 @@ impl Raw {
 
     /// Puts the environment's values (`TAP_POSTHOG_...`) over those that are there.
     pub fn overlay_environment(&mut self, read: impl Fn(&str) -> Option<String>) {
+        let nested = format!("{ENVIRONMENT_PREFIX}{}", NESTED.to_ascii_uppercase());
+        if let Some(text) = read(&nested).filter(|text| !text.is_empty()) {
+            // What is not JSON is refused like any other value that is no object.
+            let value = serde_json::from_str(&text).unwrap_or(Value::Bool(false));
+            self.overlay(Map::from_iter([(NESTED.to_owned(), value)]), "the environment");
+        }
         for setting in SETTINGS {
             let names = std::iter::once(&setting.name).chain(setting.aliases);
             let value = names

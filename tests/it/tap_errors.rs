@@ -30,6 +30,7 @@ fn wrong_keys_projects_and_settings_are_refused() {
         ("custom_base_url", json!(null), 3, &["custom_base_url"]),
         ("custom_base_url", json!("not a url"), 3, &["custom_base_url"]),
         ("custom_base_url", json!("http://posthog.example.com"), 3, &["allow_insecure_http"]),
+        ("proxy", json!("http://user:secret@proxy.example.com:3128"), 3, &["proxy.example.com", "allow_insecure_http"]),
         ("region", json!("mars"), 3, &["region"]),
         ("initial_since", json!("yesterday"), 3, &["initial_since"]),
         ("until", json!("2025-12-31"), 3, &["until"]),
@@ -96,6 +97,33 @@ fn broken_files_are_refused_and_named() {
         let run = tap.run().ends(3);
         run.complains(&["catalog"]);
         assert_eq!(run.stdout, "", "{text}");
+    }
+}
+
+#[test]
+fn files_may_begin_with_a_byte_order_mark() {
+    let fake = fake();
+    let mut tap = Tap::new(&fake);
+    let output = Tap::new(&fake).arg("--discover").command().output().unwrap();
+    tap.catalog = Some(String::from_utf8(output.stdout).unwrap());
+    let state = tap.run().ends(0).last_state();
+    let marked = |text: &str| Some(format!("\u{feff}{text}"));
+    tap.catalog = marked(&tap.catalog.take().unwrap());
+    tap.state = marked(&state.to_string());
+    tap.run().ends(0);
+    let settings = tap.config.as_object().unwrap().iter();
+    let yaml: String = settings.map(|(name, value)| format!("{name}: {value}\n")).collect();
+    tap.config = json!(marked(&yaml));
+    assert_eq!(tap.command().output().unwrap().status.code(), Some(0));
+}
+
+#[test]
+fn the_value_of_test_may_stand_behind_a_space_or_be_left_out() {
+    let fake = fake();
+    for (args, records) in [(vec!["--test", "schema"], 0), (vec!["--test=schema"], 0), (vec!["--test"], 1)] {
+        let mut tap = Tap::new(&fake);
+        tap.args = args;
+        assert_eq!(tap.run().ends(0).records("events").len(), records, "{:?}", tap.args);
     }
 }
 

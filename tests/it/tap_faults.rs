@@ -194,4 +194,35 @@ fn an_old_server_whose_days_are_not_utc_is_refused() {
     let run = Tap::new(&fake).run().ends(3);
     assert!(run.stderr.contains("time zone America/Los_Angeles") && run.stderr.contains("update it"), "{}", run.stderr);
     assert!(run.events().is_empty());
+    for (stream, code, category) in [("events", 3, "config"), ("cohorts", 0, "ok")] {
+        let output = Tap::new(&fake).set("data_type", stream).arg("--doctor").command().output().unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
+        assert!(report["message"].as_str().unwrap().contains("time zone America/Los_Angeles"), "{report}");
+    }
+}
+
+/// Without the scope for definitions, columns of properties come from a sample; without a sample there are none.
+#[test]
+fn a_sample_that_fails_costs_columns_and_no_row() {
+    const SAMPLE: &str = "LIMIT 20 BY event";
+    let run = |fault: Fault| {
+        let fake = fake();
+        fake.world().fault(fault.body(SAMPLE));
+        let tap = Tap::new(&fake).set("api_key", "phx_fake_query_only").set("data_type", serde_json::Value::Null);
+        let run = tap.run().ends(0);
+        same_once("events", &run.events(), fake.world().held());
+        let asked = fake.world().faults.fired()[0].1;
+        (run, asked)
+    };
+    let has_columns = |stdout: &str| stdout.contains("\"properties_price\"");
+    for (name, requests) in [("timeout_504", 3), ("too_many_bytes_400", 3), ("memory_513", 3), ("server_500", 2)] {
+        let (run, asked) = run(Fault::new(name));
+        let warnings = run.stderr.lines().filter(|line| line.contains("no sample of events")).count();
+        assert_eq!((asked, warnings, has_columns(&run.stdout)), (requests, 1, false), "{name}: {}", run.stderr);
+        assert!(run.stdout.contains("\"unmapped_properties\":{\""), "{name}");
+    }
+    // Less is asked for before that.
+    let (run, _) = run(Fault::new("timeout_504").next(1));
+    assert!(has_columns(&run.stdout) && !run.stderr.contains("no sample"), "{}", run.stderr);
 }

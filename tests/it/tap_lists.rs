@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::fake::{Fake, Options};
+use crate::fake::{Fake, Options, micros};
 use crate::util::{Run, Tap, Target};
 
 /// A catalog of one stream with these fields; `metadata` is the stream's, `more` other entries.
@@ -44,6 +44,58 @@ fn a_deletion_between_two_pages_hides_no_other_item() {
         assert_eq!(came, listed, "{stream}");
         assert!(!run.stderr.contains("WARNING"), "{}", run.stderr);
     }
+}
+
+#[test]
+fn a_bookmark_of_another_project_is_refused_and_one_without_a_name_is_taken() {
+    let fake = Fake::start(Options::default());
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags");
+    let mut state = tap().run().ends(0).last_state();
+    let host = fake.url().trim_start_matches("http://");
+    assert_eq!(state["bookmarks"]["feature_flags"]["source"], format!("{host}/1"));
+    let run = tap().set("project_id", 3).state(&state).run().ends(3);
+    run.complains(&["feature_flags", &format!("belongs to {host}/1"), &format!("name {host}/3")]);
+    // A stream that is read whole has no use for it.
+    tap().set("data_type", "cohorts").set("project_id", 3).state(&state).run().ends(0);
+    state["bookmarks"]["feature_flags"].as_object_mut().unwrap().shift_remove("source");
+    tap().state(&state).run().ends(0);
+
+    let tap = || Tap::new(&fake).set("data_type", "sessions");
+    let state = tap().run().ends(0).last_state();
+    assert_eq!(state["bookmarks"]["sessions"]["source"], format!("{host}/1"));
+}
+
+#[test]
+fn a_page_of_large_items_is_read_in_parts() {
+    let fake = Fake::start(Options::default());
+    let text = "x".repeat(30_000);
+    fake.world().objects.of("feature_flags").iter_mut().for_each(|flag| flag["name"] = json!(text));
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags").set("max_response_mb", 1);
+    let mut came = texts(&tap().run().ends(0), "feature_flags", "id");
+    came.sort_by_key(|id| id.parse::<u64>().unwrap());
+    assert_eq!(came, (1..=230).map(|id| id.to_string()).collect::<Vec<_>>());
+    let pages = fake.world().log.iter().filter(|request| request.path.contains("feature_flags")).count();
+    assert!(pages <= 27, "{pages} requests");
+
+    fake.world().objects.of("feature_flags")[7]["name"] = json!("x".repeat(1_100_000));
+    let run = tap().run().ends(4);
+    run.complains(&["feature_flags", "number 8", "max_response_mb", "raise it"]);
+}
+
+/// The machine's clock is far ahead of the fake's, which stands in August 2026.
+#[test]
+fn a_bookmark_does_not_pass_the_servers_clock_at_the_beginning() {
+    let fake = Fake::start(Options { now: micros("2025-08-15T12:00:00Z"), ..Options::default() });
+    // The first page is read already when its first item changes, and an item of the second one even later.
+    fake.world().before_page(2, |world| {
+        let flags = world.objects.of("feature_flags");
+        flags[0]["updated_at"] = json!("2025-08-15T12:00:01Z");
+        flags[150]["updated_at"] = json!("2025-08-15T12:00:02Z");
+    });
+    let tap = || Tap::new(&fake).set("data_type", "feature_flags");
+    let state = tap().run().ends(0).last_state();
+    let came = texts(&tap().state(&state).run().ends(0), "feature_flags", "id");
+    assert!(came.contains(&"1".to_owned()), "the change of an item that was read before is lost: {came:?}; {state}");
 }
 
 #[test]
@@ -195,4 +247,24 @@ fn groups_and_definitions_can_be_read_from_their_last_change_on() {
         assert_eq!(texts(&run, stream, "id")[..2], ["new", "silent"], "{stream}");
         assert_eq!(run.last_state()["bookmarks"][stream]["replication_key_value"], "2026-08-14T13:00:00.000000Z");
     }
+}
+
+#[test]
+fn a_signal_ends_a_list_while_its_reader_is_slow() {
+    use std::io::Read as _;
+    let fake = Fake::start(Options::default());
+    let text = "x".repeat(20_000);
+    fake.world().objects.of("cohorts").iter_mut().for_each(|cohort| cohort["name"] = json!(text));
+    let mut child = Tap::new(&fake).set("data_type", "cohorts").spawn();
+    let mut stdout = child.stdout.take().unwrap();
+    // The pipe is full as soon as a few records are in it.
+    let mut said = vec![0; 100_000];
+    stdout.read_exact(&mut said).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stdout.read_to_end(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    let records = String::from_utf8(said).unwrap().matches("\"RECORD\"").count();
+    assert!(records < 60, "{records} records of a page of 100 came");
 }

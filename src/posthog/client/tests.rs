@@ -31,6 +31,7 @@ pub(crate) fn options(base: &str) -> Options {
         proxy: None,
         user_agent: "tap-posthog-test".to_owned(),
         request_timeout: Duration::from_secs(20),
+        max_list_bytes: 1_000_000,
         query_rates: Rates { per_minute: per(60_000), per_hour: per(3_600_000) },
         patience: Patience { max_attempts: 4, backoff: quick, concurrency: quick, ..Patience::default() },
     }

@@ -337,18 +337,18 @@ impl<'a> Discovery<'a> {
         if max == 0 || families.is_empty() {
             return Ok(Default::default());
         }
+        // However many were sent before: without columns, every schema would change because a server was slow.
+        let (client, allowed) = (self.client, self.requests_left().max(FOR_PROPERTIES));
+        let before = client.usage().requests;
+        let left = || allowed.saturating_sub(u32::try_from(client.usage().requests - before).unwrap_or(u32::MAX));
         if self.may("property_definition:read") == Some(false) {
-            return self.sample("the key lacks the scope property_definition:read");
+            return self.sample("the key lacks the scope property_definition:read", &left);
         }
         let kinds: Vec<&str> = families.iter().map(|family| KINDS[family.index()]).collect();
-        // However many were sent before: without definitions, every schema would change because a server was slow.
-        let allowed = self.requests_left().max(FOR_PROPERTIES);
-        let before = self.client.usage().requests;
-        let left = || allowed.saturating_sub(u32::try_from(self.client.usage().requests - before).unwrap_or(u32::MAX));
         let defined = match properties::defined(self.client, &kinds, max, &left) {
             Err(fault) if is_no_definitions(&fault) => {
                 self.note_refusal(&fault);
-                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)));
+                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &left);
             }
             defined => defined?,
         };
@@ -361,12 +361,12 @@ impl<'a> Discovery<'a> {
         Ok(properties)
     }
 
-    fn sample(&mut self, why: &str) -> Result<[Properties; 2], Fault> {
+    fn sample(&mut self, why: &str, left: &dyn Fn() -> u32) -> Result<[Properties; 2], Fault> {
         log::info(format!(
             "{why}; columns of properties are taken from a sample of events and may differ between runs"
         ));
         self.properties_are_partial = true;
-        properties::sampled(self.client, self.config.properties.max_columns, self.now)
+        properties::sampled(self.client, self.config.properties.max_columns, self.now, left)
     }
 }
 

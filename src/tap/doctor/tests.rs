@@ -107,6 +107,12 @@ fn a_failing_server_and_nonsense_are_unknown() {
 }
 
 #[test]
+fn a_budget_that_is_nearly_used_up_is_a_warning_with_its_bytes() {
+    let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 1000\r\n";
+    expect(examine_server(vec![answered(headers)]), "ok", 0, "only 1000 bytes are left");
+}
+
+#[test]
 fn a_budget_above_that_of_a_free_organization_is_told() {
     let headers = "X-PostHog-Query-Bytes-Read: 5\r\nX-PostHog-Query-Budget-Remaining-Bytes: 150000000000\r\n";
     let (report, _) = examine_server(vec![answered(headers)]);

@@ -92,11 +92,26 @@ fn the_environment_wins_over_files_and_plain_keys_over_nested_ones() {
         "TAP_POSTHOG_REGION" => Some(String::new()),
         _ => None,
     });
+    // An object in the environment wins over files, and plain variables over it.
+    raw.overlay_environment(|name| match name {
+        "TAP_POSTHOG_RESOLVED_CONNECTION" => Some(r#"{"page_size": 7, "until": "2030-01-01"}"#.to_owned()),
+        "TAP_POSTHOG_PAGE_SIZE" => Some("6".to_owned()),
+        _ => None,
+    });
     let settings = raw.read().unwrap();
+    assert!(settings.instant("until").unwrap().is_some());
     assert_eq!((settings.whole("project_id").unwrap(), settings.whole("page_size").unwrap()), (2, 6));
     assert_eq!((settings.whole("max_response_mb").unwrap(), settings.word("region").unwrap()), (9, "eu"));
     assert_eq!(settings.names("event_types").unwrap(), ["x, y"]);
     assert!(settings.instant("initial_since").unwrap().is_some());
+}
+
+#[test]
+fn a_connection_in_the_environment_that_is_no_object_is_refused_without_its_text() {
+    let mut raw = Raw::default();
+    raw.overlay_environment(|name| name.ends_with("RESOLVED_CONNECTION").then(|| "phx_hidden".to_owned()));
+    let text = raw.read().unwrap_err().to_string();
+    assert!(text.contains("resolved_connection in the environment") && !text.contains("phx_hidden"), "{text}");
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn choices_are_settled_or_refused() {
             replication_method: method,
             fields_off: Vec::new(),
             nested_off: Vec::new(),
+            source: None,
         };
         row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
     };

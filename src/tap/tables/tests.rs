@@ -53,6 +53,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
         replication_method: None,
         fields_off: Vec::new(),
         nested_off: Vec::new(),
+        source: None,
     };
     row.settle(&mut selected).unwrap();
     let mut written = Vec::new();
@@ -172,6 +173,7 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
         replication_method: Some(Method::Incremental),
         fields_off: Vec::new(),
         nested_off: Vec::new(),
+        source: None,
     };
     let at = json!({"replication_key": "last_seen_at", "replication_key_value": "2026-01-01T05:00:00.000000Z"});
     let mut state = State::from_value(json!({"bookmarks": {"persons": at}})).unwrap();
