@@ -43,7 +43,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         let before = reading.rows;
         let key = hogql::identifier("$start_timestamp");
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
-        reading.read(SESSIONS.name, &condition, sink)?;
+        reading.proved(sink, |reading, sink| reading.read(SESSIONS.name, &condition, sink))?;
         stretch_days = match reading.rows - before {
             0 => (stretch_days * 2).min(LONGEST_EMPTY_STRETCH_DAYS),
             1..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
