@@ -199,3 +199,42 @@ fn versions_of_a_person_beyond_a_short_page_count() {
     let run = tap(&fake, "persons").run().ends(0);
     assert_eq!(texts(&run, "persons", "id"), [id(0), id(2)], "{}", run.stderr);
 }
+
+#[test]
+fn sessions_since_an_old_bookmark_come_without_an_initial_since() {
+    let fake = Fake::start(Options::default());
+    let session = |id: &str, start: &str| json!({"session_id": id, "$start_timestamp": start});
+    for (id, start) in [("settled", "2024-01-01T00:00:00Z"), ("between", "2024-02-01T00:00:00Z")] {
+        fake.world().insert_row("sessions", &session(id, start));
+    }
+    let bookmark =
+        json!({"replication_key": "$start_timestamp", "replication_key_value": "2024-01-10T00:00:00.000000Z"});
+    let state = json!({"bookmarks": {"sessions": bookmark}});
+    let run = |since: Json| {
+        Tap::new(&fake).set("data_type", "sessions").set("initial_since", since).state(&state).run().ends(0)
+    };
+    assert_eq!(texts(&run(Json::Null), "sessions", "session_id"), ["between"]);
+    // A bound that somebody chose holds.
+    assert_eq!(texts(&run(json!("2024-03-01")), "sessions", "session_id"), [""; 0]);
+}
+
+#[test]
+fn sessions_that_are_too_much_are_asked_for_in_shorter_stretches() {
+    let fake = Fake::start(Options { most_bytes_read: 12_000, ..Options::default() });
+    let day = 86_400_000_000;
+    for number in 0..2_000_i64 {
+        let start = micros("2026-06-01T00:00:00Z") + number * day / 40;
+        let start = crate::fake::Zone::Utc.rfc3339(start);
+        let row = json!({"session_id": format!("{number:08}"), "$start_timestamp": start});
+        fake.world().insert_row("sessions", &row);
+    }
+    let run = Tap::new(&fake).set("data_type", "sessions").set("initial_since", "2026-06-01").run().ends(0);
+    assert_eq!(came(&run, "sessions", "session_id").0, 2_000, "{}", run.stderr);
+    let world = fake.world();
+    let failed: Vec<&str> =
+        world.log.iter().filter(|request| request.status == 504).filter_map(|r| r.sql.as_deref()).collect();
+    let mut distinct = failed.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    assert!(!failed.is_empty() && distinct.len() == failed.len(), "{failed:#?}");
+}
