@@ -41,8 +41,8 @@ pub use proof::Lack;
 
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
-/// How many rows are printed between two looks at whether the run should end.
-const STOP_LOOK_ROWS: u64 = 1_000;
+/// Rows printed between two looks at whether the run should end: a slow reader may take minutes for a page.
+const STOP_LOOK_ROWS: u64 = 16;
 
 /// Reads a table and writes it to `output`; gives the number of records.
 ///
@@ -57,11 +57,12 @@ pub fn sync_stream<W: Write>(
 ) -> Result<u64> {
     let mut reading = Reading::new(context, table, stream, extent.version);
     let started = if extent.version.is_none() { server_time(context.client)? } else { 0 };
-    // `last_seen_at` is rounded to the hour; it is null where PostHog did not note it: such a row
+    // `last_seen_at` is rounded to the hour, and shows after a while; it is null where PostHog did not note it: such a row
     // may have changed.
+    let overlap = HOUR_US + context.config.events.lookback_us;
     let condition = extent.since.map_or_else(String::new, |since| {
         let key = hogql::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
-        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - HOUR_US))
+        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - overlap))
     });
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     reading.proved(sink, |reading, sink| {

@@ -201,6 +201,19 @@ fn versions_of_a_person_beyond_a_short_page_count() {
 }
 
 #[test]
+fn persons_who_show_late_within_the_lookback_are_found() {
+    let fake = Fake::start(Options { absent: Vec::new(), ..Options::default() });
+    // Seen at 10:58, noted as 10:00 with the hour, and shown after the run whose bookmark is 11:10.
+    for (number, seen) in ["2026-08-14T09:00:00Z", "2026-08-14T10:00:00Z"].iter().enumerate() {
+        fake.world().insert_row("raw_persons", &json!({"id": id(number), "version": 1, "last_seen_at": seen}));
+    }
+    let (given, mut state) = incremental("persons", &["id"], "last_seen_at");
+    state["bookmarks"]["persons"]["replication_key_value"] = json!("2026-08-14T11:10:00.000000Z");
+    let run = with_catalog(&fake, given).state(&state).run().ends(0);
+    assert_eq!(texts(&run, "persons", "id"), [id(1)]);
+}
+
+#[test]
 fn sessions_since_an_old_bookmark_come_without_an_initial_since() {
     let fake = Fake::start(Options::default());
     let session = |id: &str, start: &str| json!({"session_id": id, "$start_timestamp": start});
@@ -237,4 +250,31 @@ fn sessions_that_are_too_much_are_asked_for_in_shorter_stretches() {
     distinct.sort_unstable();
     distinct.dedup();
     assert!(!failed.is_empty() && distinct.len() == failed.len(), "{failed:#?}");
+}
+
+/// A reader that takes its time, and a signal.
+#[test]
+fn a_signal_does_not_wait_for_a_slow_reader_of_a_table() {
+    let fake = Fake::start(Options::default());
+    let properties = json!({"wide": "x".repeat(20_000)}).to_string();
+    for number in 0..900 {
+        fake.world().insert_row("raw_persons", &json!({"id": id(number), "version": 1, "properties": properties}));
+    }
+    let tap = tap(&fake, "persons");
+    let mut child = tap.command().stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    output.read_exact(&mut vec![0; 300_000]).unwrap();
+    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    // 4 MB a second: the page has 18 MB.
+    let (mut rest, mut block) = (0, vec![0; 40_000]);
+    loop {
+        match output.read(&mut block).unwrap() {
+            0 => break,
+            read => rest += read,
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let code = child.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&code).or(code.code()), Some(143));
+    assert!(rest < 3_000_000, "{rest} bytes");
 }

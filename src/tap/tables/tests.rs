@@ -161,7 +161,7 @@ fn a_reading_that_breaks_off_activates_nothing() {
 }
 
 #[test]
-fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
+fn persons_by_last_seen_start_an_hour_and_the_lookback_before_the_bookmark() {
     let now = |us: i64| json_answer(200, "", &json!({"columns": ["now"], "results": [[us / 1_000_000]]}).to_string());
     let columns = ["id", "created_at", "is_identified", "last_seen_at", "properties"];
     let page = json_answer(200, "", &json!({"columns": columns, "results": []}).to_string());
@@ -192,7 +192,7 @@ fn persons_by_last_seen_start_an_hour_before_the_bookmark() {
     sync_stream(&context, &stream, table, extent, &mut sink).unwrap();
     let asked = server.seen.lock().unwrap()[2].1.clone();
     assert!(
-        asked.contains("FROM persons WHERE (last_seen_at >= toDateTime64('2026-01-01 04:00:00.000000', 6, 'UTC') OR last_seen_at IS NULL)"),
+        asked.contains("FROM persons WHERE (last_seen_at >= toDateTime64('2026-01-01 03:45:00.000000', 6, 'UTC') OR last_seen_at IS NULL)"),
         "{asked}"
     );
     assert_eq!(state.bookmark("persons").unwrap()["replication_key_value"], "2027-01-15T08:00:00.000000Z");
