@@ -7,16 +7,18 @@
 use std::io::Write;
 
 use crate::error::Result;
+use crate::log;
 use crate::posthog::hogql;
 use crate::posthog::time::{DAY_US, Day, Micros};
 use crate::singer::catalog::SelectedStream;
 
+use super::config::Config;
 use super::context::Context;
 use super::extent::{bookmark, set_bookmark};
 use super::pace::write_state;
 use super::run::server_time;
 use super::streams::SESSIONS;
-use super::tables::{Reading, Sink};
+use super::tables::{Reading, Refused, Sink};
 
 /// How long a session is held to change, PostHog's own figure.
 const UNSETTLED_US: Micros = 3 * DAY_US;
@@ -34,19 +36,29 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
     let mut reading = Reading::new(context, &SESSIONS, stream, None);
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
-    let since = context.config.events.since;
-    let mut from = bookmark(sink.state, stream).map_or(since, |last| since.max(Day::of(last - UNSETTLED_US).start()));
-    let mut stretch_days = 1;
+    let mut from = first(context.config, bookmark(sink.state, stream));
+    let (mut stretch_days, mut longest_days) = (1, LONGEST_EMPTY_STRETCH_DAYS);
     while from < end {
         // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.
         let to = Day::of((from + stretch_days * DAY_US).max(DAY_US)).start().min(end);
-        let before = reading.rows;
+        let (before, days) = (reading.rows, stretch_days.min((to - from + DAY_US - 1) / DAY_US));
         let key = hogql::identifier("$start_timestamp");
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
-        reading.read(SESSIONS.name, &condition, sink)?;
+        reading.narrows = days > 1;
+        match reading.proved(sink, |reading, sink| reading.read(SESSIONS.name, &condition, sink)) {
+            Err(Refused::Split(why)) if days > 1 => {
+                log::debug(format!("asking for less than {days} days of sessions: {why}"));
+                stretch_days = days / 2;
+                longest_days = stretch_days;
+                continue;
+            }
+            outcome => outcome?,
+        }
+        // What was too much becomes possible again day by day.
+        longest_days = (longest_days + 1).min(LONGEST_EMPTY_STRETCH_DAYS);
         stretch_days = match reading.rows - before {
-            0 => (stretch_days * 2).min(LONGEST_EMPTY_STRETCH_DAYS),
-            1..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS),
+            0 => (stretch_days * 2).min(longest_days),
+            1..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS.min(longest_days)),
             _ => 1,
         };
         from = to;
@@ -54,4 +66,15 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         write_state(sink.state, context.client, sink.output)?;
     }
     Ok(reading.rows)
+}
+
+/// Where a run begins. A bound that nobody chose moves with the clock: it is for the first run alone.
+fn first(config: &Config, bookmark: Option<Micros>) -> Micros {
+    let since = config.events.since;
+    let unsettled = |last| Day::of(last - UNSETTLED_US).start();
+    match bookmark.map(unsettled) {
+        Some(unsettled) if config.events.since_is_default => unsettled,
+        Some(unsettled) => since.max(unsettled),
+        None => since,
+    }
 }

@@ -3,7 +3,8 @@
 //! The raw tables are read where the key may: they are stored in the order of the walk, so every page costs its own rows,
 //! while a page of the lazy tables makes ClickHouse aggregate all of them. In exchange the newest version of each key is
 //! chosen here, and what was deleted or merged away is dropped here. A reading has a version of its own, which is made the
-//! current one behind its last record: an interrupted reading replaces nothing.
+//! current one behind its last record: an interrupted reading replaces nothing, nor does one of which rows are missing
+//! (`tables/proof.rs`).
 
 use std::io::Write;
 use std::ops::Range;
@@ -33,10 +34,15 @@ use super::run::server_time;
 use super::size::SizeModel;
 use super::streams::{Raw, Table};
 
+mod proof;
+
+use proof::Count;
+pub use proof::Lack;
+
 /// A state that says nothing new still lets a target commit what it has.
 const STATE_EVERY: Duration = Duration::from_secs(5);
-/// How many rows are printed between two looks at whether the run should end.
-const STOP_LOOK_ROWS: u64 = 1_000;
+/// Rows printed between two looks at whether the run should end: a slow reader may take minutes for a page.
+const STOP_LOOK_ROWS: u64 = 16;
 
 /// Reads a table and writes it to `output`; gives the number of records.
 ///
@@ -51,23 +57,25 @@ pub fn sync_stream<W: Write>(
 ) -> Result<u64> {
     let mut reading = Reading::new(context, table, stream, extent.version);
     let started = if extent.version.is_none() { server_time(context.client)? } else { 0 };
-    // `last_seen_at` is rounded to the hour, and null where PostHog did not note it: such a row may have changed.
+    // `last_seen_at` is rounded to the hour, and shows after a while; it is null where PostHog did not note it: such a row
+    // may have changed.
+    let overlap = HOUR_US + context.config.events.lookback_us;
     let condition = extent.since.map_or_else(String::new, |since| {
         let key = hogql::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
-        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - HOUR_US))
+        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - overlap))
     });
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
-    let refused = match raw {
-        Some(raw) => reading.read_raw(&raw, sink)?,
-        None => true,
-    };
-    if refused {
-        reading.read(table.name, &condition, sink)?;
-    }
-    if let Some(also) = table.also {
-        reading.read_if_known(also, &condition, sink)?;
-    }
-    match extent.version {
+    reading.proved(sink, |reading, sink| {
+        let lack = match raw {
+            Some(raw) => reading.read_raw(&raw, sink)?,
+            None => None,
+        };
+        let lack = lack.map_or_else(|| reading.read(table.name, &condition, sink), Ok)?;
+        // Also where something is lacking: with `count_proof: warn` this reading may be the one that counts.
+        let also = table.also.map(|also| reading.read_if_known(also, &condition, sink)).transpose()?;
+        Ok(Lack(lack.0.or(also.and_then(|also| also.0))))
+    })?;
+    match reading.version {
         Some(version) => sink.output.activate_version(&stream.name, version)?,
         None => set_bookmark(sink.state, stream, started),
     }
@@ -102,6 +110,13 @@ pub struct Reading<'a> {
     last_state: Instant,
     progress: Progress,
     stream: String,
+    /// What the records of this reading carry; another one in each further reading.
+    version: Option<i64>,
+    /// Why rows are not counted, and whether that was said.
+    uncounted: Option<String>,
+    told_uncounted: bool,
+    /// True while the caller can ask for less in another way than by fewer rows: then a split is the caller's.
+    pub narrows: bool,
     /// Records written.
     pub rows: u64,
 }
@@ -124,6 +139,10 @@ impl<'a> Reading<'a> {
             last_state: Instant::now(),
             progress: Progress::new(&stream.name, None, context.client.waits()),
             stream: stream.name.clone(),
+            version,
+            uncounted: None,
+            told_uncounted: false,
+            narrows: false,
             rows: 0,
         }
     }
@@ -132,8 +151,8 @@ impl<'a> Reading<'a> {
         raw.needs.is_none_or(|field| self.record.columns().iter().any(|column| column.name == field))
     }
 
-    /// Reads the raw table; true if the server refuses it.
-    fn read_raw<W: Write>(&mut self, raw: &Raw, sink: &mut Sink<'_, W>) -> Result<bool> {
+    /// Reads the raw table; none if the server refuses it.
+    fn read_raw<W: Write>(&mut self, raw: &Raw, sink: &mut Sink<'_, W>) -> Result<Option<Lack>> {
         let plain = self.record.columns().len();
         self.versions = Some(Versions {
             version: self.record.ask(raw.version.to_owned(), raw.version),
@@ -141,12 +160,13 @@ impl<'a> Reading<'a> {
             order: raw.order,
         });
         match self.read(raw.table, "", sink) {
-            Ok(()) => Ok(false),
+            Ok(lack) => Ok(Some(lack)),
             Err(Refused::Table(why)) if self.rows == 0 => {
                 log::info(format!("{} cannot be read, its aggregated table costs more: {why}", raw.table));
                 self.record.forget_columns(plain);
                 self.versions = None;
-                Ok(true)
+                self.uncounted = None;
+                Ok(None)
             }
             Err(refused) => Err(refused.into()),
         }
@@ -154,33 +174,56 @@ impl<'a> Reading<'a> {
 
     /// Reads a table that this PostHog may not have. Refused for any other reason, it is not passed over: the version that
     /// is made current would lack its rows.
-    fn read_if_known<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<()> {
+    fn read_if_known<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<Lack> {
         match self.read(table, condition, sink) {
             Err(Refused::Table(why)) if why.contains("nknown table") => {
                 log::info(format!("{}: this PostHog has no table {table}, its rows are not among them", self.stream));
-                Ok(())
+                Ok(Lack(None))
             }
             outcome => Ok(outcome?),
         }
     }
 
-    /// Reads the rows of `table` that meet `condition`, in the order of the key.
+    /// Reads the rows of `table` that meet `condition`, in the order of the key, and says what is lacking.
     ///
     /// # Errors
-    /// [`Refused::Table`] when the first page is refused as it stands.
-    pub fn read<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<(), Refused> {
+    /// [`Refused::Table`] when the first page is refused as it stands, [`Refused::Split`] where the caller can narrow.
+    pub fn read<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<Lack, Refused> {
         let (columns, key) = (self.record.columns().to_vec(), self.key.clone());
         let walk = Walk { table, columns: &columns, key: &key, condition };
-        let mut place = Place::Start;
+        let counted = self.count(&walk)?;
+        let received = self.walk(&walk, counted, sink)?;
+        self.prove(&walk, counted, received)
+    }
+
+    /// Goes from page to page. A page with fewer rows than were asked for is not the last one for that: a server may give
+    /// fewer. The walk ends where nothing follows, or where as much came as was counted.
+    fn walk<W: Write>(
+        &mut self,
+        walk: &Walk<'_>,
+        counted: Option<Count>,
+        sink: &mut Sink<'_, W>,
+    ) -> Result<Count, Refused> {
+        let (mut place, mut received, mut was_empty) = (Place::Start, Count::default(), false);
         loop {
-            let (page, limit) = self.page(&walk, &place)?;
-            let (full, before) = (page.len() >= limit as usize, self.rows);
-            let next = self.write_page(&walk, &page, full, sink);
+            let (page, limit) = self.page(walk, &place)?;
+            if page.len() == 0 {
+                // An answer may have lost its rows: what is not counted, or contradicts the count, is asked twice.
+                if was_empty || !self.doubts(counted, received) {
+                    return Ok(received);
+                }
+                was_empty = true;
+                continue;
+            }
+            was_empty = false;
+            let is_last = page.len() < limit as usize
+                && counted.is_some_and(|counted| received.and(self.count_of(&page)).covers(counted));
+            let before = self.rows;
+            let next = self.write_page(walk, &page, is_last, &mut received, sink);
             self.progress.add(self.rows - before, self.rows - before);
-            let next = next?;
-            let Some(next) = next.filter(|_| full) else { return Ok(()) };
+            let Some(next) = next? else { return Ok(received) };
             if next == place {
-                let text = format!("{table} does not go on behind a page of {limit} rows; try again");
+                let text = format!("{} does not go on behind a page of {limit} rows; try again", walk.table);
                 return Err(Error::new(Kind::Service, text).into());
             }
             place = next;
@@ -197,6 +240,7 @@ impl<'a> Reading<'a> {
             let limit = u32::try_from(self.size.rows_for("")).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT);
             match self.ask(walk, &walk.page(place, limit), limit) {
                 Ok(page) => return Ok((page, limit)),
+                Err(Fault::Split(why)) if self.narrows => return Err(Refused::Split(why)),
                 Err(Fault::Split(why)) if limit > 1 => {
                     log::debug(format!("asking for less than {limit} rows of {}: {why}", walk.table));
                     self.size.refused(u64::from(limit));
@@ -232,39 +276,52 @@ impl<'a> Reading<'a> {
     }
 
     /// Writes what counts of each key of a page, and gives the place where the next one starts. Where a key has versions,
-    /// the last key of a full page may have more of them behind it: it is left to the next page.
+    /// the last key of a page that is not the last may have more of them behind it: it is left to the next page.
     fn write_page<W: Write>(
         &mut self,
         walk: &Walk<'_>,
         page: &Page,
-        full: bool,
+        is_last: bool,
+        received: &mut Count,
         sink: &mut Sink<'_, W>,
     ) -> Result<Option<Place>> {
-        let key_columns = self.key_columns();
         let mut start = 0;
         while start < page.len() {
-            let first = page.row(start);
-            let same = |at: &usize| key_columns.iter().all(|column| page.row(*at).cell(*column) == first.cell(*column));
-            let end = (start + 1..page.len()).find(|at| !same(at)).unwrap_or(page.len());
-            if end == page.len() && full {
-                let key = self.literals(&first)?;
-                let Some(versions) = self.versions else {
-                    self.write(&first, sink)?;
-                    return Ok(Some(Place::Behind(key)));
-                };
-                if start > 0 {
-                    return Ok(Some(Place::At(key)));
-                }
-                // A whole page of one key: the server says which version counts.
-                let sql = walk.first_of(&key, versions.order);
-                let newest = self.ask(walk, &sql, 1)?;
-                self.write_newest(&newest, 0..newest.len(), sink)?;
-                return Ok(Some(Place::Behind(key)));
+            let end = self.key_end(page, start);
+            if end < page.len() || is_last {
+                self.write_newest(page, start..end, sink)?;
+                received.add(end - start);
+                start = end;
+                continue;
             }
-            self.write_newest(page, start..end, sink)?;
-            start = end;
+            let key = self.literals(&page.row(start))?;
+            match self.versions {
+                Some(_) if start > 0 => return Ok(Some(Place::At(key))),
+                None => self.write_newest(page, start..end, sink)?,
+                // A whole page of one key: the server says which version counts.
+                Some(versions) => {
+                    let sql = walk.first_of(&key, versions.order);
+                    let mut newest = self.ask(walk, &sql, 1)?;
+                    if newest.len() == 0 {
+                        newest = self.ask(walk, &sql, 1)?;
+                    }
+                    self.write_newest(&newest, 0..newest.len(), sink)?;
+                    if newest.len() == 0 {
+                        return Ok(Some(Place::Behind(key)));
+                    }
+                }
+            }
+            received.add(end - start);
+            return Ok(Some(Place::Behind(key)));
         }
         Ok(None)
+    }
+
+    /// Behind the last row of a page that has the key of the one at `start`.
+    fn key_end(&self, page: &Page, start: usize) -> usize {
+        let (columns, first) = (self.key_columns(), page.row(start));
+        let same = |at: &usize| columns.iter().all(|column| page.row(*at).cell(*column) == first.cell(*column));
+        (start + 1..page.len()).find(|at| !same(at)).unwrap_or(page.len())
     }
 
     /// Writes the newest of the rows of one key, unless it says that the key is gone.
@@ -324,6 +381,8 @@ fn rank(version: Cell<'_>) -> i128 {
 pub enum Refused {
     /// The server does not take the query: it has no such table, or the key may not read it.
     Table(String),
+    /// It is too much for the server, and the caller can ask for less.
+    Split(String),
     /// Anything else.
     Failed(Error),
 }
@@ -338,6 +397,7 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Error {
         match refused {
             Refused::Table(why) => Error::new(Kind::Service, why),
+            Refused::Split(why) => Fault::Split(why).into(),
             Refused::Failed(error) => error,
         }
     }

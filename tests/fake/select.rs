@@ -18,9 +18,8 @@ use super::value::{Type, Value};
 use super::zone::Zone;
 use super::{Refusal, refuse};
 
-/// Rows of an answer when the query gives no LIMIT, and the most that any LIMIT gives.
+/// Rows of an answer when the query gives no LIMIT.
 pub(crate) const DEFAULT_LIMIT: usize = 100;
-const MOST_ROWS: usize = 50_000;
 
 const OFFSET_REFUSED: &str = "OFFSET is not supported on queries made with a personal API key. For pagination, use keyset \
     pagination on the `timestamp` column, e.g. `WHERE timestamp > :last_seen_timestamp ORDER BY timestamp LIMIT N`. For \
@@ -34,6 +33,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) zone: Zone,
     /// A query that reads more bytes than this runs out of time.
     pub(crate) most_bytes_read: u64,
+    /// The most rows that any LIMIT gives.
+    pub(crate) most_rows: usize,
 }
 
 /// An answer.
@@ -115,7 +116,7 @@ fn select(query: &ast::Query, around: &Surroundings<'_>) -> Result<Answer, Refus
         shown,
     };
     plan.check(table)?;
-    let most = limit.unwrap_or(DEFAULT_LIMIT).min(MOST_ROWS);
+    let most = limit.unwrap_or(DEFAULT_LIMIT).min(around.most_rows);
     let mut answer = plan.run(table, around, most + 1)?;
     answer.faux_pas = plan.faux_pas(table, limit);
     answer.has_more = if limit.is_none() { Some(answer.rows.len() > most) } else { None };

@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) refuses_modifiers: bool,
     /// A query that reads more bytes than this runs out of time.
     pub(crate) most_bytes_read: u64,
+    /// An answer has no more rows than this, whatever is asked for.
+    pub(crate) most_rows: usize,
     /// Bytes left in the read budget; `None` where there is none, as on self-hosted servers.
     pub(crate) budget_bytes: Option<i64>,
     /// Bytes of the read budget that come back in a second.
@@ -42,6 +44,7 @@ impl Default for Options {
             absent: vec!["raw_persons.last_seen_at"],
             refuses_modifiers: false,
             most_bytes_read: u64::MAX,
+            most_rows: 50_000,
             budget_bytes: Some(4_800_000_000_000),
             budget_refill: 0,
             query_rates: None,
@@ -163,6 +166,12 @@ impl World {
     /// Stores one row, a JSON object, in a table other than `events`.
     pub(crate) fn insert_row(&mut self, table: &str, row: &serde_json::Value) {
         self.table_mut(table).insert(row, i64::MIN);
+    }
+
+    /// Takes away the last `count` rows of a table.
+    pub(crate) fn drop_rows(&mut self, table: &str, count: usize) {
+        let rows = &mut self.table_mut(table).rows;
+        rows.truncate(rows.len() - count);
     }
 
     /// Takes away the events of which `condemned` is true; returns how many.

@@ -26,6 +26,7 @@ mod tap_persons;
 mod tap_plan;
 mod tap_progress;
 mod tap_resume;
+mod tap_tables;
 mod tap_timestamp;
 mod target_commit;
 mod target_hostile;

@@ -7,7 +7,7 @@ use crate::fake::{Fake, Options, micros};
 use crate::util::{Run, Tap, Target};
 
 /// A catalog of one stream with these fields; `metadata` is the stream's, `more` other entries.
-fn catalog(stream: &str, keys: &[&str], fields: &Json, metadata: &Json, more: &[Json]) -> String {
+pub(crate) fn catalog(stream: &str, keys: &[&str], fields: &Json, metadata: &Json, more: &[Json]) -> String {
     let mut selected = json!({"selected": true});
     selected.as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
     let entries: Vec<Json> =
@@ -17,13 +17,13 @@ fn catalog(stream: &str, keys: &[&str], fields: &Json, metadata: &Json, more: &[
     .to_string()
 }
 
-fn with_catalog<'a>(fake: &'a Fake, catalog: String) -> Tap<'a> {
+pub(crate) fn with_catalog<'a>(fake: &'a Fake, catalog: String) -> Tap<'a> {
     let mut tap = Tap::new(fake).set("data_type", Json::Null);
     tap.catalog = Some(catalog);
     tap
 }
 
-fn texts(run: &Run, stream: &str, field: &str) -> Vec<String> {
+pub(crate) fn texts(run: &Run, stream: &str, field: &str) -> Vec<String> {
     run.records(stream).iter().map(|record| record[field].to_string().replace('"', "")).collect()
 }
 
@@ -196,7 +196,7 @@ fn losing_the_scope_of_groups_does_not_take_their_definitions_away() {
     assert!(!run.stdout.contains("ACTIVATE_VERSION"));
 }
 
-fn incremental(stream: &str, keys: &[&str], by: &str) -> (String, Json) {
+pub(crate) fn incremental(stream: &str, keys: &[&str], by: &str) -> (String, Json) {
     let text = json!({"type": "string"});
     let time = json!({"type": ["null", "string"], "format": "date-time"});
     let mut fields: serde_json::Map<String, Json> = keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect();
