@@ -4,6 +4,7 @@ pub mod about;
 pub mod arrival;
 pub mod ask;
 pub mod bookmark;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod context;

@@ -13,16 +13,16 @@ use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Client, Incoming, Query};
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
-use crate::posthog::page::{Cell, Page, Row};
+use crate::posthog::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
 
 use super::ask::{ask, ask_one};
+use super::check::Check;
 use super::config::CountProof;
 use super::memory::Reservation;
 use super::plan::{Count, Slice};
 use super::project::column;
-use super::seen::Version;
 use super::size::SizeModel;
 use super::write::time;
 
@@ -257,77 +257,6 @@ fn row_key(row: &Row<'_>, notes: &[(u64, Micros)]) -> Option<RowKey> {
         uuid: row.text(column::UUID)?.to_owned(),
         created_at: notes.last()?.1,
     })
-}
-
-/// Checks the rows of a page one after another: each must lie in the interval, in the order of the key.
-#[derive(Debug)]
-pub struct Check<'a> {
-    interval: &'a Interval,
-    by_arrival: bool,
-    limit: u32,
-    /// The key of the last row; before the first one, the start of the interval.
-    day: Day,
-    event: Vec<u8>,
-    hash: u64,
-    notes: Vec<(u64, Micros)>,
-}
-
-impl<'a> Check<'a> {
-    /// For at most `limit` rows of `interval`. Where runs do not go `by_arrival`, a row's `timestamp` stands for its arrival.
-    #[must_use]
-    pub fn new(interval: &'a Interval, by_arrival: bool, limit: u32) -> Check<'a> {
-        let Key { day, event, hash } = interval.from.key();
-        let event = event.as_bytes().to_vec();
-        Check { interval, by_arrival, limit, day: *day, event, hash: *hash, notes: Vec::new() }
-    }
-
-    /// Takes the next row, and notes its version and its arrival.
-    ///
-    /// # Errors
-    /// What is wrong with it: the page is not to be believed.
-    pub fn row(&mut self, row: &Row<'_>) -> Result<(), String> {
-        let wrong = |what: &str| format!("row {} {what}", self.notes.len());
-        let timestamp = time(row.cell(column::TIMESTAMP)).ok_or_else(|| wrong("has no timestamp"))?;
-        let created_at = match self.by_arrival {
-            true => time(row.cell(column::CREATED_AT)).ok_or_else(|| wrong("has no created_at"))?,
-            false => timestamp,
-        };
-        let text = |column| match row.cell(column) {
-            Cell::Text { text, .. } => Some(text),
-            _ => None,
-        };
-        let (Some(uuid), Some(event), Some(distinct_id)) =
-            (text(column::UUID), text(column::EVENT), text(column::DISTINCT_ID))
-        else {
-            return Err(wrong("lacks a part of its identity"));
-        };
-        let hash = row.cell(column::HASH).u64().ok_or_else(|| wrong("has no hash"))?;
-        let day = Day::of(timestamp);
-        if (day, event, hash) < (self.day, self.event.as_slice(), self.hash) {
-            return Err(wrong("is out of order"));
-        }
-        if self.notes.len() >= self.limit as usize {
-            return Err(format!("more rows came than the {} that were asked for", self.limit));
-        }
-        (self.day, self.hash) = (day, hash);
-        if event != self.event {
-            self.event.clear();
-            self.event.extend_from_slice(event);
-        }
-        self.notes.push((Version { timestamp, created_at, event, distinct_id, uuid }.hash(), created_at));
-        Ok(())
-    }
-
-    /// Of each row: its version's hash, and its arrival.
-    ///
-    /// # Errors
-    /// When the last row lies behind the interval.
-    pub fn end(self) -> Result<Vec<(u64, Micros)>, String> {
-        let is_behind =
-            |to: &Key| (self.day, self.event.as_slice(), self.hash) >= (to.day, to.event.as_bytes(), to.hash);
-        let beyond = !self.notes.is_empty() && self.interval.to.as_ref().is_some_and(is_behind);
-        if beyond { Err("a row lies behind the asked interval".to_owned()) } else { Ok(self.notes) }
-    }
 }
 
 /// The parts in which a slice is asked for: all of it at once, unless the server refuses.

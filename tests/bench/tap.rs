@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tap_posthog::posthog::hogql::{Cursor, Interval, Key};
 use tap_posthog::posthog::page::Page;
 use tap_posthog::posthog::time::Day;
-use tap_posthog::tap::pages::Check;
+use tap_posthog::tap::check::Check;
 use tap_posthog::tap::project::Projection;
 
 const ROWS: usize = 10_000;

@@ -1,0 +1,101 @@
+//! Answers on their way in: what they are by status and type, then their body, which the caller's reader reads and checks.
+
+use std::io::{self, Read as _};
+use std::time::Instant;
+
+use reqwest::blocking::Response;
+
+use super::wire::{broken, host_of, number, text, unix_seconds};
+use super::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
+use crate::log;
+use crate::posthog::body::{Body, BodyLimit, Cut};
+use crate::posthog::fault::{Cause, Fault, Refused, Verdict};
+use crate::posthog::request::Incoming;
+use crate::retry;
+
+impl Client {
+    /// Reads an answer, or says what is wrong with it.
+    pub(super) fn receive<T>(
+        &self,
+        ask: &Ask<'_>,
+        mut response: Response,
+        limit: &mut BodyLimit<'_>,
+        sent: Instant,
+        read: ReadBody<'_, T>,
+    ) -> Result<T, Verdict> {
+        let headers = response.headers().clone();
+        let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
+        let server_date = text(&headers, "date").and_then(unix_seconds);
+        let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
+        self.counters.read(bytes_read.unwrap_or(0));
+        if response.status().as_u16() != 200 {
+            return Err(self.refused(ask, response, gzip, sent));
+        }
+        let content_type = text(&headers, "content-type").unwrap_or_default();
+        if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
+            let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
+            return Err(Verdict::Again(Cause::Untrusted, None, why));
+        }
+        let mut check = || self.look(sent);
+        let body = Body::new(&mut response, gzip, limit, &mut check);
+        let mut incoming = Incoming { body, sent, bytes_read, budget_left, server_date };
+        let outcome = read(&mut incoming);
+        let (body, seconds) = (incoming.body, sent.elapsed());
+        if body.is_ended() {
+            self.counters.body(&body, seconds);
+        }
+        let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
+        log::debug(format!(
+            "{}: {:.3} s, {} bytes ({} on the wire), read {}, budget left {}",
+            ask.label,
+            seconds.as_secs_f64(),
+            body.length(),
+            body.wire_bytes(),
+            shown(bytes_read),
+            shown(budget_left),
+        ));
+        let is_ended = body.is_ended();
+        match (body.into_cut(), outcome) {
+            // Whatever its reader made of it.
+            (Some(cut), _) => Err(broken(cut)),
+            (None, Ok(value)) if is_ended => Ok(value),
+            (None, Ok(_)) => Err(Verdict::Again(Cause::Internal, None, "the body was not read to its end".to_owned())),
+            (None, Err(Fault::Untrusted(why))) => Err(Verdict::Again(Cause::Untrusted, None, why)),
+            (None, Err(fault)) => Err(Verdict::Final(fault)),
+        }
+    }
+
+    /// What an answer that is not the asked one means.
+    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: Instant) -> Verdict {
+        let headers = response.headers().clone();
+        let mut fine = |_| Ok(());
+        let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, on_growth: &mut fine };
+        let mut body = Vec::new();
+        // What came of it before it broke off, or became too long, says enough.
+        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(sent)).read_to_end(&mut body);
+        let now = text(&headers, "date").and_then(unix_seconds).unwrap_or_else(|| chrono::Utc::now().timestamp());
+        let location = text(&headers, "location").map(|to| host_of(to, response.url()));
+        // Through TLS a proxy cannot answer in the server's name.
+        let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
+        let refused = Refused {
+            status: response.status().as_u16(),
+            retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
+            location: location.as_deref(),
+            body: &body,
+            asked: &ask.asked,
+            project_id: self.options.project_id,
+            proxy: proxy.as_deref(),
+            other_kind_of_key: self.options.other_kind_of_key(),
+        };
+        refused.verdict()
+    }
+
+    /// Between two reads of a body: should the run end, has this taken too long?
+    fn look(&self, sent: Instant) -> Result<(), Cut> {
+        self.stop.check().map_err(Cut::Stopped)?;
+        if sent.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
+            return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));
+        }
+        Ok(())
+    }
+}
