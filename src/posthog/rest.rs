@@ -405,7 +405,7 @@ mod tests {
             page(json!([5]), Some("?cursor=x&limit=100")),
             page(json!([6]), None),
         ]);
-        assert_eq!(items.unwrap(), 6);
+        assert_eq!(items.unwrap(), 7);
         let expected = [
             "limit=100",
             "limit=10",
