@@ -90,7 +90,7 @@ pub const SETTINGS: &[Setting] = &[
         "max_response_mb",
         whole(1, 1024),
         Some("48"),
-        "A larger answer is cut off and asked for in smaller parts. The tap stays under 70 MB but for single events above 15 MB, which take twice their length in the answer.",
+        "A larger answer is cut off and asked for in smaller parts. With the default the tap stays at about 70 MB, also for a single event of that size.",
     ),
     row("deduplication_enabled", Form::Flag, Some("true"), "Leave out what an earlier run or page has delivered."),
     row("flatten_properties", Form::Flag, Some("true"), "One column per property instead of one object."),

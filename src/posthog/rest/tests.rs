@@ -109,7 +109,7 @@ fn a_page_that_is_too_large_is_asked_for_in_smaller_ones() {
         page(json!([5]), Some("?cursor=x&limit=100")),
         page(json!([6]), None),
     ]);
-    assert_eq!(items.unwrap(), 6);
+    assert_eq!(items.unwrap(), 7);
     let expected = [
         "limit=100",
         "limit=10",
