@@ -25,7 +25,7 @@ use crate::singer::state::State;
 
 use super::config::CountProof;
 use super::context::Context;
-use super::extent::{Extent, check_source, set_bookmark};
+use super::extent::{Extent, set_bookmark};
 use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
 use super::progress::Progress;
 use super::record::Envelope;
@@ -57,9 +57,6 @@ pub fn sync_stream<W: Write>(
     extent: Extent,
     sink: &mut Sink<'_, W>,
 ) -> Result<u64> {
-    if extent.version.is_none() {
-        check_source(sink.state, stream)?;
-    }
     let row = find(&stream.id)?;
     let known = row.entry()?.schema;
     let known = known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();

@@ -54,11 +54,11 @@ fn sync_one<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Summary> {
     let row = find(&stream.id)?;
+    let extent = Extent::of(context, stream, row.method, state)?;
     // What the SCHEMA of events says depends on its bookmark.
     if !matches!(row.source, Source::Events) {
         write_schema(stream, output)?;
     }
-    let extent = Extent::of(context, stream, row.method, state);
     let rows = match row.source {
         Source::Events => return sync_events(context, stream.clone(), state, output),
         Source::Table(table) if table.name == SESSIONS.name => {

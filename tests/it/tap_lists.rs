@@ -255,7 +255,8 @@ fn a_signal_ends_a_list_while_its_reader_is_slow() {
     let fake = Fake::start(Options::default());
     let text = "x".repeat(20_000);
     fake.world().objects.of("cohorts").iter_mut().for_each(|cohort| cohort["name"] = json!(text));
-    let mut child = Tap::new(&fake).set("data_type", "cohorts").spawn();
+    let tap = Tap::new(&fake).set("data_type", "cohorts");
+    let mut child = tap.spawn();
     let mut stdout = child.stdout.take().unwrap();
     // The pipe is full as soon as a few records are in it.
     let mut said = vec![0; 100_000];

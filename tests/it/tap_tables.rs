@@ -278,3 +278,17 @@ fn a_signal_does_not_wait_for_a_slow_reader_of_a_table() {
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&code).or(code.code()), Some(143));
     assert!(rest < 3_000_000, "{rest} bytes");
 }
+
+#[test]
+fn bookmarks_of_another_project_are_refused() {
+    let fake = Fake::start(Options::default());
+    for stream in ["sessions", "feature_flags"] {
+        let run = Tap::new(&fake).set("data_type", stream).run().ends(0);
+        let mut state = run.last_state();
+        assert!(state["bookmarks"][stream]["source"].is_string(), "{state}");
+        state["bookmarks"][stream]["source"] = "us.posthog.com/7".into();
+        let run = Tap::new(&fake).set("data_type", stream).state(&state).run().ends(3);
+        run.complains(&[stream, "us.posthog.com/7"]);
+        assert!(run.records(stream).is_empty());
+    }
+}

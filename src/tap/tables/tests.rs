@@ -191,7 +191,7 @@ fn persons_by_last_seen_start_an_hour_and_the_lookback_before_the_bookmark() {
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
     let row = find("persons").unwrap();
     let Source::Table(table) = row.source else { panic!("not a table") };
-    let extent = Extent::of(&context, &stream, row.method, &state);
+    let extent = Extent::of(&context, &stream, row.method, &state).unwrap();
     let mut sink = Sink { state: &mut state, output: &mut Output::new(Vec::new()) };
     sync_stream(&context, &stream, table, extent, &mut sink).unwrap();
     let asked = server.seen.lock().unwrap()[2].1.clone();
