@@ -207,7 +207,7 @@ impl<'a> Reading<'a> {
         let (mut place, mut received, mut was_empty) = (Place::Start, Count::default(), false);
         loop {
             let (page, limit) = self.page(walk, &place)?;
-            if page.len() == 0 {
+            if page.is_empty() {
                 // An answer may have lost its rows: what is not counted, or contradicts the count, is asked twice.
                 if was_empty || !self.doubts(counted, received) {
                     return Ok(received);
@@ -302,11 +302,11 @@ impl<'a> Reading<'a> {
                 Some(versions) => {
                     let sql = walk.first_of(&key, versions.order);
                     let mut newest = self.ask(walk, &sql, 1)?;
-                    if newest.len() == 0 {
+                    if newest.is_empty() {
                         newest = self.ask(walk, &sql, 1)?;
                     }
                     self.write_newest(&newest, 0..newest.len(), sink)?;
-                    if newest.len() == 0 {
+                    if newest.is_empty() {
                         return Ok(Some(Place::Behind(key)));
                     }
                 }
