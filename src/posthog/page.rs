@@ -1,7 +1,8 @@
 //! One answer of the query endpoint: its body scanned once, while it arrives, its strings decoded on the way.
 //!
 //! A [`Page`] is one buffer of decoded cells and the places where they end: a `properties` cell *is* the JSON document that
-//! PostHog stored, ready to be copied out. The body is not believed before it was read to its end: shape, columns, width of every row, `error` and `is_cached` are
+//! PostHog stored, ready to be copied out. The body is not believed before it was read to its end: shape, columns, width of
+//! every row, `error` and `is_cached` are
 //! checked (keys may come in any order). This module refuses to guess: what does not fit is an error with its place.
 
 use std::io::Read;

@@ -135,7 +135,11 @@ impl<W: Write> Output<W> {
         }
         let mut line = Line { pending: &mut self.pending, inner: &mut self.inner, most: LONG_BYTES, outcome: Ok(()) };
         write(&mut line);
-        line.outcome.map_err(|e| output_error(&e))?;
+        if let Err(error) = line.outcome {
+            // Half a line went out, and the rest must not follow as if it were a line.
+            self.pending.clear();
+            return Err(output_error(&error));
+        }
         self.pending.push(b'\n');
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
