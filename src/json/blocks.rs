@@ -25,6 +25,13 @@ pub(super) fn stops64(window: &[u8; 64]) -> u64 {
     blocks.iter().rev().fold(0, |bits, block| bits << 16 | u64::from(stops(*block)))
 }
 
+/// A bit for each byte that two texts of thirty-two bytes share, the first byte's lowest.
+#[inline]
+pub(super) fn equal(one: &[u8; 32], other: &[u8; 32]) -> u32 {
+    let pairs = one.as_chunks::<16>().0.iter().zip(other.as_chunks::<16>().0).rev();
+    pairs.fold(0, |bits, (one, other)| bits << 16 | u8x16::new(*one).simd_eq(u8x16::new(*other)).to_bitmask())
+}
+
 /// Where from `at` on the first stop lies; the end of the text when there is none.
 #[inline]
 pub(super) fn next_stop(text: &[u8], mut at: usize) -> usize {

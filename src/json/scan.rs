@@ -8,6 +8,7 @@ use std::fmt;
 
 use super::blocks::stops;
 use super::escape::unescape;
+use super::label::Label;
 use super::{same, walk};
 
 /// How deep values may nest; the same bound as `serde_json`'s. One bit per level is kept, so this is also what the bit
@@ -120,6 +121,16 @@ impl<'a> Scanner<'a> {
         let found = self.text.get(self.at..self.at + literal.len()).is_some_and(|next| same(next, literal));
         if found {
             self.at += literal.len();
+        }
+        found
+    }
+
+    /// Steps over `label` if it comes next.
+    #[inline]
+    pub fn eat_label(&mut self, label: &Label) -> bool {
+        let found = self.text.get(self.at..).is_some_and(|next| label.begins(next));
+        if found {
+            self.at += label.length();
         }
         found
     }

@@ -20,17 +20,33 @@ pub trait LineText {
     fn push(&mut self, byte: u8);
     /// Appends bytes.
     fn extend_from_slice(&mut self, bytes: &[u8]);
+    /// Appends the first `length` bytes of `text`. What lies behind them is read too: short texts are copied as blocks of
+    /// fixed size, which takes no call.
+    fn start_of(&mut self, text: &[u8], length: usize);
     /// To be called now and then by who appends many single bytes.
     fn make_way(&mut self) {}
 }
 
 impl LineText for Vec<u8> {
+    #[inline]
     fn push(&mut self, byte: u8) {
         Vec::push(self, byte);
     }
 
+    #[inline]
     fn extend_from_slice(&mut self, bytes: &[u8]) {
         Vec::extend_from_slice(self, bytes);
+    }
+
+    #[inline]
+    fn start_of(&mut self, text: &[u8], length: usize) {
+        let end = self.len().saturating_add(length);
+        match (length, text.first_chunk::<32>(), text.first_chunk::<64>()) {
+            (..=32, Some(block), _) => Vec::extend_from_slice(self, block),
+            (..=64, _, Some(block)) => Vec::extend_from_slice(self, block),
+            _ => Vec::extend_from_slice(self, text.get(..length).unwrap_or(text)),
+        }
+        self.truncate(end);
     }
 }
 
@@ -65,6 +81,14 @@ impl LineText for Line<'_> {
             return self.write_out(bytes);
         }
         self.pending.extend_from_slice(bytes);
+    }
+
+    #[inline]
+    fn start_of(&mut self, text: &[u8], length: usize) {
+        if self.pending.len().saturating_add(length) > self.most {
+            return self.write_out(text.get(..length).unwrap_or(text));
+        }
+        self.pending.start_of(text, length);
     }
 
     fn make_way(&mut self) {
@@ -245,6 +269,20 @@ mod tests {
             .map(|l| serde_json::from_str::<Value>(l).unwrap()["type"].as_str().unwrap().to_owned())
             .collect();
         assert_eq!(kinds, ["SCHEMA", "RECORD", "ACTIVATE_VERSION", "STATE"]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_start_of_a_text_is_appended(before in 0usize..5, text in proptest::collection::vec(0u8.., 0..150), at: proptest::sample::Index) {
+            let length = at.index(text.len() + 1);
+            let mut out = vec![b'x'; before];
+            out.start_of(&text, length);
+            assert_eq!(out, [&vec![b'x'; before], &text[..length]].concat());
+            let mut line = Output::new(Vec::new());
+            line.long_line(|line| line.start_of(&text, length)).unwrap();
+            line.flush().unwrap();
+            assert_eq!(line.inner, [&text[..length], b"\n"].concat());
+        }
     }
 
     #[test]

@@ -11,11 +11,12 @@ use ahash::RandomState;
 use serde_json::Value;
 
 use crate::json::escape::unescape;
+use crate::json::label::Label;
 use crate::json::scan::{Escapes, Scan, Scanner, Token};
 use crate::singer::message::LineText;
 
 use super::item;
-use super::write::{label, write_invalid, write_on_one_line, write_text};
+use super::write::{write_invalid, write_on_one_line, write_text};
 
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +60,7 @@ enum Kind {
     Number,
     Boolean,
     /// What fits this schema, as it was written: a catalog may have given the column another type.
-    Other(Value),
+    Other(Box<Value>),
     /// Nothing, and what comes is passed on nowhere.
     Deselected,
 }
@@ -77,18 +78,53 @@ impl Span {
     }
 }
 
+/// A property with a column.
+#[derive(Debug)]
+struct Slot {
+    /// The name as it stands in most documents, with quotes and colon.
+    label: Label,
+    kind: Kind,
+    /// The number of the last document that had the name.
+    named_in: u64,
+    /// The value that this document has for the column.
+    value: Option<(Token, Span)>,
+    /// Usually comes after it, by last time: documents of one sender have one order.
+    follower: usize,
+}
+
+/// A value of a slot, as it goes into its column.
+#[derive(Clone, Copy, Debug)]
+pub struct Property<'a> {
+    token: Token,
+    /// The document from the value on.
+    text: &'a [u8],
+    length: usize,
+    is_text: bool,
+}
+
+impl Property<'_> {
+    /// Writes it as JSON.
+    #[inline]
+    pub fn write(self, out: &mut impl LineText) {
+        match self.token {
+            Token::Nested => self.write_nested(out),
+            _ => out.start_of(self.text, self.length),
+        }
+    }
+
+    fn write_nested(self, out: &mut impl LineText) {
+        let text = self.text.get(..self.length).unwrap_or_default();
+        if self.is_text { write_text(text, false, out) } else { write_on_one_line(text, out) }
+    }
+}
+
 /// The slots of one family, filled from one document after another.
 #[derive(Debug, Default)]
 pub struct Flattener {
     by_name: HashMap<Vec<u8>, usize, RandomState>,
-    /// Each name as it stands in most documents, with quotes and colon.
-    labels: Vec<Vec<u8>>,
-    kinds: Vec<Kind>,
-    /// After a slot usually comes the same one as last time: documents of one sender have one order.
-    follower: Vec<usize>,
-    values: Vec<Option<(Token, Span)>>,
-    /// The number of the last document that had the slot's name.
-    named_in: Vec<u64>,
+    slots: Vec<Slot>,
+    /// The slot that documents usually begin with.
+    first: usize,
     documents: u64,
     unmapped: Vec<(Span, Span)>,
     invalid: bool,
@@ -97,13 +133,10 @@ pub struct Flattener {
 impl Flattener {
     /// Adds a column for `property`; gives its slot.
     pub fn add(&mut self, property: &str, schema: &Value) -> usize {
-        let slot = self.labels.len();
+        let slot = self.slots.len();
         self.by_name.insert(property.as_bytes().to_vec(), slot);
-        self.labels.push(label(property));
-        self.kinds.push(kind_of(schema));
-        self.values.push(None);
-        self.named_in.push(0);
-        self.follower.resize(slot + 2, 0);
+        let (label, kind) = (Label::new(property), kind_of(schema));
+        self.slots.push(Slot { label, kind, named_in: 0, value: None, follower: 0 });
         slot
     }
 
@@ -111,7 +144,7 @@ impl Flattener {
     pub fn leave_out(&mut self, property: &str) {
         if !self.by_name.contains_key(property.as_bytes()) {
             let slot = self.add(property, &Value::Null);
-            self.kinds[slot] = Kind::Deselected;
+            self.slots[slot].kind = Kind::Deselected;
         }
     }
 
@@ -126,33 +159,20 @@ impl Flattener {
         }
     }
 
-    /// True if the document of the last [`Flattener::read`] has a value for the slot.
+    /// The value for a slot in the document of the last [`Flattener::read`], which is `document`.
+    #[inline]
     #[must_use]
-    pub fn has_slot(&self, slot: usize) -> bool {
-        self.value(slot).is_some()
+    pub fn property<'a>(&self, slot: usize, document: &'a [u8]) -> Option<Property<'a>> {
+        let slot = self.slots.get(slot).filter(|slot| slot.named_in == self.documents)?;
+        let (token, span) = slot.value?;
+        let text = document.get(span.start..)?;
+        Some(Property { token, text, length: span.end - span.start, is_text: matches!(slot.kind, Kind::Text) })
     }
 
     /// True if the document of the last [`Flattener::read`] has something that no slot holds.
     #[must_use]
     pub fn has_unmapped(&self) -> bool {
         self.invalid || !self.unmapped.is_empty()
-    }
-
-    fn value(&self, slot: usize) -> Option<(Token, Span)> {
-        let is_named = self.named_in.get(slot) == Some(&self.documents);
-        self.values.get(slot).copied().flatten().filter(|_| is_named)
-    }
-
-    /// Writes the value of a slot that has one.
-    pub fn write_slot(&self, slot: usize, document: &[u8], out: &mut impl LineText) {
-        match self.value(slot) {
-            Some((Token::Nested, span)) if matches!(self.kinds.get(slot), Some(Kind::Text)) => {
-                write_text(span.of(document), false, out);
-            }
-            Some((Token::Nested, span)) => write_on_one_line(span.of(document), out),
-            Some((_, span)) => out.extend_from_slice(span.of(document)),
-            None => out.extend_from_slice(b"null"),
-        }
     }
 
     /// Writes the object of what has no column.
@@ -176,34 +196,43 @@ impl Flattener {
         let mut scanner = Scanner::new(document);
         scanner.expect(b'{', "expected an object")?;
         let mut more = !scanner.take(b'}');
-        let mut place = 0;
+        let (mut last, mut likely) = (None, self.first);
         while more {
-            let (key, slot) = self.key(&mut scanner, place)?;
+            let (key, slot) = self.key(&mut scanner, likely)?;
             scanner.peek();
             let start = scanner.at();
             let token = scanner.value()?;
             let value = Span { start, end: scanner.at() };
-            if let Some(slot) = slot {
-                if let Some(follower) = self.follower.get_mut(place) {
-                    *follower = slot;
+            match slot {
+                Some(slot) => {
+                    if slot != likely {
+                        *last
+                            .and_then(|last: usize| self.slots.get_mut(last))
+                            .map_or(&mut self.first, |last| &mut last.follower) = slot;
+                    }
+                    self.take(document, key, slot, (token, value));
+                    (last, likely) = (Some(slot), self.slots.get(slot).map_or(0, |slot| slot.follower));
                 }
-                place = slot + 1;
+                None => self.unmapped.push((key, value)),
             }
-            self.take(document, key, slot, (token, value));
             more = scanner.more(b'}')?;
         }
         scanner.end()
     }
 
-    /// Steps over a name and its colon; gives the name with its quotes, and its slot. `place` is where the name before it was
-    /// found.
-    fn key(&self, scanner: &mut Scanner<'_>, place: usize) -> Scan<(Span, Option<usize>)> {
+    /// Steps over a name and its colon; gives the name with its quotes, and its slot, which is `likely` most of the time.
+    #[inline]
+    fn key(&self, scanner: &mut Scanner<'_>, likely: usize) -> Scan<(Span, Option<usize>)> {
         scanner.peek();
         let start = scanner.at();
-        let likely = self.follower.get(place).copied().unwrap_or(0);
-        if self.labels.get(likely).is_some_and(|label| scanner.eat(label)) {
+        if self.slots.get(likely).is_some_and(|slot| scanner.eat_label(&slot.label)) {
             return Ok((Span { start, end: scanner.at() - 1 }, Some(likely)));
         }
+        self.other_key(scanner)
+    }
+
+    fn other_key(&self, scanner: &mut Scanner<'_>) -> Scan<(Span, Option<usize>)> {
+        let start = scanner.at();
         let name = scanner.string()?;
         let key = Span { start, end: scanner.at() };
         scanner.expect(b':', "expected :")?;
@@ -215,24 +244,23 @@ impl Flattener {
         Ok((key, slot))
     }
 
-    fn take(&mut self, document: &[u8], key: Span, slot: Option<usize>, value: (Token, Span)) {
-        let (token, span) = value;
-        if let Some(slot) = slot {
-            let before = std::mem::replace(&mut self.named_in[slot], self.documents);
-            self.values[slot] = None;
-            // The same key twice: the last one counts, as everywhere in JSON.
-            if before == self.documents && !self.unmapped.is_empty() {
-                let name = key.of(document);
-                self.unmapped.retain(|(other, _)| other.of(document) != name);
-            }
+    #[inline]
+    fn take(&mut self, document: &[u8], key: Span, slot: usize, (token, span): (Token, Span)) {
+        let Some(slot) = self.slots.get_mut(slot) else { return };
+        let before = std::mem::replace(&mut slot.named_in, self.documents);
+        slot.value = None;
+        // The same key twice: the last one counts, as everywhere in JSON.
+        if before == self.documents && !self.unmapped.is_empty() {
+            let name = key.of(document);
+            self.unmapped.retain(|(other, _)| other.of(document) != name);
         }
-        if token == Token::Null && slot.is_some() {
+        if token == Token::Null || matches!(slot.kind, Kind::Deselected) {
             return;
         }
-        match slot.map(|slot| (slot, &self.kinds[slot])) {
-            Some((_, Kind::Deselected)) => {}
-            Some((slot, kind)) if fits(kind, token, span.of(document)) => self.values[slot] = Some((token, span)),
-            _ => self.unmapped.push((key, span)),
+        if fits(&slot.kind, token, span.of(document)) {
+            slot.value = Some((token, span));
+        } else {
+            self.unmapped.push((key, span));
         }
     }
 }
@@ -248,7 +276,7 @@ fn kind_of(schema: &Value) -> Kind {
         () if is("number") => Kind::Number,
         () if is("boolean") => Kind::Boolean,
         () if schema["type"].is_null() => Kind::Text,
-        () => Kind::Other(schema.clone()),
+        () => Kind::Other(Box::new(schema.clone())),
     }
 }
 

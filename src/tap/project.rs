@@ -3,12 +3,13 @@
 
 use serde_json::{Map, Value};
 
+use crate::json::label::Label;
 use crate::posthog::hogql::Column;
 use crate::posthog::page::Row;
 use crate::singer::message::LineText;
 
 use super::flatten::{Family, Flattener};
-use super::write::{document, label, write_cell, write_document, write_object, write_time};
+use super::write::{document, write_cell, write_document, write_object, write_time};
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
 pub mod column {
@@ -48,8 +49,8 @@ enum Field {
 #[derive(Debug)]
 pub struct Projection {
     columns: Vec<Column>,
-    /// Each with its name as it stands in the line: `"name":`.
-    fields: Vec<(Vec<u8>, Field)>,
+    /// Each with its name as it stands in the line.
+    fields: Vec<(Label, Field)>,
     families: [Option<(usize, Flattener)>; 2],
 }
 
@@ -75,7 +76,7 @@ impl Projection {
                 _ => projection.property(name, field_schema),
             };
             let field = field.unwrap_or_else(|| Field::Scalar(projection.ask(name, name)));
-            projection.fields.push((label(name), field));
+            projection.fields.push((Label::new(name), field));
         }
         projection
     }
@@ -99,29 +100,29 @@ impl Projection {
 
     /// Writes the record object of a row.
     pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
-        for (source, flattener) in self.families.iter_mut().flatten() {
-            flattener.read(document(row.cell(*source)));
+        let mut documents = [&b""[..]; 2];
+        for (family, document_of) in self.families.iter_mut().zip(&mut documents) {
+            let Some((source, flattener)) = family else { continue };
+            *document_of = document(row.cell(*source));
+            flattener.read(document_of);
         }
         let families = &self.families;
-        let of = |family: Family| families[family.index()].as_ref();
+        let of = |family: Family| Some((&families[family.index()].as_ref()?.1, documents[family.index()]));
         // An absent property is left out: in a nullable column that means null.
-        let has_value = |field: &Field| match field {
-            Field::Property(family, slot) => of(*family).is_some_and(|(_, f)| f.has_slot(*slot)),
-            Field::Unmapped(family) => of(*family).is_some_and(|(_, f)| f.has_unmapped()),
-            _ => true,
-        };
-        write_object(&self.fields, out, has_value, |field, out| match field {
-            Field::Scalar(column) => write_cell(row.cell(*column), out),
-            Field::Time(column) => write_time(row.cell(*column), out),
-            Field::Document(column) => write_document(row.cell(*column), out),
+        write_object(&self.fields, out, |field, member| match field {
             Field::Property(family, slot) => {
-                let Some((column, flattener)) = of(*family) else { return };
-                flattener.write_slot(*slot, document(row.cell(*column)), out);
+                if let Some(value) = of(*family).and_then(|(flattener, document)| flattener.property(*slot, document)) {
+                    value.write(member.begin());
+                }
             }
             Field::Unmapped(family) => {
-                let Some((column, flattener)) = of(*family) else { return };
-                flattener.write_unmapped(document(row.cell(*column)), out);
+                if let Some((flattener, document)) = of(*family).filter(|(flattener, _)| flattener.has_unmapped()) {
+                    flattener.write_unmapped(document, member.begin());
+                }
             }
+            Field::Scalar(column) => write_cell(row.cell(*column), member.begin()),
+            Field::Time(column) => write_time(row.cell(*column), member.begin()),
+            Field::Document(column) => write_document(row.cell(*column), member.begin()),
         });
     }
 

@@ -3,13 +3,14 @@
 
 use serde_json::{Map, Value};
 
+use crate::json::label::Label;
 use crate::posthog::hogql::Column;
 use crate::posthog::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Flattener};
 use super::item::is_text;
-use super::write::{document, label, write_cell, write_document, write_object, write_text};
+use super::write::{document, write_cell, write_document, write_object, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ enum Field {
 #[derive(Debug)]
 pub struct TableRecord {
     columns: Vec<Column>,
-    fields: Vec<(Vec<u8>, Field)>,
+    fields: Vec<(Label, Field)>,
     /// The column of the properties, and their slots.
     properties: (Option<usize>, Flattener),
 }
@@ -92,7 +93,7 @@ impl TableRecord {
                     }
                 }
             };
-            record.fields.push((label(name), field));
+            record.fields.push((Label::new(name), field));
         }
         record
     }
@@ -138,19 +139,19 @@ impl TableRecord {
             flattener.read(properties);
         }
         let (_, flattener) = &self.properties;
-        let has_value = |field: &Field| match field {
-            Field::Property(slot) => flattener.has_slot(*slot),
-            Field::Unmapped => flattener.has_unmapped(),
-            _ => true,
-        };
-        write_object(&self.fields, out, has_value, |field, out| match field {
-            Field::Scalar(column) => write_cell(row.cell(*column), out),
-            Field::Text(column) => write_as_text(row.cell(*column), out),
-            Field::Time(column) => write_utc(row.cell(*column), out),
-            Field::Boolean(column) => write_boolean(row.cell(*column), out),
-            Field::Document(column) => write_document(row.cell(*column), out),
-            Field::Property(slot) => flattener.write_slot(*slot, properties, out),
-            Field::Unmapped => flattener.write_unmapped(properties, out),
+        write_object(&self.fields, out, |field, member| match field {
+            Field::Scalar(column) => write_cell(row.cell(*column), member.begin()),
+            Field::Text(column) => write_as_text(row.cell(*column), member.begin()),
+            Field::Time(column) => write_utc(row.cell(*column), member.begin()),
+            Field::Boolean(column) => write_boolean(row.cell(*column), member.begin()),
+            Field::Document(column) => write_document(row.cell(*column), member.begin()),
+            Field::Property(slot) => {
+                if let Some(value) = flattener.property(*slot, properties) {
+                    value.write(member.begin());
+                }
+            }
+            Field::Unmapped if !flattener.has_unmapped() => {}
+            Field::Unmapped => flattener.write_unmapped(properties, member.begin()),
         });
     }
 }

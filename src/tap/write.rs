@@ -1,8 +1,7 @@
 //! Cells written as JSON: straight from a page's buffer into the output line. What is not what it should be is kept under a
 //! name of our own, so that a line stays a line and nothing is lost.
 
-use serde_json::Value;
-
+use crate::json::label::Label;
 use crate::json::scan::Scanner;
 use crate::posthog::page::Cell;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
@@ -19,31 +18,33 @@ pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
     }
 }
 
-/// Writes an object of labelled fields; those without a value are left out.
-pub fn write_object<F, T: LineText>(
-    fields: &[(Vec<u8>, F)],
-    out: &mut T,
-    has_value: impl Fn(&F) -> bool,
-    mut write: impl FnMut(&F, &mut T),
-) {
+/// Writes an object of labelled fields. `write` begins those that have a value.
+pub fn write_object<F, T: LineText>(fields: &[(Label, F)], out: &mut T, mut write: impl FnMut(&F, Member<'_, T>)) {
     out.push(b'{');
     let mut is_first = true;
-    for (label, field) in fields.iter().filter(|(_, field)| has_value(field)) {
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
-        }
-        out.extend_from_slice(label);
-        write(field, out);
+    for (label, field) in fields {
+        write(field, Member { label, out, is_first: &mut is_first });
     }
     out.push(b'}');
 }
 
-/// The label of a field: its name and a colon.
-#[must_use]
-pub fn label(name: &str) -> Vec<u8> {
-    let mut label = Value::from(name).to_string().into_bytes();
-    label.push(b':');
-    label
+/// A member of an object, not begun yet.
+pub struct Member<'a, T> {
+    label: &'a Label,
+    out: &'a mut T,
+    is_first: &'a mut bool,
+}
+
+impl<'a, T: LineText> Member<'a, T> {
+    /// Writes what stands before the value; gives what the value is to be written to.
+    #[inline]
+    pub fn begin(self) -> &'a mut T {
+        if !std::mem::take(self.is_first) {
+            self.out.push(b',');
+        }
+        self.out.start_of(self.label.padded(), self.label.length());
+        self.out
+    }
 }
 
 /// Writes a cell as it is.

@@ -71,13 +71,19 @@ fn names(catalog: &Json) -> Vec<&str> {
 
 /// Every record has only fields of its schema, and all that the schema requires.
 fn fits(run: &Run) {
-    for message in run.messages().iter().filter(|message| message["type"] == "RECORD") {
-        let schema = schema(run, message["stream"].as_str().unwrap());
-        for field in message["record"].as_object().unwrap().keys() {
-            assert!(schema["properties"].get(field).is_some(), "{field} of {} is not declared", message["stream"]);
-        }
-        for field in schema["required"].as_array().into_iter().flatten() {
-            assert!(message["record"].get(field.as_str().unwrap()).is_some(), "{message} lacks {field}");
+    let mut schemas = std::collections::HashMap::new();
+    for message in run.messages() {
+        let stream = message["stream"].as_str().unwrap_or_default().to_owned();
+        if message["type"] == "SCHEMA" {
+            schemas.insert(stream, message["schema"].clone());
+        } else if message["type"] == "RECORD" {
+            let schema = &schemas[&stream];
+            for field in message["record"].as_object().unwrap().keys() {
+                assert!(schema["properties"].get(field).is_some(), "{field} of {stream} is not declared");
+            }
+            for field in schema["required"].as_array().into_iter().flatten() {
+                assert!(message["record"].get(field.as_str().unwrap()).is_some(), "{message} lacks {field}");
+            }
         }
     }
 }
