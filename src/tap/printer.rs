@@ -131,8 +131,11 @@ impl<'a, W: Write> Printer<'a, W> {
             if self.slice_set.contains(&version) || self.deduplicate && repeated {
                 continue;
             }
-            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
-            self.note(&row, arrived, version);
+            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too. But once:
+            // the ledger counts versions, and a merge of two rows of one would hide another that shows late.
+            if !repeated {
+                self.note(&row, arrived, version);
+            }
             self.slice_versions.push(version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;

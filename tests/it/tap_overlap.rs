@@ -89,14 +89,15 @@ fn what_shows_up_between_two_looks_at_the_ledger_is_found() {
 /// Rows that a merge takes away hide no late ones; nor do deleted ones, if more come than went.
 #[test]
 fn late_rows_are_found_behind_merges_and_deletions() {
-    for deleted in [false, true] {
+    for (deleted, deduplicate) in [(false, true), (true, true), (false, false)] {
+        let set: Settings<'_> = &[("deduplication_enabled", json!(deduplicate))];
         let old = start() - 5 * HOUR_MICROS;
         let fake = fake((0..50).map(|n| at(n, old + n as i64 * 1_000)));
         if !deleted {
             fake.world().insert((0..20).map(|n| at(n, old + n as i64 * 1_000)));
         }
-        let mut run = Tap::new(&fake).run().ends(0);
-        run = go_on(&fake, &run, MINUTE, &[]);
+        let mut run = tap(&fake, set).run().ends(0);
+        run = go_on(&fake, &run, MINUTE, set);
         assert!(run.events().is_empty() && !run.stderr.contains("may repeat"), "unmerged rows are no news");
         if deleted {
             assert_eq!(fake.world().delete(|held| held.created_at < old + 2_000), 2);
@@ -104,12 +105,12 @@ fn late_rows_are_found_behind_merges_and_deletions() {
             fake.world().merge();
         }
         fake.world().insert((1_000..1_003).map(|n| at(n, old + n as i64)));
-        run = go_on(&fake, &run, HOUR_MICROS, &[]);
+        run = go_on(&fake, &run, HOUR_MICROS, set);
         assert!(run.stderr.contains("may repeat"), "{}", run.stderr);
         let lost: Vec<Held> =
             numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).collect();
         assert!(lost.is_empty(), "{lost:?}");
-        assert!(go_on(&fake, &run, MINUTE, &[]).events().is_empty(), "once is enough");
+        assert!(go_on(&fake, &run, MINUTE, set).events().is_empty(), "once is enough");
     }
 }
 
