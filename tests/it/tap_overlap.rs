@@ -144,6 +144,28 @@ fn a_list_that_is_too_long_loses_and_repeats_nothing() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
+/// Where nothing is known of earlier arrivals, the ledger begins in the middle of an hour, and watches what is left of it.
+#[test]
+fn what_shows_late_of_the_hour_in_which_the_ledger_began_is_found() {
+    let fake = fake((0..100).map(|n| at(n, start() + 20 * MINUTE - n as i64 * 2 * MINUTE)));
+    fake.world().advance(25 * MINUTE);
+    let run = Tap::new(&fake).run().ends(0);
+    let set: Settings<'_> = &[("late_arrival_days", json!(5))];
+    let mut run = go_on(&fake, &run, 5 * MINUTE, set);
+    let showing = start() + 100 * MINUTE;
+    fake.world().insert_visible_from((1_000..1_003).map(|n| at(n, start() + 28 * MINUTE + n as i64)), showing);
+    for _ in 0..3 {
+        run = go_on(&fake, &run, 20 * MINUTE, set);
+        same_once("not there yet", &run.events(), []);
+    }
+    run = go_on(&fake, &run, 20 * MINUTE, set);
+    let lost = numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).count();
+    assert_eq!(lost, 0, "{}", run.stderr);
+    run = go_on(&fake, &run, 20 * MINUTE, set);
+    same_once("once is enough", &run.events(), []);
+    assert!(!run.stderr.contains("became visible"), "{}", run.stderr);
+}
+
 #[test]
 fn a_lookback_that_grows_repeats_nothing() {
     for by_timestamp in [false, true] {
