@@ -127,6 +127,7 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
         columns: columns.to_owned(),
         passes,
         seen: String::new(),
+        seen_arrivals: String::new(),
         seen_from: ledger.cut,
         ledger,
         rows: 0,
