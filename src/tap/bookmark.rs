@@ -71,6 +71,9 @@ pub struct Run {
     pub passes: Vec<Pass>,
     /// What was delivered of the coming overlap so far, as in [`Bookmark::seen`].
     pub seen: String,
+    /// When what `seen` names arrived, for the case that it grows too long; empty in older states.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seen_arrivals: String,
     /// Where the coming overlap starts.
     pub seen_from: Micros,
     /// The ledger of this run.
@@ -290,6 +293,7 @@ mod tests {
             columns: "c".into(),
             passes: vec![pass.clone(), Pass { cursor: None, ..pass }],
             seen: String::new(),
+            seen_arrivals: String::new(),
             seen_from: 3,
             ledger: Ledger { from: 0, cut: 3, late_days: 7, hours: vec![(1, 2)] },
             rows: 7,

@@ -18,7 +18,7 @@ pub type Hours = Vec<(i64, u64)>;
 /// Versions delivered per hour of arrival, from a start up to a cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// Arrivals before this time are not in it. Microseconds, on the hour.
+    /// Arrivals before this time are not in it. Microseconds.
     pub from: Micros,
     /// Arrivals at this time or later are not in it: the next run reads them anyway. Microseconds.
     pub cut: Micros,
@@ -32,6 +32,12 @@ pub struct Ledger {
 #[must_use]
 pub fn hour_of(time: Micros) -> Micros {
     time.div_euclid(HOUR_US) * HOUR_US
+}
+
+/// The end of an hour that is named by its first second.
+#[must_use]
+pub fn hour_end(hour: i64) -> Micros {
+    hour.saturating_mul(SECOND_US).saturating_add(HOUR_US)
 }
 
 /// Counts one more version that arrived then.
@@ -76,7 +82,7 @@ impl Ledger {
 
     /// Forgets hours: they are counted anew.
     pub fn forget(&mut self, (start, end): (Micros, Micros)) {
-        self.hours.retain(|(hour, _)| hour * SECOND_US < start || hour * SECOND_US >= end);
+        self.hours.retain(|(hour, _)| hour_end(*hour) <= start || hour * SECOND_US >= end);
     }
 
     /// Stretches of arrival that hold more now than this ledger says, neighbours joined. `now` must have been counted up to
@@ -86,9 +92,10 @@ impl Ledger {
         let mut grown: Vec<(Micros, Micros)> = Vec::new();
         let before = |hour: i64| self.hours.iter().find(|(h, _)| *h == hour).map_or(0, |(_, rows)| *rows);
         for &(hour, rows) in now {
-            let start = hour.saturating_mul(SECOND_US);
-            let end = (start + HOUR_US).min(self.cut);
-            if start < self.from || start >= end || rows <= before(hour) {
+            // The first hour and the last one need not be whole.
+            let start = hour.saturating_mul(SECOND_US).max(self.from);
+            let end = hour_end(hour).min(self.cut);
+            if start >= end || rows <= before(hour) {
                 continue;
             }
             match grown.last_mut() {
@@ -113,6 +120,11 @@ mod tests {
         let now = [(3600, 9), (14400, 8)];
         assert_eq!(ledger.grown(&now), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
         assert!(Ledger::default().grown(&now).is_empty());
+        let mut began_late = Ledger { from: HOUR_US + 7, ..ledger };
+        let grown = began_late.grown(&[(0, 1), (3600, 11)]);
+        assert_eq!(grown, [(HOUR_US + 7, 2 * HOUR_US)]);
+        began_late.forget(grown[0]);
+        assert_eq!(began_late.hours, [(7200, 5), (14400, 7)]);
     }
 
     #[test]

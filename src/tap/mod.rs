@@ -3,11 +3,13 @@
 pub mod about;
 pub mod arrival;
 pub mod ask;
+pub mod bits;
 pub mod bookmark;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod delivered;
 pub mod discover;
 pub mod doctor;
 pub mod events;

@@ -18,13 +18,14 @@ use crate::stop::Cause;
 use super::arrival::CREATED_AT;
 use super::bookmark::{Bookmark, Pass};
 use super::config::{CountProof, PersonIds};
+use super::delivered::{Delivered, SeenBuilder};
 use super::events::{Events, Summary};
 use super::ledger::{self, Hours};
 use super::pace::write_state;
 use super::pages::{Proof, ReadPage};
 use super::progress::Progress;
 use super::project::{Projection, column};
-use super::seen::{Delivered, Seen, SeenBuilder};
+use super::seen::Seen;
 use super::write::time;
 
 /// STATE goes out at most this often, and at the end.
@@ -70,8 +71,11 @@ impl<'a, W: Write> Printer<'a, W> {
         output: &'a mut Output<W>,
     ) -> Result<Self> {
         let run = bookmark.run.as_ref();
-        let mut delivered = SeenBuilder::new(run.map_or(Micros::MAX, |run| run.seen_from), events.max_state_bytes);
-        delivered.resume(&Seen::decode(run.map_or("", |run| &run.seen))?);
+        let (from, horizon) = run.map_or((Micros::MAX, Micros::MAX), |run| (run.seen_from, run.horizon));
+        let mut delivered = SeenBuilder::new(from, horizon, events.max_state_bytes);
+        if let Some(run) = run {
+            delivered.resume(&Seen::decode(&run.seen)?, &run.seen_arrivals)?;
+        }
         if run.is_some_and(|run| run.columns != events.columns_hash()) {
             log::warn("the selected fields changed while a run is half done; its remaining rows have the new fields");
         }
@@ -131,8 +135,11 @@ impl<'a, W: Write> Printer<'a, W> {
             if self.slice_set.contains(&version) || self.deduplicate && repeated {
                 continue;
             }
-            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too.
-            self.note(&row, arrived, version);
+            // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too. But once:
+            // the ledger counts versions, and a merge of two rows of one would hide another that shows late.
+            if !repeated {
+                self.note(&row, arrived, version);
+            }
             self.slice_versions.push(version);
             if self.deduplicate && self.is_known(&row, version, arrived) {
                 continue;
@@ -275,18 +282,18 @@ impl<'a, W: Write> Printer<'a, W> {
         if !self.deduplicate {
             return;
         }
-        let (seen, from) = self.delivered.build();
+        let listed = self.delivered.build();
         let Some(run) = &mut self.bookmark.run else { return };
-        run.seen = seen.encode();
+        (run.seen, run.seen_arrivals) = (listed.seen, listed.arrivals);
         self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
-        if from > run.seen_from {
-            run.seen_from = from;
-            run.ledger.cut = from;
+        if listed.from > run.seen_from {
+            run.seen_from = listed.from;
+            run.ledger.cut = listed.from;
             if !std::mem::replace(&mut self.told_about_state_size, true) {
                 log::warn(format!(
                     "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks \
                      back to {} only",
-                    to_rfc3339(from)
+                    to_rfc3339(listed.from)
                 ));
             }
         }

@@ -20,7 +20,7 @@ use super::arrival::CREATED_AT;
 use super::ask::{ask, ask_one};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
-use super::ledger::{Hours, Ledger, WATCHED_US, hour_of};
+use super::ledger::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;
@@ -127,6 +127,7 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
         columns: columns.to_owned(),
         passes,
         seen: String::new(),
+        seen_arrivals: String::new(),
         seen_from: ledger.cut,
         ledger,
         rows: 0,
@@ -223,7 +224,7 @@ impl ClosedSet<'_> {
             return Ok(Vec::new());
         }
         ledger.from = last.from;
-        ledger.hours = last.hours.iter().filter(|(hour, _)| hour * SECOND_US >= ledger.from).copied().collect();
+        ledger.hours = last.hours.iter().filter(|(hour, _)| hour_end(*hour) > ledger.from).copied().collect();
         let Some(rows) = self.arrivals(client, (last.from, last.cut), false)? else {
             log::warn(
                 "PostHog did not count the events of the last two days by their arrival: this run does not notice what became \
@@ -244,7 +245,7 @@ impl ClosedSet<'_> {
                      its events may repeat"
                 ));
                 ledger.forget((start, end));
-                let since = self.late_since(start);
+                let since = self.late_since(hour_of(start));
                 let (arrived_from, arrived_until) = (Some(start), Some(end));
                 passes.push(Pass { since, until: self.until(), arrived_from, arrived_until, cursor: None });
             }
@@ -255,7 +256,7 @@ impl ClosedSet<'_> {
     /// Rows or versions per hour of arrival; none where the server refuses to count even a day's.
     fn arrivals(&self, client: &Client, (from, until): (Micros, Micros), exactly: bool) -> Result<Option<Hours>> {
         let mut hours = BTreeMap::new();
-        let mut stack = vec![(self.late_since(from), self.until())];
+        let mut stack = vec![(self.late_since(hour_of(from)), self.until())];
         while let Some((since, end)) = stack.pop() {
             let range = Range {
                 since,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
+use crate::tap_resume::safe_part;
 use crate::util::{Run, Tap, same_once};
 
 const MINUTE: i64 = 60_000_000;
@@ -89,14 +90,15 @@ fn what_shows_up_between_two_looks_at_the_ledger_is_found() {
 /// Rows that a merge takes away hide no late ones; nor do deleted ones, if more come than went.
 #[test]
 fn late_rows_are_found_behind_merges_and_deletions() {
-    for deleted in [false, true] {
+    for (deleted, deduplicate) in [(false, true), (true, true), (false, false)] {
+        let set: Settings<'_> = &[("deduplication_enabled", json!(deduplicate))];
         let old = start() - 5 * HOUR_MICROS;
         let fake = fake((0..50).map(|n| at(n, old + n as i64 * 1_000)));
         if !deleted {
             fake.world().insert((0..20).map(|n| at(n, old + n as i64 * 1_000)));
         }
-        let mut run = Tap::new(&fake).run().ends(0);
-        run = go_on(&fake, &run, MINUTE, &[]);
+        let mut run = tap(&fake, set).run().ends(0);
+        run = go_on(&fake, &run, MINUTE, set);
         assert!(run.events().is_empty() && !run.stderr.contains("may repeat"), "unmerged rows are no news");
         if deleted {
             assert_eq!(fake.world().delete(|held| held.created_at < old + 2_000), 2);
@@ -104,12 +106,12 @@ fn late_rows_are_found_behind_merges_and_deletions() {
             fake.world().merge();
         }
         fake.world().insert((1_000..1_003).map(|n| at(n, old + n as i64)));
-        run = go_on(&fake, &run, HOUR_MICROS, &[]);
+        run = go_on(&fake, &run, HOUR_MICROS, set);
         assert!(run.stderr.contains("may repeat"), "{}", run.stderr);
         let lost: Vec<Held> =
             numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).collect();
         assert!(lost.is_empty(), "{lost:?}");
-        assert!(go_on(&fake, &run, MINUTE, &[]).events().is_empty(), "once is enough");
+        assert!(go_on(&fake, &run, MINUTE, set).events().is_empty(), "once is enough");
     }
 }
 
@@ -141,6 +143,96 @@ fn a_list_that_is_too_long_loses_and_repeats_nothing() {
     let lost: Vec<Held> =
         numbered(&fake, 10_000..10_003).into_iter().filter(|held| !run.events().contains(held)).collect();
     assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// A run that ends early again and again knows at its end what one that was left alone knows, also where the list of its
+/// overlap is too long.
+#[test]
+fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
+    let fake = Fake::start(Options::default());
+    // Arrival goes across the order in which rows are read: each part of a run has old arrivals and new ones.
+    let event = |n: u64| {
+        let arrived = start() - 59 * MINUTE + n as i64 * 800_000;
+        // Some are too old for the ledger.
+        let happened = if n.is_multiple_of(7) { arrived - 9 * DAY_MICROS } else { arrived };
+        Event::new(n, ["a", "b", "c", "d"][n as usize % 4], happened).by(&format!("u{}", n % 90)).created(arrived)
+    };
+    fake.world().insert((0..4_000).map(event));
+    let set: Settings<'_> =
+        &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
+    for pages in [5, 8] {
+        let mut all = Vec::new();
+        let mut state = json!({});
+        let mut interruptions = 0;
+        let run = loop {
+            fake.world().faults.clear();
+            fake.world().fault(Fault::new("auth_401").body(PAGE).skip(pages).next(1));
+            let run = tap(&fake, set).state(&state).run();
+            all.extend(safe_part(&run.stdout).unwrap().0);
+            state = run.last_state();
+            if run.code == 0 {
+                break run;
+            }
+            interruptions += 1;
+            assert!(interruptions < 40, "it does not end: {}", run.stderr);
+        };
+        fake.world().faults.clear();
+        assert!(interruptions > 1, "{interruptions} interruptions");
+        same_once("interrupted", &all, fake.world().held());
+        let bookmark = |run: &Run| run.last_state()["bookmarks"]["events"].clone();
+        let mut alone = tap(&fake, set).run().ends(0);
+        while bookmark(&alone)["runs"].as_u64() < bookmark(&run)["runs"].as_u64() {
+            alone = go_on(&fake, &alone, 0, set);
+        }
+        assert_eq!(bookmark(&run), bookmark(&alone), "interrupted after {pages} pages");
+        let next = go_on(&fake, &run, MINUTE, set);
+        assert!(!next.stderr.contains("became visible"), "{}", next.stderr);
+        same_once("the next run", &next.events(), []);
+        fake.world().advance(-MINUTE);
+    }
+}
+
+/// A run that was interrupted before its state said when the listed events arrived: it goes on, and nothing is lost.
+#[test]
+fn an_interrupted_run_whose_list_has_no_arrivals_goes_on() {
+    let fake =
+        fake((0..3_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 1_000_000).by(&format!("u{}", n % 90))));
+    let set: Settings<'_> =
+        &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
+    fake.world().fault(Fault::new("auth_401").body(PAGE).skip(8).next(1));
+    let (mut all, state) = safe_part(&tap(&fake, set).run().stdout).unwrap();
+    let mut state: Json = serde_json::from_str(&state).unwrap();
+    let listed = state["bookmarks"]["events"]["run"].as_object_mut().unwrap().shift_remove("seen_arrivals");
+    assert!(!all.is_empty() && listed.is_some(), "{state}");
+    let mut run = tap(&fake, set).state(&state).run().ends(0);
+    all.extend(run.events());
+    run = go_on(&fake, &run, MINUTE, set);
+    all.extend(run.events());
+    let lost = fake.world().held().into_iter().filter(|held| !all.contains(held)).count();
+    assert_eq!(lost, 0);
+    same_once("the run after them", &go_on(&fake, &run, MINUTE, set).events(), []);
+}
+
+/// Where nothing is known of earlier arrivals, the ledger begins in the middle of an hour, and watches what is left of it.
+#[test]
+fn what_shows_late_of_the_hour_in_which_the_ledger_began_is_found() {
+    let fake = fake((0..100).map(|n| at(n, start() + 20 * MINUTE - n as i64 * 2 * MINUTE)));
+    fake.world().advance(25 * MINUTE);
+    let run = Tap::new(&fake).run().ends(0);
+    let set: Settings<'_> = &[("late_arrival_days", json!(5))];
+    let mut run = go_on(&fake, &run, 5 * MINUTE, set);
+    let showing = start() + 100 * MINUTE;
+    fake.world().insert_visible_from((1_000..1_003).map(|n| at(n, start() + 28 * MINUTE + n as i64)), showing);
+    for _ in 0..3 {
+        run = go_on(&fake, &run, 20 * MINUTE, set);
+        same_once("not there yet", &run.events(), []);
+    }
+    run = go_on(&fake, &run, 20 * MINUTE, set);
+    let lost = numbered(&fake, 1_000..1_003).into_iter().filter(|held| !run.events().contains(held)).count();
+    assert_eq!(lost, 0, "{}", run.stderr);
+    run = go_on(&fake, &run, 20 * MINUTE, set);
+    same_once("once is enough", &run.events(), []);
+    assert!(!run.stderr.contains("became visible"), "{}", run.stderr);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn kill_when(mut child: Child, mut enough: impl FnMut(&str) -> bool) -> String {
 }
 
 /// The records before the last STATE of what left a killed tap, and that STATE.
-fn safe_part(text: &str) -> Option<(Vec<Held>, String)> {
+pub(crate) fn safe_part(text: &str) -> Option<(Vec<Held>, String)> {
     let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
     let at = whole.rfind("{\"type\":\"STATE\"")?;
     let state: Json = serde_json::from_str(whole[at..].lines().next().unwrap()).unwrap();
