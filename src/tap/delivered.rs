@@ -1,6 +1,6 @@
 //! What a run delivers of the coming overlap, collected within a bound on the size of the state.
 //!
-//! The list is cut where it is too long, so it knows the arrival of each version; only by cells, some thousands over the
+//! The list is cut where it is too long, so it knows the arrival of each version; only by cells, some hundreds over the
 //! overlap, because a run that was interrupted takes them from its state and exact times would not fit. All runs go by
 //! cells, so one that is interrupted ends with what it would have known without that.
 
@@ -11,7 +11,7 @@ use super::bits::{BitReader, Bits};
 use super::seen::Seen;
 
 /// Bits of a cell's number in the state.
-const CELL_BITS: u32 = 12;
+const CELL_BITS: u32 = 9;
 /// Cells of an overlap: two less than there are numbers, because its first and its last one need not be whole.
 const CELLS: i64 = (1 << CELL_BITS) - 2;
 
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn above_the_bound_the_newest_whole_cells_stay() {
-        let mut builder = SeenBuilder::new(0, HOUR_US, 125);
-        assert_eq!(builder.max_entries, 9);
+        let mut builder = SeenBuilder::new(0, 480 * SECOND_US, 125);
+        assert_eq!(builder.max_entries, 10);
         assert!(!builder.note(delivered(-1, 1)));
         for second in 0..20 {
             for (hash, arrived) in [(second, second * SECOND_US), (second + 1000, second * SECOND_US + 1_000)] {
@@ -200,9 +200,9 @@ mod tests {
         }
         let listed = builder.build();
         let seen = Seen::decode(&listed.seen).unwrap();
-        assert_eq!(seen.hashes().collect::<Vec<_>>(), [16, 17, 18, 19, 1016, 1017, 1018, 1019]);
-        assert!((15 * SECOND_US + 1_001..16 * SECOND_US).contains(&listed.from), "{}", listed.from);
-        assert_eq!(builder.take_dropped().len(), 32);
+        assert_eq!(seen.hashes().collect::<Vec<_>>(), [15, 16, 17, 18, 19, 1015, 1016, 1017, 1018, 1019]);
+        assert!((14 * SECOND_US + 1_001..15 * SECOND_US).contains(&listed.from), "{}", listed.from);
+        assert_eq!(builder.take_dropped().len(), 30);
     }
 
     /// Full, the list takes what it may take and no more, while the run is under way; and 8.2 bytes a version afterwards.

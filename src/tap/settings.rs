@@ -122,7 +122,7 @@ pub const SETTINGS: &[Setting] = &[
         "max_state_bytes",
         whole(10_000, 100_000_000),
         Some("2000000"),
-        "Most bytes of the list of delivered events in the state (about 8.2 bytes each, 10.5 while a run is under way).",
+        "Most bytes of the list of delivered events in the state (about 8.2 bytes each, 10 while a run is under way).",
     ),
     row("requests_per_minute", whole(1, 100_000), Some("240"), "Most queries in any minute."),
     row("requests_per_hour", whole(1, 1_000_000), Some("2400"), "Most queries in any hour."),

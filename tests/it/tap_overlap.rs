@@ -160,7 +160,7 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
     fake.world().insert((0..4_000).map(event));
     let set: Settings<'_> =
         &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
-    for pages in [5, 8] {
+    for pages in [7, 9] {
         let mut all = Vec::new();
         let mut state = json!({});
         let mut interruptions = 0;
