@@ -5,10 +5,11 @@
 #
 # TAP_POSTHOG and TARGET_PARQUET name the binaries (default: target/release). POSTHOG_BOX is the folder of posthog-box
 # (default: ../shared/posthog-box); without it the checks that need it are skipped. VENV is where the Python environment is
-# made. Ends with `N passed, N failed`.
+# made; with ONLY_PREPARE set, nothing else is done. JOBS checks run side by side (default: 2). Ends with `N passed, N failed`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+JOBS="${JOBS:-2}"
 VENV="${VENV:-${TMPDIR:-/tmp}/tap-posthog-second}"
 POSTHOG_BOX="${POSTHOG_BOX:-../shared/posthog-box}"
 export TAP_POSTHOG="${TAP_POSTHOG:-$PWD/target/release/tap-posthog}"
@@ -19,9 +20,14 @@ command -v "$python" >/dev/null || python=python3
 
 work="$(mktemp -d)"
 started=()
+declare -A running=()
 end() {
     status=$?
     trap - EXIT INT TERM
+    for pid in "${!running[@]}"; do
+        kill -TERM "$pid" 2>/dev/null || true
+        wait "$pid" 2>/dev/null || true
+    done
     for pid in "${started[@]}"; do
         kill -KILL "$pid" 2>/dev/null || true
         wait "$pid" 2>/dev/null || true
@@ -49,15 +55,28 @@ else
     echo "posthog-box is not at $POSTHOG_BOX: the checks that need it are skipped"
 fi
 
+[ -z "${ONLY_PREPARE:-}" ] || exit 0
+
 passed=0 failed=0 skipped=0 wrong=()
 
-# Runs one check and adds its closing line up. A check that ends badly has failed, whatever it counted.
+# Runs a check beside the others that run, at most $JOBS at a time. What it says is printed when it ends.
 check() {
-    local name=$1 status=0 line
+    local name=$1
     shift
+    while [ "${#running[@]}" -ge "$JOBS" ]; do settle; done
+    "$@" >"$work/said-$name" 2>&1 &
+    running[$!]=$name
+}
+
+# Waits for a check to end, and adds its closing line up. A check that ends badly has failed, whatever it counted.
+settle() {
+    local pid status=0 name line
+    wait -n -p pid "${!running[@]}" || status=$?
+    name=${running[$pid]}
+    unset "running[$pid]"
     heading "$name"
-    "$@" 2>&1 | tee "$work/said" || status=${PIPESTATUS[0]}
-    line="$(grep -E '^([A-Za-z_]+: )?[0-9]+ passed, [0-9]+ failed' "$work/said" | tail -n 1 || true)"
+    cat "$work/said-$name"
+    line="$(grep -E '^([A-Za-z_]+: )?[0-9]+ passed, [0-9]+ failed' "$work/said-$name" | tail -n 1 || true)"
     if [[ "$line" =~ ([0-9]+)\ passed,\ ([0-9]+)\ failed ]]; then
         passed=$((passed + BASH_REMATCH[1]))
         failed=$((failed + BASH_REMATCH[2]))
@@ -116,6 +135,7 @@ for script in tests/second/*.py tests/second/*.sh; do
             ;;
     esac
 done
+while [ "${#running[@]}" -gt 0 ]; do settle; done
 
 heading "second tier"
 if [ "${#wrong[@]}" -gt 0 ]; then echo "failed: ${wrong[*]}"; fi
