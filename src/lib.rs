@@ -23,13 +23,14 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 0 | [`error`], [`json`], [`log`], [`metrics`], [`fingerprint`], [`retry`], [`stop`] |
+//! | 0 | [`error`], [`json`], [`log`], [`metrics`], [`fingerprint`], [`dotenv`], [`retry`], [`stop`] |
 //! | 1 | [`singer`] (the wire format), [`posthog`] (the service) |
 //! | 2 | [`tap`], [`target`] |
 //! | 3 | `src/bin/`: parse, run, exit code |
 
 #![forbid(unsafe_code)]
 
+pub mod dotenv;
 pub mod error;
 pub mod fingerprint;
 pub mod json;

@@ -36,6 +36,8 @@ pub struct Patience {
     pub concurrency: Backoff,
     /// What a used-up byte budget means.
     pub on_budget: OnBudget,
+    /// How many requests the client may have sent in all, retries included: the next one is not sent.
+    pub max_sent: u64,
 }
 
 impl Default for Patience {
@@ -47,6 +49,7 @@ impl Default for Patience {
             backoff: Backoff { base: Duration::from_secs(1), limit: Duration::from_secs(30) },
             concurrency: Backoff { base: Duration::from_secs(2), limit: Duration::from_secs(30) },
             on_budget: OnBudget::Wait,
+            max_sent: u64::MAX,
         }
     }
 }
@@ -62,6 +65,12 @@ impl Patience {
     #[must_use]
     pub fn at_most(self, attempts: u32) -> Patience {
         Patience { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
+    }
+
+    /// The same until the client has sent so many requests in all, whatever they were for.
+    #[must_use]
+    pub fn until_sent(self, max_sent: u64) -> Patience {
+        Patience { max_sent, ..self }
     }
 
     /// Fails if a wait for the byte budget is not wanted or too long.

@@ -249,6 +249,12 @@ impl Client {
         self.counters.snapshot()
     }
 
+    /// Requests that may still be sent with this patience.
+    #[must_use]
+    pub fn requests_left(&self, patience: &Patience) -> u64 {
+        patience.max_sent.saturating_sub(self.usage().requests)
+    }
+
     /// Its waits.
     #[must_use]
     pub fn waits(&self) -> &Arc<Waits> {
@@ -277,6 +283,7 @@ impl Client {
     fn ask<T>(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>, read: ReadBody<'_, T>) -> Result<T, Fault> {
         let mut attempts = Attempts::new(ask.patience);
         loop {
+            self.check_allowance(ask)?;
             let verdict = match self.attempt(ask, limit, read) {
                 Ok(value) => return Ok(value),
                 Err(verdict) => verdict,
@@ -296,9 +303,19 @@ impl Client {
                 log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
             }
             let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
+            // Nobody waits for what is not sent.
+            self.check_allowance(ask)?;
             self.counters.retry();
             self.pause(pause.wait, pause.kind, &pause.why)?;
         }
+    }
+
+    fn check_allowance(&self, ask: &Ask<'_>) -> Result<(), Fault> {
+        if self.requests_left(ask.patience) > 0 {
+            return Ok(());
+        }
+        let text = format!("{} was not sent (again): as many requests were sent as are allowed", ask.asked);
+        Err(Fault::Fatal(Failure { cause: Cause::Allowance, error: Error::new(Kind::Service, text) }))
     }
 
     /// One attempt: within the limits, send, check, read.

@@ -100,6 +100,8 @@ pub enum Cause {
     Server,
     /// Answers that cannot be true.
     Untrusted,
+    /// As many requests were sent as the caller allowed.
+    Allowance,
     /// A fault of ours.
     Internal,
 }

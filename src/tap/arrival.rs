@@ -102,11 +102,12 @@ pub fn settle(client: &Client, stream: &mut SelectedStream, bookmark: &Bookmark,
 
 /// Whether `created_at` can be asked for.
 fn is_present(client: &Client, now: Micros) -> Result<bool> {
-    let columns = [TIMESTAMP, CREATED_AT].map(|name| Column { expression: name.to_owned(), name: name.to_owned() });
+    let column = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
+    let mut columns = vec![column(TIMESTAMP), column(CREATED_AT)];
     let select = |columns: &[Column]| hogql::probe(columns, Day::of(now));
     let patience = &client.options().patience;
-    let present = probe::present(client, patience, columns.into(), &[TIMESTAMP], select)?;
-    Ok(present.iter().any(|column| column.name == CREATED_AT))
+    probe::narrow(client, patience, &mut columns, &[TIMESTAMP], select)?;
+    Ok(columns.iter().any(|column| column.name == CREATED_AT))
 }
 
 /// Whether `created_at` says when events arrived. Looked at once, before the first run.

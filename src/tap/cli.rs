@@ -1,6 +1,7 @@
 //! The command line: what was typed, and which of the tap's jobs it asks for. Flags are those of Singer SDK taps; the short
 //! forms are those of singer-python, which scripts in the wild use.
 
+use std::cell::LazyCell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::Value;
 
+use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::client::Client;
@@ -79,7 +81,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn run(arguments: &Arguments) -> Result<()> {
     let now = chrono::Utc::now().timestamp_micros();
     let stop = Stop::new();
-    stop.watch_signals(PATIENCE)?;
+    // A doctor saves nothing: it has nothing to end in good order.
+    stop.watch_signals(if arguments.doctor { Duration::ZERO } else { PATIENCE })?;
     if let Some(seconds) = arguments.max_runtime {
         stop.set_time_limit(Duration::from_secs(seconds));
     }
@@ -156,5 +159,6 @@ fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
             "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables",
         ));
     }
-    config::load(&arguments.config, now, |name| std::env::var(name).ok())
+    let file = LazyCell::new(dotenv::variables);
+    config::load(&arguments.config, now, &[&|name| file.get(name).cloned(), &|name| std::env::var(name).ok()])
 }

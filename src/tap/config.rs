@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::dotenv::Variables;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::address::{self, BaseUrl};
@@ -96,18 +97,18 @@ pub enum CountProof {
     Off,
 }
 
-/// Reads the configuration from files, in order, later over earlier, and from the environment if one of the `paths` is
-/// `ENV`. `now_us` is the time of the run, `environment` reads one variable.
+/// Reads the configuration from files, in order, later over earlier, and from the environments if one of the `paths` is
+/// `ENV`. `now_us` is the time of the run; each of `environments` reads one variable, a later one wins.
 ///
 /// # Errors
 /// [`Kind::Config`]: what is missing, unreadable or wrong, on one line, without secrets.
-pub fn load(paths: &[String], now_us: i64, environment: impl Fn(&str) -> Option<String>) -> Result<Config> {
+pub fn load(paths: &[String], now_us: i64, environments: &[&Variables<'_>]) -> Result<Config> {
     let mut raw = Raw::default();
     for path in paths.iter().filter(|path| *path != ENVIRONMENT) {
         raw.overlay(object(Path::new(path))?, path);
     }
     if paths.iter().any(|path| path == ENVIRONMENT) {
-        raw.overlay_environment(environment);
+        environments.iter().for_each(|environment| raw.overlay_environment(environment));
     }
     Config::from_settings(&raw.read()?, now_us)
 }

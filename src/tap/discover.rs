@@ -3,12 +3,14 @@
 //! Nothing is assumed of the server. What the key may read comes from the key itself where PostHog tells, else from one
 //! small request a stream; columns are probed, also those that a given catalog asks for; properties become columns as the
 //! project defines them. Streams that cannot be read are left out, with one warning for all of them. No more than 20
-//! requests are sent, because runners discover before every run.
+//! requests are sent, retries included, because runners discover before every run; what they do not reach is left to the
+//! run, which asks for its columns until it knows them.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::posthog::attempts::Patience;
 use crate::posthog::client::{Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::time::{Micros, to_rfc3339};
@@ -32,7 +34,7 @@ const ATTEMPTS: u32 = 2;
 /// # Errors
 /// [`Kind::Config`] for a key or project that cannot be used at all or can read no stream, and what the client returns.
 pub fn discover(client: &Client, config: &Config, now: Micros) -> Result<Catalog> {
-    let entries = Discovery::new(client, config, now)?.entries(|_| true, Unreadable::LeaveOut)?;
+    let entries = Discovery::new(client, config, now, Unreadable::LeaveOut)?.entries(|_| true)?;
     Ok(Catalog::discovered(&entries, Some(&to_rfc3339(now))))
 }
 
@@ -60,13 +62,13 @@ pub fn streams_of_run(
 }
 
 fn by_default(client: &Client, config: &Config, now: Micros) -> Result<Vec<SelectedStream>> {
-    let mut discovery = Discovery::new(client, config, now)?;
     let Some(name) = &config.only_stream else {
-        let entries = discovery.entries(|stream| stream.selected_by_default, Unreadable::LeaveOutForGood)?;
+        let mut discovery = Discovery::new(client, config, now, Unreadable::LeaveOutForGood)?;
+        let entries = discovery.entries(|stream| stream.selected_by_default)?;
         return Catalog::discovered(&entries, None).selected();
     };
     find(name).map_err(|e| e.context("setting data_type"))?;
-    let entries = discovery.entries(|stream| stream.name == name, Unreadable::Refuse)?;
+    let entries = Discovery::new(client, config, now, Unreadable::Refuse)?.entries(|stream| stream.name == name)?;
     let catalog = Catalog::discovered(&entries, None);
     catalog.only(name).map_or_else(|| Ok(Vec::new()), |catalog| catalog.selected())
 }
@@ -80,13 +82,13 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
     if selected.is_empty() {
         return Ok(selected);
     }
-    let mut discovery = Discovery::new(client, config, now)?.chosen(&selected);
+    let mut discovery = Discovery::new(client, config, now, Unreadable::Refuse)?.chosen(&selected);
     // The names in the catalog say which they are, whatever the setting is now.
     discovery.persons_prefix = catalog.fields("persons").find_map(object_of).unwrap_or(discovery.persons_prefix);
     // Ready-made catalogs have no fingerprint: they do not claim to describe this project.
     discovery.describes_properties = catalog.fingerprint().is_some();
     let is_selected = |stream: &Stream| selected.iter().any(|chosen| chosen.id == stream.name);
-    let entries = discovery.entries(is_selected, Unreadable::Refuse)?;
+    let entries = discovery.entries(is_selected)?;
     let Discovery { lacking, properties_are_partial, describes_properties, .. } = discovery;
     if describes_properties {
         // What is said elsewhere is not said again.
@@ -160,26 +162,20 @@ pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
 }
 
 /// Asks for one item: the list exists, and the key may read it.
-pub(super) fn try_list(client: &Client, list: &List) -> Result<(), Fault> {
-    try_list_times(client, list, ATTEMPTS)
-}
-
-fn try_list_times(client: &Client, list: &List, attempts: u32) -> Result<(), Fault> {
+pub(super) fn try_list(client: &Client, list: &List, patience: &Patience) -> Result<(), Fault> {
     let path = list.full_path(client.options().project_id);
     let one = [("limit".to_owned(), "1".to_owned())];
     let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-    let patience = client.options().patience.at_most(attempts);
-    client.get_within(&patience, &Get { path: &path, query, class: list.class }, |_| Ok(()))
+    client.get_within(&patience.at_most(ATTEMPTS), &Get { path: &path, query, class: list.class }, |_| Ok(()))
 }
 
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
-pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>, Fault> {
+pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Option<Vec<String>>, Fault> {
     let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
     let read = |answer: crate::posthog::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };
-    let patience = client.options().patience.at_most(ATTEMPTS);
-    let key = match client.get_within(&patience, &get, read) {
+    let key = match client.get_within(&patience.at_most(ATTEMPTS), &get, read) {
         Ok(key) => key,
         Err(Fault::Fatal(Failure {
             cause: Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Request | Cause::Untrusted,
@@ -201,6 +197,7 @@ pub(super) fn scopes_of_key(client: &Client) -> Result<Option<Vec<String>>, Faul
 
 mod discovery;
 mod lacking;
+mod probes;
 mod unreadable;
 
 #[cfg(test)]

@@ -31,33 +31,41 @@ pub fn all(client: &Client, patience: &Patience, sql: &str) -> Result<Vec<String
     })
 }
 
-/// The columns of `columns` that the server has. `select` makes the query; the columns in `required` cannot be missing.
+/// Takes out of `columns` those that the server has not. `select` makes the query; the columns in `required` cannot be
+/// missing.
 ///
 /// # Errors
-/// The fault, when the query is refused for another reason than a column that is not required.
-pub fn present(
+/// The fault, when the query is refused for another reason than a column that is not required; `columns` are then without
+/// those that were refused until then.
+pub fn narrow(
     client: &Client,
     patience: &Patience,
-    mut columns: Vec<Column>,
+    columns: &mut Vec<Column>,
     required: &[&str],
     select: impl Fn(&[Column]) -> String,
-) -> Result<Vec<Column>, Fault> {
-    loop {
-        let sql = select(&columns);
+) -> Result<(), Fault> {
+    let try_these = |columns: &[Column]| {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let answer = ask(client, patience, &sql, |body| Page::parse(body, &names).map(drop));
-        let failure = match answer {
-            Ok(()) => return Ok(columns),
+        ask(client, patience, &select(columns), |body| Page::parse(body, &names).map(drop))
+    };
+    loop {
+        let failure = match try_these(columns) {
             Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => failure,
-            Err(fault) => return Err(fault),
+            outcome => return outcome,
         };
-        let is_optional = |column: &&Column| !required.contains(&column.name.as_str());
-        let optional: Vec<Column> = columns.iter().filter(is_optional).cloned().collect();
-        // The text of this version may not be known: then what cannot be missing is tried alone.
-        let gone = refused(&failure.error.to_string(), &optional).unwrap_or(optional);
-        columns.retain(|column| !gone.contains(column));
-        if gone.is_empty() || columns.is_empty() {
-            return Err(Fault::Fatal(failure));
+        let is_needed = |column: &Column| required.contains(&column.name.as_str());
+        let (needed, optional): (Vec<Column>, Vec<Column>) = columns.iter().cloned().partition(is_needed);
+        match refused(&failure.error.to_string(), &optional) {
+            Some(gone) if !gone.is_empty() && gone.len() < columns.len() => {
+                columns.retain(|column| !gone.contains(column));
+            }
+            // The text of this version is not known: what cannot be missing is tried alone.
+            None if !optional.is_empty() && !needed.is_empty() => {
+                try_these(&needed)?;
+                *columns = needed;
+                return Ok(());
+            }
+            _ => return Err(Fault::Fatal(failure)),
         }
     }
 }

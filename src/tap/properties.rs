@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::log;
+use crate::posthog::attempts::Patience;
 use crate::posthog::body::BodyLimit;
 use crate::posthog::client::{Client, Get, Query, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
@@ -82,26 +83,26 @@ pub struct Defined {
     pub is_cut: bool,
 }
 
-/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as `requests_left` allows, and takes at
+/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as the requests of `patience` give, and takes at
 /// most `max` of each kind: the oldest, whose ids sort first, so that a property that appears later never takes the column
 /// of another.
 ///
 /// # Errors
-/// The fault of the first request of a kind; what fails later cuts the list.
-pub fn defined(
-    client: &Client,
-    kinds: &[&'static str],
-    max: usize,
-    requests_left: &dyn Fn() -> u32,
-) -> Result<Defined, Fault> {
+/// The fault of the first page of a kind; what fails later cuts the list, and so do requests that are used up.
+pub fn defined(client: &Client, patience: &Patience, kinds: &[&'static str], max: usize) -> Result<Defined, Fault> {
     let mut lists: Vec<Definitions> = kinds.iter().map(|kind| Definitions::of(kind)).collect();
     // In turns, so that each kind has its first page before one has its second.
-    while lists.iter().any(|list| list.goes_on) && requests_left() > 0 {
+    let mut is_first = true;
+    while lists.iter().any(|list| list.goes_on) {
         for list in lists.iter_mut().filter(|list| list.goes_on) {
-            match requests_left() {
-                0 => break,
-                left => list.read_page(client, left)?,
+            match list.read_page(client, patience) {
+                Err(Fault::Fatal(failure)) if list.offset > 0 || !is_first && failure.cause == Cause::Allowance => {
+                    log::debug(failure.error.to_string());
+                    list.goes_on = false;
+                }
+                outcome => outcome?,
             }
+            is_first = false;
         }
     }
     let is_cut = lists.iter().any(|list| !list.is_whole);
@@ -124,7 +125,7 @@ impl Definitions {
         Definitions { kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
     }
 
-    fn read_page(&mut self, client: &Client, requests_left: u32) -> Result<(), Fault> {
+    fn read_page(&mut self, client: &Client, patience: &Patience) -> Result<(), Fault> {
         #[derive(Deserialize)]
         struct Answer {
             results: Vec<Value>,
@@ -140,20 +141,11 @@ impl Definitions {
             query.insert(1, pair("offset", self.offset.to_string()));
         }
         let get = Get { path: &path, query: &query, class: RateClass::Lists };
-        let patience = client.options().patience.at_most(requests_left.min(2));
-        let answer = client.get_within(&patience, &get, |answer| {
+        let answer = client.get_within(&patience.at_most(2), &get, |answer| {
             serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
                 Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
             })
-        });
-        let answer = match answer {
-            Err(Fault::Fatal(failure)) if self.offset > 0 => {
-                log::debug(failure.error.to_string());
-                self.goes_on = false;
-                return Ok(());
-            }
-            answer => answer?,
-        };
+        })?;
         // The server may give less than was asked for.
         self.offset += answer.results.len();
         self.count = answer.count.or(self.count);
@@ -193,24 +185,16 @@ impl Definitions {
 }
 
 /// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its
-/// person. Gives at most `max` of each, and none where the server does not answer with as many requests as are left.
+/// person. Gives at most `max` of each, and none where the server does not answer within the requests of `patience`.
 ///
 /// # Errors
 /// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
-pub fn sampled(
-    client: &Client,
-    max: usize,
-    now: Micros,
-    requests_left: &dyn Fn() -> u32,
-) -> Result<[Properties; 2], Fault> {
-    let mut why = "no request is left".to_owned();
+pub fn sampled(client: &Client, patience: &Patience, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
+    let mut why = String::new();
     for size in std::iter::once(USUAL_SAMPLE).chain(SMALLER_SAMPLES) {
-        if requests_left() == 0 {
-            break;
-        }
-        match sample(client, now, size, requests_left()) {
-            Ok(samples) if samples[0].documents == 0 && size == USUAL_SAMPLE && requests_left() > 0 => {
-                return match sample(client, now, WHOLE_SAMPLE, requests_left()) {
+        match sample(client, patience, now, size) {
+            Ok(samples) if samples[0].documents == 0 && size == USUAL_SAMPLE && client.requests_left(patience) > 0 => {
+                return match sample(client, patience, now, WHOLE_SAMPLE) {
                     Ok(samples) => Ok(chosen(samples, max)),
                     Err(fault) => without_columns(fault),
                 };
@@ -232,7 +216,8 @@ fn without_columns(fault: Fault) -> Result<[Properties; 2], Fault> {
     let why = match fault {
         Fault::Split(why) => why,
         Fault::Fatal(Failure {
-            cause: Cause::Server | Cause::Timeout | Cause::Untrusted | Cause::Network | Cause::Request,
+            cause:
+                Cause::Server | Cause::Timeout | Cause::Untrusted | Cause::Network | Cause::Request | Cause::Allowance,
             error,
         }) => error.to_string(),
         fault => return Err(fault),
@@ -285,9 +270,9 @@ impl Sample {
 
 fn sample(
     client: &Client,
+    patience: &Patience,
     now: Micros,
     (days, below_hash): (i64, u64),
-    requests_left: u32,
 ) -> Result<[Sample; 2], Fault> {
     // Whole days that are over: the answer is the same until the next day begins.
     let until = Day::of(now).start();
@@ -300,17 +285,21 @@ fn sample(
     let mut on_growth = |_| Ok(());
     let body = BodyLimit { max_bytes: SAMPLE_BYTES, on_growth: &mut on_growth };
     let attempts = if (days, below_hash) == USUAL_SAMPLE { SAMPLE_ATTEMPTS } else { 1 };
-    let patience = client.options().patience.at_most(attempts.min(requests_left));
-    client.query_within(&patience, &Query { sql: &sql, name: "sample of properties" }, body, |answer| {
-        let page = Page::parse(&answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
-        let mut samples = [Sample::default(), Sample::default()];
-        for row in page.rows() {
-            for (column, sample) in samples.iter_mut().enumerate() {
-                sample.add(row.text(column).unwrap_or_default());
+    client.query_within(
+        &patience.at_most(attempts),
+        &Query { sql: &sql, name: "sample of properties" },
+        body,
+        |answer| {
+            let page = Page::parse(&answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
+            let mut samples = [Sample::default(), Sample::default()];
+            for row in page.rows() {
+                for (column, sample) in samples.iter_mut().enumerate() {
+                    sample.add(row.text(column).unwrap_or_default());
+                }
             }
-        }
-        Ok(samples)
-    })
+            Ok(samples)
+        },
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The command line of `target-parquet`.
 
+use std::cell::LazyCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -13,6 +14,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::config::Settings;
 use super::fs::Disk;
 use super::{about, allocator, commit, load};
+use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::message::Output;
@@ -96,11 +98,12 @@ fn run(cli: Cli) -> Result<()> {
             Format::Markdown => about::markdown(),
         });
     }
-    let env = |name: &str| std::env::var(name).ok();
+    let file = LazyCell::new(dotenv::variables);
+    let envs: [&dotenv::Variables<'_>; 2] = [&|name| file.get(name).cloned(), &|name| std::env::var(name).ok()];
     if let Some(Command::State { config }) = cli.command {
-        return state(&Settings::read(&config, &env)?);
+        return state(&Settings::read(&config, &envs)?);
     }
-    let settings = Settings::read(&cli.config, &env)?;
+    let settings = Settings::read(&cli.config, &envs)?;
     let input = input(cli.input)?;
     let stop = Stop::new();
     stop.watch_signals(PATIENCE)?;

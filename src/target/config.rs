@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::json_chunk::Level;
 use super::memory;
+use crate::dotenv::Variables;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -189,12 +190,12 @@ fn refused(name: &str, expected: &str) -> Error {
 }
 
 impl Settings {
-    /// Reads the files in order, later ones win key by key. `ENV` among them takes `TARGET_PARQUET_<SETTING>`, which
-    /// wins over files.
+    /// Reads the files in order, later ones win key by key. `ENV` among them takes `TARGET_PARQUET_<SETTING>` from `envs`, of
+    /// which later ones win, too, and which win over files.
     ///
     /// # Errors
     /// [`Kind::Config`], naming the file or the setting.
-    pub fn read(configs: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
+    pub fn read(configs: &[PathBuf], envs: &[&Variables<'_>]) -> Result<Self> {
         let mut merged = Map::new();
         for path in configs.iter().filter(|path| path.as_os_str() != "ENV") {
             let shown = path.display();
@@ -215,7 +216,7 @@ impl Settings {
             merged.extend(canonical(object));
         }
         if configs.iter().any(|path| path.as_os_str() == "ENV") {
-            for setting in SETTINGS {
+            for (env, setting) in envs.iter().flat_map(|env| SETTINGS.iter().map(move |setting| (env, setting))) {
                 let mut given =
                     names(setting).filter_map(|name| env(&format!("TARGET_PARQUET_{}", name.to_ascii_uppercase())));
                 if let Some(text) = given.next() {

@@ -64,7 +64,7 @@ pub(crate) fn text(body: &[u8]) -> Option<String> {
 pub(crate) fn answer(world: &mut World, call: &Call, request: &mut Request, with_data: bool) -> Result<Reply, Refusal> {
     let body: Json = serde_json::from_slice(&call.body)
         .map_err(|e| Refusal::new(400, "malformed_request", &format!("JSON parse error - {e}")))?;
-    let (sql, modifiers) = read(&body, world.options.refuses_modifiers)?;
+    let (sql, modifiers) = read(&body, world.options.refuses)?;
     request.sql = Some(sql.to_owned());
     world.limits.admit()?;
     if let Some((failure, times)) = world.failures.get_mut(sql) {
@@ -113,7 +113,7 @@ pub(crate) fn answer(world: &mut World, call: &Call, request: &mut Request, with
 type Asked<'a> = (&'a str, Option<&'a Map<String, Json>>);
 
 /// The SQL and the modifiers of a body in the form that PostHog insists on.
-fn read(body: &Json, refuses_modifiers: bool) -> Result<Asked<'_>, Refusal> {
+fn read<'a>(body: &'a Json, refuses: &[&str]) -> Result<Asked<'a>, Refusal> {
     let required = || Refusal::new(400, "required", "This field is required.").at("query");
     let strict = |object: &Map<String, Json>, known: &[&str], at: &str| match object
         .keys()
@@ -130,6 +130,10 @@ fn read(body: &Json, refuses_modifiers: bool) -> Result<Asked<'_>, Refusal> {
         return Err(Refusal::new(400, "parse_error", "1 validation error for QueryRequest").at("query"));
     }
     strict(query, QUERY_KEYS, "query.")?;
+    if let Some(key) = refuses.iter().find(|key| body.get(**key).or_else(|| query.get(**key)).is_some()) {
+        let detail = format!("1 validation error for QueryRequest\n{key}\n  Extra inputs are not permitted");
+        return Err(Refusal::new(400, "parse_error", &detail).at("query"));
+    }
     let refresh = body.get("refresh").unwrap_or(&Json::Null);
     let known = ["blocking", "force_blocking", "force_cache"].iter().any(|mode| refresh == mode);
     if !known && !refresh.is_null() && !refresh.is_boolean() {
@@ -140,9 +144,6 @@ fn read(body: &Json, refuses_modifiers: bool) -> Result<Asked<'_>, Refusal> {
     }
     let modifiers = query.get("modifiers").and_then(Json::as_object);
     if let Some(modifiers) = modifiers {
-        if refuses_modifiers {
-            return Err(Refusal::new(400, "parse_error", "Extra inputs are not permitted: modifiers").at("query"));
-        }
         strict(modifiers, MODIFIERS, "query.modifiers.")?;
     }
     let sql = query.get("query").and_then(Json::as_str);

@@ -21,8 +21,8 @@ pub(crate) struct Options {
     pub(crate) now: i64,
     /// Tables and columns that this deployment does not have, as `table` and `table.column`.
     pub(crate) absent: Vec<&'static str>,
-    /// An old server: a query with modifiers is refused.
-    pub(crate) refuses_modifiers: bool,
+    /// An old server: a query with one of these keys (`modifiers`, `name`, `client_query_id`) is refused.
+    pub(crate) refuses: &'static [&'static str],
     /// A query that reads more bytes than this runs out of time.
     pub(crate) most_bytes_read: u64,
     /// An answer has no more rows than this, whatever is asked for.
@@ -42,7 +42,7 @@ impl Default for Options {
             zone: Zone::Utc,
             now: micros("2026-08-15T12:00:00Z"),
             absent: vec!["raw_persons.last_seen_at"],
-            refuses_modifiers: false,
+            refuses: &[],
             most_bytes_read: u64::MAX,
             most_rows: 50_000,
             budget_bytes: Some(4_800_000_000_000),

@@ -207,6 +207,51 @@ fn discovery_of_an_old_server_with_many_definitions_ends_within_twenty_requests(
     }
 }
 
+/// It refuses two keys of a query and lacks what is new, and the first request of each kind fails.
+#[test]
+fn discovery_of_an_old_server_that_fails_ends_within_twenty_requests_and_its_catalog_runs() {
+    let absent = ["events.created_at", "events.event_person_id"];
+    let fake = fake(&[NEW_COLUMNS.as_slice(), &absent].concat());
+    fake.world().options.refuses = &["modifiers", "name"];
+    let paths =
+        ["personal_api_keys", "/query/", "experiments", "session_recordings", "surveys", "type=event", "type=person"];
+    for (path, name) in paths.into_iter().zip(["server_500", "db_unavailable_503"].into_iter().cycle()) {
+        fake.world().fault(Fault::new(name).path(path).next(1));
+    }
+    let (mut catalog, said) = discovered(&fake);
+    let log = std::mem::take(&mut fake.world().log);
+    assert!(log.len() <= 20, "{} requests: {log:#?}", log.len());
+    assert_eq!(names(&catalog), names(&parsed(ALL)), "{said}");
+    let untried = warnings(&said, "not tried");
+    assert!(untried.len() == 1 && untried[0].contains("surveys"), "{said}");
+    for stream in catalog["streams"].as_array_mut().unwrap() {
+        let is_wanted = ["events", "groups", "surveys"].contains(&stream["stream"].as_str().unwrap());
+        stream["metadata"][0]["metadata"]["selected"] = is_wanted.into();
+        if stream["stream"] == "events" {
+            let fields = stream["schema"]["properties"].as_object().unwrap();
+            for gone in NEW_COLUMNS.iter().filter_map(|name| name.strip_prefix("events.")) {
+                assert!(!fields.contains_key(gone), "{gone}");
+            }
+            assert!(fields.keys().any(|name| name.starts_with("properties_")), "{fields:?}");
+        }
+    }
+    let run = tap(&fake, &catalog).run().ends(0);
+    fits(&run);
+    assert_eq!(run.records("events").len(), 50);
+}
+
+/// One for the key, one for events and for each table that differs, one for each list that not everybody has, two for
+/// definitions.
+#[test]
+fn discovery_of_a_healthy_server_takes_ten_requests() {
+    let fake = fake(&[]);
+    let (catalog, said) = discovered(&fake);
+    assert_eq!(names(&catalog), names(&parsed(ALL)), "{said}");
+    assert!(warnings(&said, "").is_empty(), "{said}");
+    let log = &fake.world().log;
+    assert_eq!(log.len(), 10, "{log:#?}");
+}
+
 #[test]
 fn fields_inside_of_fields_are_deselected_and_choices_that_do_not_count_are_said() {
     let fake = fake(&[]);

@@ -1,11 +1,12 @@
 //! What is wrong is said in one line, with the exit code of its class, and nothing on standard output.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::fake::{Event, Fake, HOUR_MICROS, Options};
-use crate::util::{Tap, nobody};
+use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Options};
+use crate::util::{Run, Tap, nobody};
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::default());
@@ -70,6 +71,52 @@ fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
         assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
         assert!(report["latency_ms"].is_u64() && report["timestamp"].is_string() && report["checks"].is_array());
     }
+}
+
+#[test]
+fn the_doctor_ends_at_the_first_signal() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let fake = fake();
+        fake.world().fault(Fault::new("hang").pause(Duration::from_secs(30)));
+        let mut tap = Tap::new(&fake).arg("--doctor");
+        tap.args.extend(["--doctor-timeout", "30"]);
+        let child = tap.spawn();
+        // Its handlers stand before it asks.
+        while fake.world().log.is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let sent = Instant::now();
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        Run::of(child.wait_with_output().unwrap()).ends(code);
+        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+    }
+}
+
+#[test]
+fn settings_may_stand_in_the_env_file_of_the_folder() {
+    let fake = fake();
+    let tap = Tap::new(&fake);
+    let named = |(name, value): (&String, &serde_json::Value)| {
+        format!(
+            "TAP_POSTHOG_{}={}\n",
+            name.to_uppercase(),
+            value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+        )
+    };
+    let lines: String = tap.config.as_object().unwrap().iter().map(named).collect();
+    std::fs::write(tap.dir.path().join(".env"), lines + "TAP_POSTHOG_DATA_TYPE=mars\n").unwrap();
+    let command = |config: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tap-posthog"));
+        command.args(["--config", config]).current_dir(tap.dir.path()).env_clear();
+        command
+    };
+    let run = Run::of(command("ENV").output().unwrap()).ends(3);
+    run.complains(&["mars"]);
+    let run = Run::of(command("ENV").env("TAP_POSTHOG_DATA_TYPE", "cohorts").output().unwrap()).ends(0);
+    assert_eq!(run.records("cohorts").len(), 137);
+    std::fs::write(tap.dir.path().join("empty.json"), "{}").unwrap();
+    Run::of(command("empty.json").output().unwrap()).ends(3).complains(&["api_key is missing"]);
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn queries_that_run_out_of_time_are_split() {
 fn old_servers_without_modifiers_and_optional_columns_are_read() {
     let absent =
         ["$session_id", "$window_id", "$group_0", "$group_1", "$group_2", "$group_3", "$group_4", "person_mode"];
-    let mut options = Options { refuses_modifiers: true, budget_bytes: None, gzip: false, ..Options::default() };
+    let mut options = Options { refuses: &["modifiers"], budget_bytes: None, gzip: false, ..Options::default() };
     options.absent.extend(absent.map(|name| -> &'static str { format!("events.{name}").leak() }));
     let fake = Fake::start(options);
     fake.world().insert((0..50).map(|n| Event::new(n, "e", micros("2026-08-14T10:00:00Z"))));
@@ -189,7 +189,7 @@ fn old_servers_without_modifiers_and_optional_columns_are_read() {
 
 #[test]
 fn an_old_server_whose_days_are_not_utc_is_refused() {
-    let fake = Fake::start(Options { refuses_modifiers: true, zone: Zone::LosAngeles, ..Options::default() });
+    let fake = Fake::start(Options { refuses: &["modifiers"], zone: Zone::LosAngeles, ..Options::default() });
     fake.world().insert((0..50).map(|n| Event::new(n, "e", micros("2026-08-14T10:00:00Z"))));
     let run = Tap::new(&fake).run().ends(3);
     assert!(run.stderr.contains("time zone America/Los_Angeles") && run.stderr.contains("update it"), "{}", run.stderr);

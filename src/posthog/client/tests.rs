@@ -140,6 +140,26 @@ fn trouble_without_end_ends_with_its_last_cause() {
     assert!(requests >= 4, "{requests}");
 }
 
+/// Whatever they are sent again for, and whatever they are for.
+#[test]
+fn no_more_requests_are_sent_than_are_allowed() {
+    let key = error_answer(400, "", "parse_error", "1 validation error for QueryRequest\nname\n  not permitted");
+    let busy = error_answer(429, "Retry-After: 3600\r\n", "throttled", "Request was throttled.");
+    let server = serve(vec![good(), error_answer(500, "", "error", "x"), key, busy, good()]);
+    let client = Client::new(options(&server.base)).unwrap();
+    run(&client, 1000).unwrap();
+    let patience = client.options().patience.until_sent(4);
+    for _ in 0..2 {
+        let mut on_growth = |_| Ok(());
+        let limit = BodyLimit { max_bytes: 1000, on_growth: &mut on_growth };
+        let Err(fault) = client.query_within(&patience, &Query { sql: "select 1", name: "test" }, limit, Ok) else {
+            panic!("an answer without a request");
+        };
+        assert!(matches!(&fault, Fault::Fatal(Failure { cause: Cause::Allowance, .. })), "{fault:?}");
+        assert_eq!((client.requests_left(&patience), server.seen.lock().unwrap().len()), (0, 4));
+    }
+}
+
 #[test]
 fn too_much_is_a_split_and_never_the_same_text_again() {
     for play in [

@@ -14,7 +14,7 @@ fn from_texts(texts: &[&str]) -> Result<Config> {
             path.to_str().unwrap().to_owned()
         })
         .collect();
-    load(&paths, NOW_US, |_| None)
+    load(&paths, NOW_US, &[])
 }
 
 fn with(extra: Value) -> Result<Config> {
@@ -64,8 +64,15 @@ fn the_environment_alone_is_enough() {
         "TAP_POSTHOG_PROJECT_ID" => Some("7".to_owned()),
         _ => None,
     };
-    assert_eq!(load(&["ENV".to_owned()], NOW_US, read).unwrap().connection.project_id, 7);
-    assert!(load(&[], NOW_US, read).is_err(), "not asked for, not read");
+    let env = ["ENV".to_owned()];
+    assert_eq!(load(&env, NOW_US, &[&read]).unwrap().connection.project_id, 7);
+    assert!(load(&[], NOW_US, &[&read]).is_err(), "not asked for, not read");
+    // Whichever name of the setting they use.
+    let [file, process] = [("CUSTOM_BASE_URL", "file"), ("BASE_URL", "process")].map(|(setting, from)| {
+        move |name: &str| (name == format!("TAP_POSTHOG_{setting}")).then(|| format!("https://{from}.example.com"))
+    });
+    let config = load(&env, NOW_US, &[&read, &file, &process]).unwrap();
+    assert_eq!(config.connection.base.to_string(), "https://process.example.com");
 }
 
 #[test]
@@ -84,7 +91,7 @@ fn mistakes_are_refused_with_what_to_do_and_without_the_key() {
         (from_texts(&["api_key: [phx_config_test"]), "nor valid YAML"),
         (from_texts(&["- phx_config_test"]), "holds no settings"),
         (from_texts(&[" \n"]), "is empty"),
-        (load(&["/does/not/exist.json".to_owned()], NOW_US, |_| None), "/does/not/exist.json: No such file"),
+        (load(&["/does/not/exist.json".to_owned()], NOW_US, &[]), "/does/not/exist.json: No such file"),
     ];
     for (result, part) in cases {
         let error = result.unwrap_err();

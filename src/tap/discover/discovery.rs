@@ -4,42 +4,41 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::posthog::attempts::Patience;
 use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::hogql::{self, Column};
-use crate::posthog::time::{Day, Micros};
+use crate::posthog::time::Micros;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
-use crate::tap::arrival::{self, CREATED_AT, TIMESTAMP};
-use crate::tap::config::{Config, PersonIds};
+use crate::tap::config::Config;
 use crate::tap::flatten::Family;
-use crate::tap::probe;
-use crate::tap::project::Projection;
 use crate::tap::properties::{self, Properties};
-use crate::tap::record::TableRecord;
-use crate::tap::streams::{List, STREAMS, Source, Stream, Table, fields};
+use crate::tap::streams::{STREAMS, Source, Stream, fields};
 
 use super::lacking::Lacking;
 use super::unreadable::{Unreadable, left_out_for};
-use super::{ATTEMPTS, LISTS_THAT_VARY, covers, scopes_of_key, try_list_times};
+use super::{LISTS_THAT_VARY, covers, scopes_of_key};
 
 /// Requests that a discovery sends.
-const MAX_REQUESTS: u32 = 20;
+const MAX_REQUESTS: u64 = 20;
+/// Requests to learn what the key may do: one can do without.
+const FOR_SCOPES: u64 = 3;
 /// Requests that are kept for properties: a page of definitions of events and one of persons, or a refusal and two samples.
-const FOR_PROPERTIES: u32 = 3;
+const FOR_PROPERTIES: u64 = 3;
 /// The list that the columns of properties are taken from.
 const DEFINITIONS: &str = "property_definitions";
 
 /// What was found out, and what is known of the key.
 pub(super) struct Discovery<'a> {
-    client: &'a Client,
-    config: &'a Config,
-    now: Micros,
+    pub(super) client: &'a Client,
+    pub(super) config: &'a Config,
+    pub(super) now: Micros,
+    unreadable: Unreadable,
     /// What the key may do, where PostHog tells.
-    scopes: Option<Vec<String>>,
+    pub(super) scopes: Option<Vec<String>>,
     /// Scopes for want of which a request was refused: what else needs them is not asked for.
     refused: Vec<String>,
     /// The streams of a given catalog: their columns are probed too.
-    chosen: &'a [SelectedStream],
+    pub(super) chosen: &'a [SelectedStream],
     /// Properties become fields of the entries.
     pub(super) describes_properties: bool,
     /// What the fields of `persons` begin with then.
@@ -49,30 +48,39 @@ pub(super) struct Discovery<'a> {
     /// The columns that were asked for and are not there.
     pub(super) lacking: Lacking,
     /// A query was answered: tables with nothing to probe need no proof of their own.
-    can_query: bool,
-    raw_tables_are_absent: bool,
+    pub(super) can_query: bool,
+    pub(super) raw_tables_are_absent: bool,
     /// The key may read property definitions, as was seen.
     definitions_were_read: bool,
     requests_before: u64,
-    requests_reserved: u32,
+    requests_for_properties: u64,
+    /// One for each table that is still to be looked at.
+    requests_for_tables: u64,
     /// Properties were made fields, or are not wanted.
     is_flat: bool,
-    /// Lists that no request was left for.
+    /// Streams that no request was left for, or too few.
     untried: Vec<&'static str>,
 }
 
 impl<'a> Discovery<'a> {
-    pub(super) fn new(client: &'a Client, config: &'a Config, now: Micros) -> Result<Discovery<'a>> {
+    pub(super) fn new(
+        client: &'a Client,
+        config: &'a Config,
+        now: Micros,
+        unreadable: Unreadable,
+    ) -> Result<Discovery<'a>> {
         let requests_before = client.usage().requests;
-        let scopes = match scopes_of_key(client) {
+        let patience = client.options().patience.until_sent(requests_before + FOR_SCOPES);
+        let scopes = match scopes_of_key(client, &patience) {
             // Nice to know: what the key may do is tried then.
-            Err(Fault::Fatal(Failure { cause: Cause::Server | Cause::Timeout, .. })) => None,
+            Err(Fault::Fatal(Failure { cause: Cause::Server | Cause::Timeout | Cause::Allowance, .. })) => None,
             other => other?,
         };
         Ok(Discovery {
             client,
             config,
             now,
+            unreadable,
             scopes,
             refused: Vec::new(),
             chosen: &[],
@@ -84,7 +92,8 @@ impl<'a> Discovery<'a> {
             raw_tables_are_absent: false,
             definitions_were_read: false,
             requests_before,
-            requests_reserved: FOR_PROPERTIES,
+            requests_for_properties: FOR_PROPERTIES,
+            requests_for_tables: 0,
             is_flat: false,
             untried: Vec::new(),
         })
@@ -96,18 +105,16 @@ impl<'a> Discovery<'a> {
     }
 
     /// The entries of the streams that are `wanted` and can be read, by name.
-    pub(super) fn entries(
-        &mut self,
-        wanted: impl Fn(&Stream) -> bool,
-        unreadable: Unreadable,
-    ) -> Result<Vec<StreamEntry>> {
+    pub(super) fn entries(&mut self, wanted: impl Fn(&Stream) -> bool) -> Result<Vec<StreamEntry>> {
         if !self.describes_properties || !self.config.properties.flatten {
-            self.requests_reserved = 0;
+            self.requests_for_properties = 0;
         }
         let mut streams: Vec<&'static Stream> = STREAMS.iter().filter(|stream| wanted(stream)).collect();
         streams.sort_by_key(|stream| rank(stream));
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
+        self.requests_for_tables = streams.iter().map(|stream| u64::from(varies(stream))).sum();
         for stream in streams {
+            self.requests_for_tables -= u64::from(varies(stream));
             if stream.name == DEFINITIONS {
                 self.flatten_properties(&mut entries)?;
             }
@@ -115,7 +122,7 @@ impl<'a> Discovery<'a> {
                 Ok(entry) => entries.push(entry),
                 Err(fault) => {
                     self.note_refusal(&fault);
-                    match left_out_for(stream, fault, unreadable)? {
+                    match left_out_for(stream, fault, self.unreadable)? {
                         Some(reason) => left_out.push(format!("{} ({reason})", stream.name)),
                         None => entries.push(stream.entry()?),
                     }
@@ -125,9 +132,9 @@ impl<'a> Discovery<'a> {
         self.flatten_properties(&mut entries)?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         // A run tries them itself.
-        if !self.untried.is_empty() && unreadable == Unreadable::LeaveOut {
+        if !self.untried.is_empty() && self.unreadable == Unreadable::LeaveOut {
             log::warn(format!(
-                "not tried, to end within {MAX_REQUESTS} requests: {}; a run shows whether they can be read",
+                "not tried, or not to the end, to end within {MAX_REQUESTS} requests: {}; a run shows whether they can be read",
                 self.untried.join(", ")
             ));
         }
@@ -146,10 +153,15 @@ impl<'a> Discovery<'a> {
         Ok(entries)
     }
 
-    /// Requests that may still be sent.
-    fn requests_left(&self) -> u32 {
-        let sent = self.client.usage().requests.saturating_sub(self.requests_before);
-        MAX_REQUESTS.saturating_sub(u32::try_from(sent).unwrap_or(u32::MAX))
+    /// How long to go on with a request. A run goes on with what it `needs`; all else ends with the requests that are not
+    /// kept for what is worth more.
+    pub(super) fn patience(&self, needs: bool) -> Patience {
+        let patience = self.client.options().patience;
+        if needs && self.unreadable != Unreadable::LeaveOut {
+            return patience;
+        }
+        let kept = self.requests_for_properties + self.requests_for_tables;
+        patience.until_sent(self.requests_before + MAX_REQUESTS.saturating_sub(kept))
     }
 
     fn entry(&mut self, stream: &'static Stream) -> Result<StreamEntry, Fault> {
@@ -159,12 +171,16 @@ impl<'a> Discovery<'a> {
             return Err(Fault::Fatal(Failure { cause: Cause::Scope(scope.to_owned()), error }));
         }
         let mut entry = stream.entry().map_err(Fault::internal)?;
-        match stream.source {
-            Source::Events => self.events(stream, &mut entry)?,
-            Source::Table(table) => self.table(stream, table, &mut entry)?,
+        let outcome = match stream.source {
+            Source::Events => self.events(stream, &mut entry),
+            Source::Table(table) => self.table(stream, table, &mut entry),
             // Its items were read already.
-            Source::List(_) if stream.name == DEFINITIONS && self.definitions_were_read => {}
-            Source::List(list) => self.list(stream, list)?,
+            Source::List(_) if stream.name == DEFINITIONS && self.definitions_were_read => Ok(()),
+            Source::List(list) => self.list(stream, list),
+        };
+        match outcome {
+            Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. })) => self.untried.push(stream.name),
+            outcome => outcome?,
         }
         Ok(entry)
     }
@@ -183,133 +199,10 @@ impl<'a> Discovery<'a> {
         self.scopes.as_ref().map(|scopes| covers(scopes, scope))
     }
 
-    /// The fields of a stream: those that it can have, and those that the given catalog wants of it.
-    fn all_fields(&self, stream: &Stream, entry: &mut StreamEntry) -> Map<String, Value> {
-        let mut all = fields(&mut entry.schema).cloned().unwrap_or_default();
-        for chosen in self.chosen.iter().filter(|chosen| chosen.id == stream.name) {
-            all.extend(chosen.schema["properties"].as_object().cloned().unwrap_or_default());
-        }
-        all
-    }
-
-    fn events(&mut self, stream: &'static Stream, entry: &mut StreamEntry) -> Result<(), Fault> {
-        let all = self.all_fields(stream, entry);
-        let joined = self.config.events.person_ids == PersonIds::Joined;
-        let asked = Projection::new(&all, false, joined).columns().to_vec();
-        // What the engine itself needs, and what no PostHog is without.
-        let keys = Projection::new(&Map::new(), false, joined);
-        let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
-        required.push("properties");
-        let today = Day::of(self.now);
-        let patience = &self.client.options().patience;
-        let select = |columns: &[Column]| hogql::probe(columns, today);
-        let present = probe::present(self.client, patience, asked.clone(), &required, select)?;
-        self.can_query = true;
-        let mut gone: Vec<String> =
-            asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone()).collect();
-        if gone.iter().any(|name| name == CREATED_AT) {
-            entry.valid_replication_keys.retain(|key| key != CREATED_AT);
-            entry.replication_key = Some(TIMESTAMP.to_owned());
-            if self.chosen.is_empty() {
-                arrival::warn();
-            } else {
-                // What a given catalog makes of it is settled with the bookmark.
-                gone.retain(|name| name != CREATED_AT);
-            }
-        }
-        self.lacking.add(stream.name, gone);
-        self.keep_fields(stream, entry);
-        Ok(())
-    }
-
-    fn table(&mut self, stream: &'static Stream, table: &Table, entry: &mut StreamEntry) -> Result<(), Fault> {
-        let all = self.all_fields(stream, entry);
-        let known =
-            fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let record = TableRecord::new(&all, |field| hogql::identifier(table.column(field)));
-        let is_known = |column: &Column| known.contains(&column.name);
-        if self.can_query && !table.varies && record.columns().iter().all(is_known) {
-            return Ok(());
-        }
-        let present = self.columns_of(stream, table)?;
-        let is_present = |column: &&Column| present.iter().any(|name| name == table.column(&column.name));
-        let mut lacking: Vec<Column> = record.columns().iter().filter(|column| !is_present(column)).cloned().collect();
-        // `*` does not show every column: what only the catalog knows of, and keys, are asked for by name.
-        let is_key = |name: &str| {
-            stream.keys.contains(&name) || stream.replication_keys.contains(&name) && !self.chosen.is_empty()
-        };
-        let (doubtful, sure) = lacking.drain(..).partition(|column| !is_known(column) || is_key(&column.name));
-        lacking = sure;
-        lacking.extend(self.confirm(table, &present, doubtful)?);
-        self.lacking.add(stream.name, lacking.into_iter().map(|column| column.name));
-        self.keep_fields(stream, entry);
-        entry.valid_replication_keys.retain(|key| has_field(&entry.schema, key));
-        entry.method_is_choice &= !entry.valid_replication_keys.is_empty();
-        Ok(())
-    }
-
-    /// The columns that `*` shows of a table.
-    fn columns_of(&mut self, stream: &Stream, table: &Table) -> Result<Vec<String>, Fault> {
-        // Bounds where the table is made of events, so that nothing is read for it.
-        let bounds = match stream.replication_keys.first().filter(|_| table.name == "sessions") {
-            Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
-            None => String::new(),
-        };
-        let patience = self.client.options().patience.at_most(ATTEMPTS);
-        let ask = |name: &str| probe::all(self.client, &patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
-        // The raw table has the same columns, and nothing is aggregated to answer.
-        match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
-            Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
-                self.raw_tables_are_absent = true;
-                ask(table.name)
-            }
-            Some(answer) => answer,
-            None => ask(table.name),
-        }
-    }
-
-    /// Those of the `doubtful` columns that the table has not, asked for by name.
-    fn confirm(&self, table: &Table, present: &[String], doubtful: Vec<Column>) -> Result<Vec<Column>, Fault> {
-        let Some(first) = present.first().filter(|_| !doubtful.is_empty()) else { return Ok(doubtful) };
-        let patience = self.client.options().patience.at_most(ATTEMPTS);
-        let mut asked = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
-        asked.extend(doubtful.iter().cloned());
-        let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
-        let found = probe::present(self.client, &patience, asked, &[first], select)?;
-        Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
-    }
-
-    /// Asks for one item of a list, where only that shows that it can be read.
-    fn list(&mut self, stream: &'static Stream, list: &List) -> Result<(), Fault> {
-        if self.scopes.is_some() && !LISTS_THAT_VARY.contains(&stream.name) {
-            return Ok(());
-        }
-        match self.requests_left().saturating_sub(self.requests_reserved) {
-            0 => {
-                self.untried.push(stream.name);
-                Ok(())
-            }
-            left => try_list_times(self.client, list, left.min(ATTEMPTS)),
-        }
-    }
-
-    /// Removes the fields from the schema that the server has no column for; keys and the replication key stay, whatever it
-    /// says.
-    fn keep_fields(&self, stream: &Stream, entry: &mut StreamEntry) {
-        let Some(fields) = fields(&mut entry.schema) else { return };
-        let is_key = |name: &str| stream.keys.contains(&name) || entry.replication_key.as_deref() == Some(name);
-        let is_kept = |name: &str| !self.lacking.has(stream.name, name) || is_key(name);
-        let gone: Vec<&str> = fields.keys().map(String::as_str).filter(|name| !is_kept(name)).collect();
-        if !gone.is_empty() && self.chosen.is_empty() {
-            log::info(format!("this PostHog has no {} in {}", gone.join(", "), stream.name));
-        }
-        fields.retain(|name, _| is_kept(name));
-    }
-
     /// Gives the entries a field for each property. Done once, behind all other requests: how many are left decides how many
     /// definitions are read.
     fn flatten_properties(&mut self, entries: &mut [StreamEntry]) -> Result<()> {
-        self.requests_reserved = 0;
+        self.requests_for_properties = 0;
         let is_done = std::mem::replace(&mut self.is_flat, true);
         if is_done || !self.describes_properties || !self.config.properties.flatten {
             return Ok(());
@@ -337,18 +230,19 @@ impl<'a> Discovery<'a> {
         if max == 0 || families.is_empty() {
             return Ok(Default::default());
         }
-        // However many were sent before: without columns, every schema would change because a server was slow.
-        let (client, allowed) = (self.client, self.requests_left().max(FOR_PROPERTIES));
-        let before = client.usage().requests;
-        let left = || allowed.saturating_sub(u32::try_from(client.usage().requests - before).unwrap_or(u32::MAX));
+        let mut patience = self.patience(false);
+        if self.unreadable != Unreadable::LeaveOut {
+            // However many a run sent before: without columns, every schema would change because a server was slow.
+            patience.max_sent = patience.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
+        }
         if self.may("property_definition:read") == Some(false) {
-            return self.sample("the key lacks the scope property_definition:read", &left);
+            return self.sample("the key lacks the scope property_definition:read", &patience);
         }
         let kinds: Vec<&str> = families.iter().map(|family| KINDS[family.index()]).collect();
-        let defined = match properties::defined(self.client, &kinds, max, &left) {
+        let defined = match properties::defined(self.client, &patience, &kinds, max) {
             Err(fault) if is_no_definitions(&fault) => {
                 self.note_refusal(&fault);
-                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &left);
+                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &patience);
             }
             defined => defined?,
         };
@@ -361,12 +255,12 @@ impl<'a> Discovery<'a> {
         Ok(properties)
     }
 
-    fn sample(&mut self, why: &str, left: &dyn Fn() -> u32) -> Result<[Properties; 2], Fault> {
+    fn sample(&mut self, why: &str, patience: &Patience) -> Result<[Properties; 2], Fault> {
         log::info(format!(
             "{why}; columns of properties are taken from a sample of events and may differ between runs"
         ));
         self.properties_are_partial = true;
-        properties::sampled(self.client, self.config.properties.max_columns, self.now, left)
+        properties::sampled(self.client, patience, self.config.properties.max_columns, self.now)
     }
 }
 
@@ -392,16 +286,27 @@ fn rank(stream: &Stream) -> u8 {
     }
 }
 
+/// A table that is asked for its columns.
+fn varies(stream: &Stream) -> bool {
+    matches!(stream.source, Source::Table(table) if table.varies)
+}
+
 /// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).
 fn is_no_definitions(fault: &Fault) -> bool {
     let Fault::Fatal(Failure { cause, .. }) = fault else { return false };
     matches!(
         cause,
-        Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Server | Cause::Timeout | Cause::Untrusted
+        Cause::Scope(_)
+            | Cause::Access
+            | Cause::Missing
+            | Cause::Server
+            | Cause::Timeout
+            | Cause::Untrusted
+            | Cause::Allowance
     )
 }
 
-fn has_field(schema: &Value, name: &str) -> bool {
+pub(super) fn has_field(schema: &Value, name: &str) -> bool {
     schema["properties"].get(name).is_some()
 }
 

@@ -143,6 +143,80 @@ fn definitions_are_read_as_far_as_twenty_requests_go() {
     assert_eq!(fields.keys().filter(|name| name.contains("properties_p")).count(), 15);
 }
 
+fn refused(detail: &str) -> Play {
+    error_answer(400, "", "parse_error", detail)
+}
+
+/// What a server of some years ago says to the first queries.
+fn old_server() -> Vec<Play> {
+    let key =
+        |key: &str| refused(&format!("1 validation error for QueryRequest\n{key}\n  Extra inputs are not permitted"));
+    let field = |name: &str| refused(&format!("Unable to resolve field: {name}"));
+    let columns = ["created_at", "$group_2", "poe", "person_mode", "$session_id", "$window_id", "event_person_id"];
+    [key("modifiers"), key("name")].into_iter().chain(columns.map(field)).collect()
+}
+
+fn failure() -> Play {
+    error_answer(500, "", "error", "A server error occurred.")
+}
+
+/// Every second request fails. What is not reached is in the catalog with all that it could have.
+#[test]
+fn twenty_requests_are_all_whatever_the_server_says() {
+    let page = json!({"results": [{"id": "1", "name": "b", "property_type": "Numeric"}], "next": null}).to_string();
+    // The description of the key; as much of `events` as leaves one request for each of three tables and three for
+    // properties; these.
+    let answers =
+        std::iter::once(error_answer(404, "", "not_found", "Not found.")).chain(old_server().into_iter().take(6));
+    let mut script: Vec<Play> = answers.flat_map(|answer| [failure(), answer]).collect();
+    script.extend(vec![failure(); 3]);
+    script.extend([failure(), json_answer(200, "", &page), failure()]);
+    assert_eq!(script.len(), 20);
+    script.extend(vec![failure(); 40]);
+    let (catalog, asked) = discovered(script, true);
+    assert_eq!(asked.len(), 20, "{asked:#?}");
+    let catalog = catalog.unwrap();
+    assert_eq!(catalog.names().count(), STREAMS.len());
+    let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
+    assert_eq!(events.replication_key.as_deref(), Some("timestamp"));
+    let fields = events.schema["properties"].as_object().unwrap();
+    for gone in ["created_at", "$group_0", "unmapped_person_properties", "person_mode"] {
+        assert!(!fields.contains_key(gone), "{gone}");
+    }
+    for kept in ["properties_b", "unmapped_properties", "$session_id", "person_id"] {
+        assert!(fields.contains_key(kept), "{kept}");
+    }
+    let sessions = catalog.only("sessions").unwrap().selected().unwrap().remove(0);
+    assert_eq!(json!(sessions.schema), find("sessions").unwrap().entry().unwrap().schema);
+}
+
+#[test]
+fn requests_that_are_refused_for_now_count_too() {
+    let busy = error_answer(429, "", "throttled", "Exceeded maximum concurrency limit: 3 for key: x");
+    let (catalog, asked) = discovered(vec![busy; 60], true);
+    assert_eq!(asked.len(), 20, "{asked:#?}");
+    assert_eq!(catalog.unwrap().names().count(), STREAMS.len());
+}
+
+/// It has to know its columns, however often it has to ask.
+#[test]
+fn a_run_goes_on_with_what_it_needs() {
+    let mut script = vec![error_answer(404, "", "not_found", "Not found.")];
+    // Both keys are refused while one query is on its way, which may fail three times.
+    let often = |(number, answer)| [vec![failure(); 1 + usize::from(number > 2)], vec![answer]].concat();
+    script.extend(old_server().into_iter().enumerate().flat_map(often));
+    script.push(columns(&["uuid", "event", "distinct_id", "timestamp", "key_hash", "properties", "elements_chain"]));
+    let sent = script.len();
+    assert!(sent > 20);
+    let server = serve(script);
+    let client = Client::new(options(&server.base)).unwrap();
+    let config = Config { only_stream: Some("events".to_owned()), ..config(false) };
+    let streams = streams_of_run(&client, &config, None, 1_800_000_000_000_000).unwrap();
+    assert_eq!(server.seen.lock().unwrap().len(), sent);
+    let fields = streams[0].schema["properties"].as_object().unwrap();
+    assert!(!fields.contains_key("$session_id") && fields.contains_key("properties"));
+}
+
 /// `catalog/*.json` are this, printed. To make them anew: `UPDATE_CATALOGS=1 cargo test ready_made`.
 #[test]
 fn ready_made_catalogs_are_what_the_code_makes() {

@@ -53,7 +53,7 @@ impl Category {
             Cause::Timeout => Category::Timeout,
             Cause::Missing | Cause::Redirect => Category::Config,
             Cause::Quota => Category::RateLimit,
-            Cause::Request | Cause::Server | Cause::Untrusted | Cause::Internal => Category::Unknown,
+            Cause::Request | Cause::Server | Cause::Untrusted | Cause::Allowance | Cause::Internal => Category::Unknown,
         }
     }
 }

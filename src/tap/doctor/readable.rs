@@ -63,7 +63,7 @@ impl Readable<'_> {
         let started = Instant::now();
         let (sender, receiver) = channel();
         let client = Arc::clone(self.client);
-        thread::spawn(move || drop(sender.send(scopes_of_key(&client))));
+        thread::spawn(move || drop(sender.send(scopes_of_key(&client, &client.options().patience))));
         let Ok(scopes) = receiver.recv_timeout(self.time_left()) else {
             let text = "which streams the key can read was not told in time; try again, or give --doctor-timeout";
             return Check::warning("streams", text, started);
@@ -118,7 +118,10 @@ impl Readable<'_> {
                 Source::List(list) => {
                     let (client, sender) = (Arc::clone(self.client), sender.clone());
                     // Not joined: what hangs is left behind.
-                    thread::spawn(move || drop(sender.send((stream.name, try_list(&client, list).err()))));
+                    thread::spawn(move || {
+                        let outcome = try_list(&client, list, &client.options().patience);
+                        drop(sender.send((stream.name, outcome.err())));
+                    });
                     Some(Obstacle::Failed(Category::Timeout, "no answer in time".to_owned()))
                 }
             };

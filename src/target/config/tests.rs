@@ -50,10 +50,10 @@ fn the_environment_wins_when_it_is_asked_for() {
         "TARGET_PARQUET_PARTITION_BY" => Some("[\"timestamp:day\"]".to_owned()),
         _ => None,
     };
-    let settings = Settings::read(&[PathBuf::from("ENV")], &env).unwrap();
+    let settings = Settings::read(&[PathBuf::from("ENV")], &[&env]).unwrap();
     assert_eq!((settings.batch_size_rows, settings.add_record_metadata), (7, true));
     assert_eq!(settings.partition_by, [PartitionColumn { property: "timestamp".to_owned(), grain: Grain::Day }]);
-    assert_eq!(Settings::read(&[], &env).unwrap().batch_size_rows, 1_000_000);
+    assert_eq!(Settings::read(&[], &[&env]).unwrap().batch_size_rows, 1_000_000);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_later_file_wins_under_any_name() {
     };
     let long = file("a.json", json!({"destination_path": "A", "batch_size_rows": 5}));
     let short = file("b.json", json!({"path": "B"}));
-    let read = |files: &[PathBuf]| Settings::read(files, &|_| None).unwrap();
+    let read = |files: &[PathBuf]| Settings::read(files, &[]).unwrap();
     assert_eq!(read(&[long.clone(), short.clone()]).destination, PathBuf::from("B"));
     assert_eq!(read(&[short.clone(), long.clone()]).destination, PathBuf::from("A"));
     assert_eq!(read(&[long, short]).batch_size_rows, 5);
@@ -75,7 +75,7 @@ fn a_later_file_wins_under_any_name() {
 #[test]
 fn the_environment_knows_other_names() {
     let env = |name: &str| (name == "TARGET_PARQUET_PATH").then(|| "E".to_owned());
-    assert_eq!(Settings::read(&[PathBuf::from("ENV")], &env).unwrap().destination, PathBuf::from("E"));
+    assert_eq!(Settings::read(&[PathBuf::from("ENV")], &[&env]).unwrap().destination, PathBuf::from("E"));
 }
 
 #[test]

@@ -1,0 +1,145 @@
+//! The requests of a discovery that say whether a stream is there, and which columns it has.
+
+use serde_json::{Map, Value};
+
+use crate::log;
+use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::hogql::{self, Column};
+use crate::posthog::time::Day;
+use crate::singer::catalog::StreamEntry;
+use crate::tap::arrival::{self, CREATED_AT, TIMESTAMP};
+use crate::tap::config::PersonIds;
+use crate::tap::probe;
+use crate::tap::project::Projection;
+use crate::tap::record::TableRecord;
+use crate::tap::streams::{List, Stream, Table, fields};
+
+use super::discovery::{Discovery, has_field};
+use super::{ATTEMPTS, LISTS_THAT_VARY, try_list};
+
+impl Discovery<'_> {
+    /// The fields of a stream: those that it can have, and those that the given catalog wants of it.
+    fn all_fields(&self, stream: &Stream, entry: &mut StreamEntry) -> Map<String, Value> {
+        let mut all = fields(&mut entry.schema).cloned().unwrap_or_default();
+        for chosen in self.chosen.iter().filter(|chosen| chosen.id == stream.name) {
+            all.extend(chosen.schema["properties"].as_object().cloned().unwrap_or_default());
+        }
+        all
+    }
+
+    pub(super) fn events(&mut self, stream: &'static Stream, entry: &mut StreamEntry) -> Result<(), Fault> {
+        let all = self.all_fields(stream, entry);
+        let joined = self.config.events.person_ids == PersonIds::Joined;
+        let asked = Projection::new(&all, false, joined).columns().to_vec();
+        // What the engine itself needs, and what no PostHog is without.
+        let keys = Projection::new(&Map::new(), false, joined);
+        let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
+        required.push("properties");
+        let today = Day::of(self.now);
+        let select = |columns: &[Column]| hogql::probe(columns, today);
+        let mut present = asked.clone();
+        let outcome = probe::narrow(self.client, &self.patience(true), &mut present, &required, select);
+        if !matches!(outcome, Ok(()) | Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. }))) {
+            return outcome;
+        }
+        // The refusal of a column is an answer, too. Those that no request was left for stay: a run asks for them again.
+        self.can_query = outcome.is_ok() || present.len() < asked.len();
+        let mut gone: Vec<String> =
+            asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone()).collect();
+        if gone.iter().any(|name| name == CREATED_AT) {
+            entry.valid_replication_keys.retain(|key| key != CREATED_AT);
+            entry.replication_key = Some(TIMESTAMP.to_owned());
+            if self.chosen.is_empty() {
+                arrival::warn();
+            } else {
+                // What a given catalog makes of it is settled with the bookmark.
+                gone.retain(|name| name != CREATED_AT);
+            }
+        }
+        self.lacking.add(stream.name, gone);
+        self.keep_fields(stream, entry);
+        outcome
+    }
+
+    pub(super) fn table(
+        &mut self,
+        stream: &'static Stream,
+        table: &Table,
+        entry: &mut StreamEntry,
+    ) -> Result<(), Fault> {
+        let all = self.all_fields(stream, entry);
+        let known =
+            fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let record = TableRecord::new(&all, |field| hogql::identifier(table.column(field)));
+        let is_known = |column: &Column| known.contains(&column.name);
+        if self.can_query && !table.varies && record.columns().iter().all(is_known) {
+            return Ok(());
+        }
+        let present = self.columns_of(stream, table)?;
+        let is_present = |column: &&Column| present.iter().any(|name| name == table.column(&column.name));
+        let mut lacking: Vec<Column> = record.columns().iter().filter(|column| !is_present(column)).cloned().collect();
+        // `*` does not show every column: what only the catalog knows of, and keys, are asked for by name.
+        let is_key = |name: &str| {
+            stream.keys.contains(&name) || stream.replication_keys.contains(&name) && !self.chosen.is_empty()
+        };
+        let (doubtful, sure) = lacking.drain(..).partition(|column| !is_known(column) || is_key(&column.name));
+        lacking = sure;
+        lacking.extend(self.confirm(table, &present, doubtful)?);
+        self.lacking.add(stream.name, lacking.into_iter().map(|column| column.name));
+        self.keep_fields(stream, entry);
+        entry.valid_replication_keys.retain(|key| has_field(&entry.schema, key));
+        entry.method_is_choice &= !entry.valid_replication_keys.is_empty();
+        Ok(())
+    }
+
+    /// The columns that `*` shows of a table.
+    fn columns_of(&mut self, stream: &Stream, table: &Table) -> Result<Vec<String>, Fault> {
+        // Bounds where the table is made of events, so that nothing is read for it.
+        let bounds = match stream.replication_keys.first().filter(|_| table.name == "sessions") {
+            Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
+            None => String::new(),
+        };
+        let patience = self.patience(true).at_most(ATTEMPTS);
+        let ask = |name: &str| probe::all(self.client, &patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
+        // The raw table has the same columns, and nothing is aggregated to answer.
+        match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
+            Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
+                self.raw_tables_are_absent = true;
+                ask(table.name)
+            }
+            Some(answer) => answer,
+            None => ask(table.name),
+        }
+    }
+
+    /// Those of the `doubtful` columns that the table has not, asked for by name.
+    fn confirm(&self, table: &Table, present: &[String], doubtful: Vec<Column>) -> Result<Vec<Column>, Fault> {
+        let Some(first) = present.first().filter(|_| !doubtful.is_empty()) else { return Ok(doubtful) };
+        let mut found = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
+        found.extend(doubtful.iter().cloned());
+        let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
+        probe::narrow(self.client, &self.patience(true).at_most(ATTEMPTS), &mut found, &[first], select)?;
+        Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
+    }
+
+    /// Asks for one item of a list, where only that shows that it can be read.
+    pub(super) fn list(&mut self, stream: &'static Stream, list: &List) -> Result<(), Fault> {
+        if self.scopes.is_some() && !LISTS_THAT_VARY.contains(&stream.name) {
+            return Ok(());
+        }
+        try_list(self.client, list, &self.patience(false))
+    }
+
+    /// Removes the fields from the schema that the server has no column for; keys and the replication key stay, whatever it
+    /// says.
+    fn keep_fields(&self, stream: &Stream, entry: &mut StreamEntry) {
+        let Some(fields) = fields(&mut entry.schema) else { return };
+        let is_key = |name: &str| stream.keys.contains(&name) || entry.replication_key.as_deref() == Some(name);
+        let is_kept = |name: &str| !self.lacking.has(stream.name, name) || is_key(name);
+        let gone: Vec<&str> = fields.keys().map(String::as_str).filter(|name| !is_kept(name)).collect();
+        if !gone.is_empty() && self.chosen.is_empty() {
+            log::info(format!("this PostHog has no {} in {}", gone.join(", "), stream.name));
+        }
+        fields.retain(|name, _| is_kept(name));
+    }
+}
