@@ -1,6 +1,6 @@
 //! The loop of the `events` stream: closed set after closed set, slice after slice, row after row.
 //!
-//! Rows go out as they come in key order; the STATE follows them, and never passes the end of a slice whose count is not
+//! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long slice, is not
 //! proved. Whatever ends the run, the last STATE that left is a position from which the same closed set goes on.
 
 use std::io::Write;
@@ -116,6 +116,7 @@ impl Events<'_> {
         };
         read_all(&source, plan, |delivery| match delivery {
             Delivery::Page(page) => printer.print_page(*page),
+            Delivery::Proved(cursor) => printer.part_end(cursor),
             Delivery::Silence => printer.silence(),
             Delivery::SliceEnd { to, proof, last, .. } => {
                 printer.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))

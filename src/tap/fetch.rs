@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
-use crate::posthog::hogql::Key;
+use crate::posthog::hogql::{Cursor, Key};
 
 use super::memory::Memory;
 use super::pages::{Piece, Proof, ReadPage, Source};
@@ -29,6 +29,8 @@ const SILENCE: Duration = Duration::from_secs(1);
 pub enum Delivery<'m> {
     /// A page of the current slice, which goes on behind it.
     Page(Box<ReadPage<'m>>),
+    /// The pages so far of the current slice are proved: a run may go on from here.
+    Proved(Cursor),
     /// The current slice is read: where the next one starts (none: it was the last), and how its count came out.
     SliceEnd {
         /// The end of the slice.
@@ -86,6 +88,7 @@ fn deliver_all<'m>(
             match said? {
                 Said::Piece(Piece::Page(page)) if page.next.is_none() => held = Some(page),
                 Said::Piece(Piece::Page(page)) => deliver(Delivery::Page(page))?,
+                Said::Piece(Piece::Proved(cursor)) => deliver(Delivery::Proved(cursor))?,
                 Said::Piece(Piece::Again) => held = None,
                 Said::End { to, rows, proof } => {
                     ended = true;

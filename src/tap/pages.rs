@@ -28,6 +28,8 @@ use super::write::time;
 
 /// How often one row alone is asked for before it is held to be too large: the server may have been busy.
 const ONE_ROW_ATTEMPTS: u32 = 3;
+/// A slice of more pages than this is proved in parts, at one more query each: a run that ends inside it keeps what it read.
+const PART_PAGES: u64 = 50;
 
 /// The rows of one closed set on one server.
 #[derive(Debug)]
@@ -77,6 +79,8 @@ impl ReadPage<'_> {
 pub enum Piece<'m> {
     /// A page.
     Page(Box<ReadPage<'m>>),
+    /// What was given so far is all that there is up to here.
+    Proved(Cursor),
     /// The slice is read again from its start: its last page, which nobody has printed yet, comes again.
     Again,
 }
@@ -117,7 +121,7 @@ impl Source<'_> {
                 deliver(Piece::Again)?;
             }
             let mut parts = Parts::new(self, slice);
-            let mut attempt = 1;
+            let (mut attempt, mut pages) = (1, 0u64);
             while let Some((interval, limit)) = parts.next() {
                 match self.read_page(&interval, (limit, attempt), reserve()?) {
                     Ok(mut page) => {
@@ -127,7 +131,14 @@ impl Source<'_> {
                         versions.extend(page.notes.iter().map(|(version, _)| *version));
                         parts.done(page.next.as_ref());
                         page.next = parts.next().map(|(rest, _)| rest.from);
+                        let next = page.next.clone();
                         deliver(Piece::Page(Box::new(page)))?;
+                        pages += 1;
+                        if let Some(next) = next.filter(|_| !again && pages.is_multiple_of(PART_PAGES))
+                            && self.is_whole_until(&next, slice, received)
+                        {
+                            deliver(Piece::Proved(next))?;
+                        }
                     }
                     Err(Fault::Split(why)) => {
                         log::debug(format!("asking for less than {limit} rows: {why}"));
@@ -220,6 +231,17 @@ impl Source<'_> {
         // Merged or deleted meanwhile: fewer rows are stored now than were received.
         let proved = rows == received || distinct >= counted;
         Ok(if proved { Proof::Proved } else { Proof::Missing { counted, received: distinct } })
+    }
+
+    /// True if the rows received of a slice are all that lie before `next`: what was planned, without what is left. A merge in
+    /// between may make it false, and a count that fails does; the end of the slice tells more.
+    fn is_whole_until(&self, next: &Cursor, slice: &Slice, received: u64) -> bool {
+        let rest = Interval { from: next.clone(), to: slice.interval.to.clone() };
+        let sql = |limit| hogql::recount(&self.range, &rest, limit);
+        let count = || {
+            ask_one(self.client, "count of the rest of a slice", sql, &["rows", "versions"], |row| row.cell(0).u64())
+        };
+        self.count_proof == CountProof::Off || count().is_ok_and(|left| left.checked_add(received) == Some(slice.rows))
     }
 
     fn learn(&self, teach: impl FnOnce(&mut SizeModel)) {

@@ -1,6 +1,6 @@
 //! The printing half of a run of `events`: pages in, records and states out, and what the next run must know of them.
 //!
-//! A STATE vouches for every row before it: it goes out at the end of a slice whose count is proved, never inside one.
+//! A STATE vouches for every row before it: it goes out at the end of a slice whose count is proved, or of a proved part.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -233,16 +233,27 @@ impl<'a, W: Write> Printer<'a, W> {
         Ok(())
     }
 
+    /// A part of a long slice is printed and proved. It is said at once: no safe position may come for a while.
+    pub(super) fn part_end(&mut self, cursor: Cursor) -> Result<()> {
+        self.go_on_at(cursor);
+        self.write_state()?;
+        self.events.stop.check()
+    }
+
     /// Everything up to `cursor` is printed and proved: a run may go on from here.
     fn safe_at(&mut self, cursor: Cursor) -> Result<()> {
-        if let Some(pass) = self.bookmark.run.as_mut().and_then(|run| run.passes.first_mut()) {
-            pass.cursor = Some(cursor);
-        }
-        self.settle();
+        self.go_on_at(cursor);
         if self.last_state.elapsed() >= STATE_EVERY {
             self.write_state()?;
         }
         self.events.stop.check()
+    }
+
+    fn go_on_at(&mut self, cursor: Cursor) {
+        if let Some(pass) = self.bookmark.run.as_mut().and_then(|run| run.passes.first_mut()) {
+            pass.cursor = Some(cursor);
+        }
+        self.settle();
     }
 
     fn settle(&mut self) {
@@ -314,6 +325,9 @@ impl<'a, W: Write> Printer<'a, W> {
             }
             // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a
             // slice read twice), an earlier STATE has to do; a reader that is gone gets nothing more anyway.
+            Err(error) if error.kind() == Kind::Stopped && self.is_unsafe => {
+                Err(error.context("the rows behind the last STATE come again"))
+            }
             Err(error) if error.kind() == Kind::Pipe || self.is_unsafe => Err(error),
             Err(error) => {
                 self.write_state()?;

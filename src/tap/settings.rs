@@ -96,7 +96,8 @@ pub const SETTINGS: &[Setting] = &[
     row("flatten_properties", Form::Flag, Some("true"), "One column per property instead of one object."),
     row(
         "max_property_columns",
-        whole(0, 10_000),
+        // Of both and with the fixed ones: no more than target-parquet takes.
+        whole(0, 4_900),
         Some("1000"),
         "Most columns of properties, of events and again of persons.",
     ),

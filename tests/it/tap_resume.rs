@@ -187,3 +187,41 @@ fn rows_that_show_hours_after_their_arrival_are_found() {
     let missing: Vec<&Held> = wanted.iter().filter(|held| !all.contains(held)).collect();
     assert!(missing.is_empty(), "{} lost, first {:?}", missing.len(), missing[0]);
 }
+
+/// One person's events of a day are one slice, however many pages that takes: it is proved in parts.
+#[test]
+fn a_run_that_ends_inside_a_long_slice_keeps_what_was_proved_of_it() {
+    let fake = Fake::start(Options::default());
+    let noon = fake.world().now - 2 * DAY_MICROS;
+    fake.world().insert((0..400).map(|n| Event::new(n, "busy", noon + n as i64 / 3).by("one")));
+    let page = "ORDER BY toDate(timestamp), event";
+    fake.world().fault(Fault::new("auth_401").body(page).skip(130).next(1));
+    let mut tap = Tap::new(&fake).set("page_size", 2);
+    let run = tap.run();
+    assert_ne!(run.code, 0, "{}", run.stderr);
+    let (mut all, state) = safe_part(&run.stdout).unwrap();
+    assert_eq!(all.len(), 200, "two parts of fifty pages");
+    fake.world().faults.clear();
+    fake.world().log.clear();
+    tap.state = Some(state);
+    let run = tap.run().ends(0);
+    all.extend(run.events());
+    same_once("both runs", &all, fake.world().held());
+    let is_count = |sql: &String| sql.contains("AS versions");
+    let counts = fake.world().log.iter().filter(|request| request.sql.as_ref().is_some_and(is_count)).count();
+    assert_eq!(counts, 2, "one query for fifty pages");
+}
+
+/// What was not counted is not vouched for.
+#[test]
+fn a_part_of_a_slice_whose_count_fails_is_not_vouched_for() {
+    let fake = Fake::start(Options::default());
+    let noon = fake.world().now - 2 * DAY_MICROS;
+    fake.world().insert((0..400).map(|n| Event::new(n, "busy", noon + n as i64 / 3).by("one")));
+    fake.world().fault(Fault::new("empty_results").body("AS versions"));
+    fake.world().fault(Fault::new("auth_401").body("ORDER BY toDate(timestamp), event").skip(80).next(1));
+    let run = Tap::new(&fake).set("page_size", 2).run();
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    assert!(run.events().len() > 100, "{}", run.stderr);
+    assert!(safe_part(&run.stdout).is_none_or(|(rows, _)| rows.is_empty()), "{}", run.stdout);
+}

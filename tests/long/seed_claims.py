@@ -277,7 +277,7 @@ def flatten(walk, _):
             walk.check("a property named uuid leaves the event's uuid alone", (first["uuid"], first["properties_uuid"]) == (uuids[0], "not the uuid"))
             walk.check("2^53 + 1 keeps its digits, a text in a number's column too", "9007199254740993" in first["unmapped_properties"] and json.loads(second["unmapped_properties"])["number or text"] == "five", f"unmapped: {first['unmapped_properties'][:120]}")
         own.ingest(events("many", [at], properties={f"key {n}": n for n in range(10_000)}))
-        for most in (1_000, 10_000):
+        for most in (1_000, 4_900):
             with Walked(walk, own, event_types=["many"], max_property_columns=most, initial_since=iso(at - DAY_US)) as pipe:
                 run = pipe.run()
                 if not walk.check(f"10,000 keys, max_property_columns {most}: both programs end well", (run.tap_code, run.target_code) == (0, 0), f"{run.seconds:.0f} s; the target said: {last(run.target_log)}"):

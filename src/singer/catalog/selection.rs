@@ -1,6 +1,8 @@
 //! Which streams and fields a catalog selects, by the rules that Singer taps have in common, and the schema without the
 //! fields that it does not.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
@@ -71,8 +73,17 @@ pub(super) fn stream_is_selected(stream: &Value) -> bool {
     decision(entry).unwrap_or(false)
 }
 
-fn field_is_selected(stream: &Value, field: &str) -> bool {
-    metadata(stream, &["properties", field]).and_then(decision).unwrap_or(true)
+/// What the metadata says of each field.
+fn decisions(stream: &Value) -> HashMap<&str, Option<bool>> {
+    let mut decisions = HashMap::new();
+    for entry in stream.get("metadata").and_then(Value::as_array).into_iter().flatten() {
+        if let [of, Value::String(field)] = breadcrumb(entry)
+            && of == "properties"
+        {
+            decisions.entry(field.as_str()).or_insert_with(|| entry.get("metadata").and_then(decision));
+        }
+    }
+    decisions
 }
 
 /// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
@@ -83,7 +94,8 @@ pub(super) fn pruned(stream: &Value, keys: &[String], replication_key: Option<&s
     if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
         return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
     }
-    let selected = |name: &str| needed.contains(&name) || field_is_selected(stream, name);
+    let decisions = decisions(stream);
+    let selected = |name: &str| needed.contains(&name) || decisions.get(name).copied().flatten().unwrap_or(true);
     let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
     if let Some(Value::Array(required)) = schema.get_mut("required") {
         required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
