@@ -2,8 +2,8 @@
 //!
 //! A [`Page`] is one buffer of decoded cells and the places where they end: a `properties` cell *is* the JSON document that
 //! PostHog stored, ready to be copied out. The body is not believed before it was read to its end: shape, columns, width of
-//! every row, `error` and `is_cached` are
-//! checked (keys may come in any order). This module refuses to guess: what does not fit is an error with its place.
+//! every row, `error` and `is_cached` are checked (keys may come in any order). This module refuses to guess: what does not
+//! fit is an error with its place.
 
 use std::io::Read;
 
