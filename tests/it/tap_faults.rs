@@ -146,8 +146,8 @@ fn a_small_budget_slows_a_run_down_and_never_refuses_it() {
     free.world().insert(events.clone());
     Tap::new(&free).set("page_size", 40).run().ends(0);
     let needed = read(&free);
-    // Half of it is there, the rest comes back in about twelve seconds, longer than a busy machine takes for a run.
-    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 24, ..Options::default() };
+    // Half of it is there, the rest comes back in about seven seconds.
+    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 14, ..Options::default() };
     let fake = Fake::start(options);
     fake.world().insert(events);
     let run = Tap::new(&fake).set("page_size", 40).run().ends(0);
