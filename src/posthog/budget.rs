@@ -4,12 +4,16 @@
 //! Two queries at once blur that: what one of them reads is taken off before or after the other one is told what is left.
 //! So only a query that had the server to itself is measured by; and where the budget is short, queries go one by one.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The refill that PostHog's code gives to free organizations: 20 GB an hour (`api_queries_budget.py`). Assumed until it
 /// is measured.
 const DEFAULT_REFILL_BYTES_PER_SECOND: f64 = 20e9 / 3600.0;
+/// The budget is short when it covers fewer queries than this: two of them show the refill, and two are to be left.
+const SHORT_QUERIES: f64 = 4.0;
+/// So many are to be left before a query is sent: PostHog refuses at zero, and headers do not go below it.
+const SPARE_QUERIES: f64 = 2.0;
 /// Shorter waits are none.
 const NO_WAIT: Duration = Duration::from_millis(10);
 /// Less time between two answers says little of the refill. Where it is not known, so much is waited to learn it.
@@ -21,8 +25,10 @@ const MOST_MEASURE: Duration = Duration::from_secs(600);
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     known: Mutex<Known>,
-    /// Held by the query that is sent while the budget is short.
-    alone: Mutex<()>,
+    /// Told when a query is no longer under way.
+    ended: Condvar,
+    /// Passed by every query before it is sent; held, while the budget is short, until its headers are there.
+    gate: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +41,7 @@ struct Known {
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     at: Duration,
+    /// Never more than there is, but for what others read.
     left: f64,
     /// What the next query will about read: the last one, or more if larger ones were seen before it.
     expected: f64,
@@ -51,66 +58,78 @@ pub(crate) struct Turn<'b> {
     budget: &'b Budget,
     number: u64,
     began_alone: bool,
-    _alone: Option<MutexGuard<'b, ()>>,
+    _gate: Option<MutexGuard<'b, ()>>,
 }
 
 impl Budget {
-    /// Takes the turn for a query, after waiting, by `pause`, until the budget covers it. While it has to wait, and until
-    /// its headers are there, no other query is sent.
+    /// Takes the turn for a query. While the budget is short, that is after the queries under way have been answered, and
+    /// after waiting, by `pause`, until the budget covers it; and no other query is sent until its headers are there.
     pub(crate) fn turn<E>(
         &self,
         now: impl Fn() -> Duration,
         mut pause: impl FnMut(Duration) -> Result<(), E>,
     ) -> Result<Turn<'_>, E> {
-        let mut alone = None;
-        loop {
-            let wait = self.wait(now());
-            if wait < NO_WAIT {
-                break;
-            }
-            match alone {
-                None => alone = Some(lock(&self.alone)),
-                Some(_) => pause(wait)?,
-            }
-        }
+        let gate = lock(&self.gate);
         let mut known = lock(&self.known);
-        known.in_flight += 1;
-        known.begun += 1;
-        let (number, began_alone) = (known.begun, known.in_flight == 1);
-        Ok(Turn { budget: self, number, began_alone, _alone: alone })
+        if !known.is_short(now()) {
+            return Ok(self.begin(known, None));
+        }
+        loop {
+            while known.in_flight > 0 {
+                known = self.ended.wait(known).unwrap_or_else(PoisonError::into_inner);
+            }
+            let wait = known.wait(now());
+            if wait < NO_WAIT {
+                return Ok(self.begin(known, Some(gate)));
+            }
+            drop(known);
+            pause(wait)?;
+            known = lock(&self.known);
+        }
     }
 
-    /// How long to wait so that two more queries like the last ones find their bytes; zero where there is enough, or where
-    /// the server has no budget.
+    fn begin<'b>(&'b self, mut known: MutexGuard<'_, Known>, gate: Option<MutexGuard<'b, ()>>) -> Turn<'b> {
+        known.in_flight += 1;
+        known.begun += 1;
+        Turn { budget: self, number: known.begun, began_alone: known.in_flight == 1, _gate: gate }
+    }
+}
+
+impl Known {
+    /// Whether the next queries have to go one by one.
+    fn is_short(&self, now: Duration) -> bool {
+        let Some(seen) = self.seen else { return false };
+        seen.left_at(now) < (SHORT_QUERIES + f64::from(self.in_flight)) * seen.expected
+    }
+
+    /// How long to wait before the next query; zero where there is enough, or where the server has no budget.
     fn wait(&self, now: Duration) -> Duration {
-        let Some(seen) = lock(&self.known).seen else { return Duration::ZERO };
+        let Some(seen) = self.seen else { return Duration::ZERO };
         let refill = seen.refill_per_second.unwrap_or(DEFAULT_REFILL_BYTES_PER_SECOND);
-        let passed = now.saturating_sub(seen.at);
-        let missing = 2.0 * seen.expected - seen.left;
-        if missing <= 0.0 {
-            return Duration::ZERO;
+        let missing = (SPARE_QUERIES * seen.expected - seen.left).max(0.0);
+        let mut wait = Duration::from_secs_f64((missing / refill).min(86_400.0));
+        if seen.refill_per_second.is_none() && seen.measured_from.is_some() && self.is_short(now) {
+            wait = wait.max(LEAST_MEASURE);
         }
-        let wait = Duration::from_secs_f64((missing / refill).min(86_400.0));
-        let least = if seen.refill_per_second.is_none() { LEAST_MEASURE } else { NO_WAIT };
-        wait.max(least).saturating_sub(passed)
+        wait.saturating_sub(now.saturating_sub(seen.at))
     }
 }
 
 impl Turn<'_> {
-    /// Ends the turn with what the headers of the answer say, if they do.
+    /// Ends the turn with what the headers of the answer say, if they do: a refusal tells only what is left.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(crate) fn end(self, now: Duration, left: Option<u64>, read: Option<u64>) {
-        let (Some(left), Some(read)) = (left, read) else { return };
+        let Some(left) = left else { return };
         let mut known = lock(&self.budget.known);
         let was_alone = self.began_alone && known.begun == self.number;
-        let (left, read) = (left as f64, read as f64);
+        let (left, read) = (left as f64, read.map(|read| read as f64));
         match &mut known.seen {
             Some(seen) => seen.update(now, left, read, was_alone),
             None => {
                 known.seen = Some(Seen {
                     at: now,
                     left,
-                    expected: read,
+                    expected: read.unwrap_or(0.0),
                     refill_per_second: None,
                     measured_from: was_alone.then_some((now, left)),
                     read_since: 0.0,
@@ -123,17 +142,34 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         lock(&self.budget.known).in_flight -= 1;
+        self.budget.ended.notify_all();
     }
 }
 
 impl Seen {
-    fn update(&mut self, now: Duration, left: f64, read: f64, was_alone: bool) {
-        (self.at, self.left) = (now, left);
-        self.expected = read.max(self.expected * 0.7);
+    /// What is left, as far as it is known how fast it comes back.
+    fn left_at(&self, now: Duration) -> f64 {
+        self.left + self.refill_per_second.unwrap_or(0.0) * now.saturating_sub(self.at).as_secs_f64()
+    }
+
+    fn update(&mut self, now: Duration, left: f64, read: Option<f64>, was_alone: bool) {
+        let before = self.left_at(now);
+        self.at = now;
+        self.expected = read.map_or(self.expected, |read| read.max(self.expected * 0.7));
+        let read = read.unwrap_or(0.0);
         self.read_since += read;
-        if !was_alone {
-            return;
+        // The header of a query beside others may not know yet what they read; and none goes below zero.
+        self.left = match (was_alone, left > 0.0) {
+            (true, true) => left,
+            (true, false) => left.min(before - read),
+            (false, _) => left.min(before),
+        };
+        if was_alone && left > 0.0 {
+            self.measure(now, left);
         }
+    }
+
+    fn measure(&mut self, now: Duration, left: f64) {
         let (from, left_then) = *self.measured_from.get_or_insert((now, left));
         let time = now.saturating_sub(from);
         if time >= LEAST_MEASURE {
@@ -172,22 +208,31 @@ mod tests {
             self.left.set(self.left.get() + self.per_second * time.as_secs_f64());
         }
 
-        /// One query that takes `time`; gives how long it waited.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
-        fn query(&self, budget: &Budget, read: u64, time: Duration) -> Duration {
+        /// Sends a query as soon as it may be sent; gives also how long that took.
+        fn begin<'b>(&self, budget: &'b Budget) -> (Turn<'b>, Duration) {
             let mut waited = Duration::ZERO;
-            let turn = budget.turn(
-                || self.now.get(),
-                |wait| {
-                    waited += wait;
-                    self.pass(wait);
-                    Ok::<(), ()>(())
-                },
-            );
+            let pause = |wait| {
+                waited += wait;
+                self.pass(wait);
+                Ok::<(), ()>(())
+            };
+            let turn = budget.turn(|| self.now.get(), pause).unwrap();
             assert!(self.left.get() > 0.0, "refused");
-            self.pass(time);
+            (turn, waited)
+        }
+
+        /// Takes off what a query read; gives what its header says.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole bytes")]
+        fn answer(&self, read: u64) -> u64 {
             self.left.set(self.left.get() - read as f64);
-            turn.unwrap().end(self.now.get(), Some(self.left.get().max(0.0) as u64), Some(read));
+            self.left.get().max(0.0) as u64
+        }
+
+        /// One query that takes `time`; gives how long it waited.
+        fn query(&self, budget: &Budget, read: u64, time: Duration) -> Duration {
+            let (turn, waited) = self.begin(budget);
+            self.pass(time);
+            turn.end(self.now.get(), Some(self.answer(read)), Some(read));
             waited
         }
     }
@@ -208,15 +253,98 @@ mod tests {
         }
     }
 
+    /// Two queries at once as long as there is enough, and answers that arrive up to 0.3 s after they were made, in any
+    /// order: what is told too early or too late must not lead to a refusal, whatever the refill is.
+    #[test]
+    fn two_queries_at_once_are_never_refused() {
+        for seed in 0..300_u64 {
+            let mut random = seed;
+            let mut draw = |below: u64| {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (random >> 33) % below
+            };
+            let read = 1_000_000 + draw(20_000_000);
+            // From a query in 20 seconds to ten in one.
+            let per_hour = read as f64 * 3600.0 / 20.0 * (1.0 + draw(200) as f64);
+            let (budget, bucket) = (Budget::default(), bucket((5 + draw(20)) as f64 * read as f64, per_hour));
+            for _ in 0..40 {
+                let mut turns = vec![bucket.begin(&budget).0];
+                if !lock(&budget.known).is_short(bucket.now.get()) {
+                    turns.push(bucket.begin(&budget).0);
+                }
+                let mut answers = Vec::new();
+                for turn in turns {
+                    bucket.pass(Duration::from_millis(50 + draw(100)));
+                    answers.push((turn, bucket.answer(read)));
+                }
+                if draw(2) == 1 {
+                    answers.reverse();
+                }
+                for (turn, left) in answers {
+                    bucket.pass(Duration::from_millis(draw(300)));
+                    turn.end(bucket.now.get(), Some(left), Some(read));
+                }
+            }
+        }
+    }
+
     #[test]
     fn there_is_no_wait_without_a_budget_or_with_enough_of_it() {
         let budget = Budget::default();
+        let wait = |now| lock(&budget.known).wait(now);
         budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, None, None);
         budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(10_000_000_000), Some(1_000_000_000));
         budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(900_000_000), Some(1_000_000_000));
-        assert_eq!(budget.wait(SECOND).as_secs(), 198, "1.1 GB are missing at 5.6 MB a second");
+        assert_eq!(wait(SECOND).as_secs(), 198, "1.1 GB are missing at 5.6 MB a second");
         assert_eq!(budget.turn(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
-        assert_eq!(budget.wait(SECOND * 200), Duration::ZERO);
+        assert_eq!(wait(SECOND * 200), Duration::ZERO);
+    }
+
+    /// A refusal tells that nothing is left: the queries behind it wait, as it does.
+    #[test]
+    fn a_refusal_holds_the_next_queries_too() {
+        let budget = Budget::default();
+        let turn = |now: Duration| budget.turn(|| now, Err);
+        turn(SECOND).unwrap().end(SECOND, Some(1_000_000_000), Some(20_000_000));
+        turn(SECOND).unwrap().end(SECOND, Some(0), None);
+        assert!(turn(SECOND).unwrap_err() >= SECOND * 7, "40 MB at 5.6 MB a second");
+    }
+
+    /// Headers end at zero, balances do not.
+    #[test]
+    fn what_a_large_query_took_too_much_is_waited_for() {
+        let budget = Budget::default();
+        let turn = |now: Duration| budget.turn(|| now, Err);
+        turn(SECOND).unwrap().end(SECOND, Some(500_000_000), Some(100_000_000));
+        turn(SECOND * 11).unwrap().end(SECOND * 11, Some(500_000_000), Some(100_000_000));
+        turn(SECOND * 11).unwrap().end(SECOND * 11, Some(0), Some(800_000_000));
+        assert_eq!(turn(SECOND * 11).unwrap_err(), SECOND * 190, "300 MB and two queries at 10 MB a second");
+    }
+
+    /// The answer that was made first may arrive last.
+    #[test]
+    fn of_two_answers_the_lower_one_counts() {
+        let budget = Budget::default();
+        let turn = || budget.turn(|| SECOND, |_| Err("wait")).unwrap();
+        turn().end(SECOND, Some(1_000_000_000), Some(100_000_000));
+        let (first, second) = (turn(), turn());
+        second.end(SECOND, Some(150_000_000), Some(100_000_000));
+        first.end(SECOND, Some(900_000_000), Some(100_000_000));
+        assert_eq!(budget.turn(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
+    }
+
+    #[test]
+    fn a_short_budget_waits_for_the_query_under_way() {
+        let budget = Budget::default();
+        let turn = || budget.turn(|| SECOND, |_| Err("wait")).unwrap();
+        let (first, second) = (turn(), turn());
+        first.end(SECOND, Some(300_000_000), Some(100_000_000));
+        std::thread::scope(|scope| {
+            let third = scope.spawn(|| turn().end(SECOND, Some(100_000_000), Some(100_000_000)));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!third.is_finished(), "two queries at once");
+            second.end(SECOND, Some(200_000_000), Some(100_000_000));
+        });
     }
 
     /// Of two queries at once, what the second is told may lack what the first reads: 200 MB too much in one second.
