@@ -19,6 +19,7 @@ pub struct Check<'a> {
     event: Vec<u8>,
     hash: u64,
     notes: Vec<(u64, Micros)>,
+    version: Vec<u8>,
 }
 
 impl<'a> Check<'a> {
@@ -27,7 +28,7 @@ impl<'a> Check<'a> {
     pub fn new(interval: &'a Interval, by_arrival: bool, limit: u32) -> Check<'a> {
         let Key { day, event, hash } = interval.from.key();
         let event = event.as_bytes().to_vec();
-        Check { interval, by_arrival, limit, day: *day, event, hash: *hash, notes: Vec::new() }
+        Check { interval, by_arrival, limit, day: *day, event, hash: *hash, notes: Vec::new(), version: Vec::new() }
     }
 
     /// Takes the next row, and notes its version and its arrival.
@@ -63,7 +64,8 @@ impl<'a> Check<'a> {
             self.event.clear();
             self.event.extend_from_slice(event);
         }
-        self.notes.push((Version { timestamp, created_at, event, distinct_id, uuid }.hash(), created_at));
+        let version = Version { timestamp, created_at, event, distinct_id, uuid };
+        self.notes.push((version.hash(&mut self.version), created_at));
         Ok(())
     }
 

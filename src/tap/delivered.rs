@@ -181,7 +181,7 @@ mod tests {
 
     fn hash(n: u64) -> u64 {
         let version = Version { timestamp: 0, created_at: n.cast_signed(), event: b"e", distinct_id: b"d", uuid: b"u" };
-        version.hash()
+        version.hash(&mut Vec::new())
     }
 
     fn delivered(arrived: Micros, hash: u64) -> Delivered {

@@ -26,18 +26,19 @@ pub struct Version<'a> {
 }
 
 impl Version<'_> {
-    /// The hash that stands for this version.
+    /// The hash that stands for this version. What `buffer` holds is written over.
     #[must_use]
-    pub fn hash(&self) -> u64 {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.timestamp.to_le_bytes());
-        hasher.update(&self.created_at.to_le_bytes());
+    pub fn hash(&self, buffer: &mut Vec<u8>) -> u64 {
+        // In one piece: that takes half the time of a hasher that is fed.
+        buffer.clear();
+        buffer.extend_from_slice(&self.timestamp.to_le_bytes());
+        buffer.extend_from_slice(&self.created_at.to_le_bytes());
         for part in [self.uuid, self.event, self.distinct_id] {
-            hasher.update(&(part.len() as u64).to_le_bytes());
-            hasher.update(part);
+            buffer.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            buffer.extend_from_slice(part);
         }
         let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        first.copy_from_slice(&blake3::hash(buffer).as_bytes()[..8]);
         u64::from_le_bytes(first)
     }
 }
@@ -129,10 +130,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn hash(version: Version<'_>) -> u64 {
+        version.hash(&mut b"what was there".to_vec())
+    }
+
     fn random(count: u64) -> Vec<u64> {
         (0..count)
             .map(|i| {
-                Version { timestamp: 0, created_at: i.cast_signed(), event: b"e", distinct_id: b"d", uuid: b"u" }.hash()
+                hash(Version { timestamp: 0, created_at: i.cast_signed(), event: b"e", distinct_id: b"d", uuid: b"u" })
             })
             .collect()
     }
@@ -146,8 +151,9 @@ mod tests {
             Version { timestamp: 2, ..version },
             Version { uuid: b"v", ..version },
         ];
-        assert!(others.iter().all(|other| other.hash() != version.hash()));
-        assert_eq!(version.hash(), Version { ..version }.hash());
+        assert!(others.iter().all(|other| hash(*other) != hash(version)));
+        // States of earlier runs hold such hashes.
+        assert_eq!(hash(version), 5_182_857_223_235_851_603);
     }
 
     #[test]
