@@ -111,6 +111,21 @@ def limits_of_the_box(report, _):
         report.same("the box's own limits", compare(box, pipe))
 
 
+def small_budget(report, _):
+    """Half of the bytes that a run needs are there, the rest comes back in ten seconds: it slows down, and nothing is refused."""
+    with Box(20_000) as box, Pipe(box, page_size=1000) as free, Pipe(box, page_size=1000) as pipe:
+        free.run()
+        needed = sum(query.get("bytes_read") or 0 for query in box.queries())
+        box.forget()
+        box.ask("limits", {"budget_bytes_per_hour": needed / 20 * 3600, "budget_hours": 10 / 3600})
+        run = pipe.run()
+        statuses = [query["status"] for query in box.queries()]
+        report.check("small byte budget: ends well", (run.tap_code, run.target_code) == (0, 0), run.says() if run.tap_code else f"{needed / 1e6:.1f} MB in {run.seconds:.0f} s")
+        report.check("small byte budget: no query is refused", 429 not in statuses, f"{statuses.count(429)} of {len(statuses)}")
+        report.check("small byte budget: the wait is announced", "byte budget is nearly used up" in run.says(), run.says()[-300:])
+        report.same("small byte budget", compare(box, pipe))
+
+
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--only", nargs="*")
@@ -118,7 +133,7 @@ def main():
     given = arguments.parse_args()
     report = Report("box_faults")
     jobs = queue.Queue()
-    for name, job in (("budget", budget), ("limits", limits_of_the_box), ("mixed", mixed), ("retry_after", retry_after)):
+    for name, job in (("budget", budget), ("limits", limits_of_the_box), ("small_budget", small_budget), ("mixed", mixed), ("retry_after", retry_after)):
         if not given.only or name in given.only:
             jobs.put((job, ()))
     for action, (expected, _) in FAULTS.items():
