@@ -155,15 +155,16 @@ impl Seen {
     fn update(&mut self, now: Duration, left: f64, read: Option<f64>, was_alone: bool) {
         let before = self.left_at(now);
         self.at = now;
-        self.expected = read.map_or(self.expected, |read| read.max(self.expected * 0.7));
-        let read = read.unwrap_or(0.0);
-        self.read_since += read;
         // The header of a query beside others may not know yet what they read; and none goes below zero.
         self.left = match (was_alone, left > 0.0) {
             (true, true) => left,
-            (true, false) => left.min(before - read),
+            (true, false) => left.min(before - read.unwrap_or(0.0)),
             (false, _) => left.min(before),
         };
+        // How much came back is not known where it is not told what was read.
+        let Some(read) = read else { return self.measured_from = None };
+        self.expected = read.max(self.expected * 0.7);
+        self.read_since += read;
         if was_alone && left > 0.0 {
             self.measure(now, left);
         }
@@ -308,6 +309,19 @@ mod tests {
         turn(SECOND).unwrap().end(SECOND, Some(1_000_000_000), Some(20_000_000));
         turn(SECOND).unwrap().end(SECOND, Some(0), None);
         assert!(turn(SECOND).unwrap_err() >= SECOND * 7, "40 MB at 5.6 MB a second");
+    }
+
+    /// A query that failed may have read, and tell only what is left.
+    #[test]
+    fn an_answer_without_its_bytes_is_not_measured_by() {
+        let budget = Budget::default();
+        let turn = |now: Duration| budget.turn(|| now, Err).unwrap();
+        turn(SECOND).end(SECOND, Some(2_000_000_000), Some(100_000_000));
+        turn(SECOND * 3).end(SECOND * 3, Some(1_000_000_000), None);
+        turn(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
+        assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, None);
+        turn(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
+        assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
     }
 
     /// Headers end at zero, balances do not.

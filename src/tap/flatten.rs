@@ -305,10 +305,6 @@ fn holds_surrogate_escape(text: &[u8]) -> bool {
 
 /// True if the number as written is the number that a double holds: up to 15 digits always are.
 pub(super) fn survives_a_double(text: &[u8]) -> bool {
-    // Most numbers.
-    if text.len() <= 15 && !text.iter().any(|b| b | 0x20 == b'e') {
-        return true;
-    }
     let mantissa = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
     let digits = text[..mantissa].iter().filter(|b| b.is_ascii_digit()).count();
     if digits <= 15 && mantissa == text.len() {
