@@ -58,6 +58,7 @@ pub(crate) struct Turn<'b> {
     budget: &'b Budget,
     number: u64,
     began_alone: bool,
+    is_told: bool,
     _gate: Option<MutexGuard<'b, ()>>,
 }
 
@@ -91,7 +92,7 @@ impl Budget {
     fn begin<'b>(&'b self, mut known: MutexGuard<'_, Known>, gate: Option<MutexGuard<'b, ()>>) -> Turn<'b> {
         known.in_flight += 1;
         known.begun += 1;
-        Turn { budget: self, number: known.begun, began_alone: known.in_flight == 1, _gate: gate }
+        Turn { budget: self, number: known.begun, began_alone: known.in_flight == 1, is_told: false, _gate: gate }
     }
 }
 
@@ -118,8 +119,9 @@ impl Known {
 impl Turn<'_> {
     /// Ends the turn with what the headers of the answer say, if they do: a refusal tells only what is left.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    pub(crate) fn end(self, now: Duration, left: Option<u64>, read: Option<u64>) {
+    pub(crate) fn end(mut self, now: Duration, left: Option<u64>, read: Option<u64>) {
         let Some(left) = left else { return };
+        self.is_told = true;
         let mut known = lock(&self.budget.known);
         let was_alone = self.began_alone && known.begun == self.number;
         let (left, read) = (left as f64, read.map(|read| read as f64));
@@ -141,7 +143,15 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        lock(&self.budget.known).in_flight -= 1;
+        let mut known = lock(&self.budget.known);
+        known.in_flight -= 1;
+        // A query that was never answered may have read.
+        if let Some(seen) = &mut known.seen
+            && !self.is_told
+        {
+            seen.measured_from = None;
+        }
+        drop(known);
         self.budget.ended.notify_all();
     }
 }
@@ -311,17 +321,19 @@ mod tests {
         assert!(turn(SECOND).unwrap_err() >= SECOND * 7, "40 MB at 5.6 MB a second");
     }
 
-    /// A query that failed may have read, and tell only what is left.
+    /// A query that failed may have read: it tells only what is left, or nothing.
     #[test]
-    fn an_answer_without_its_bytes_is_not_measured_by() {
-        let budget = Budget::default();
-        let turn = |now: Duration| budget.turn(|| now, Err).unwrap();
-        turn(SECOND).end(SECOND, Some(2_000_000_000), Some(100_000_000));
-        turn(SECOND * 3).end(SECOND * 3, Some(1_000_000_000), None);
-        turn(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
-        assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, None);
-        turn(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
-        assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
+    fn a_query_that_hides_what_it_read_is_not_measured_by() {
+        for is_answered in [true, false] {
+            let budget = Budget::default();
+            let turn = |now: Duration| budget.turn(|| now, Err).unwrap();
+            turn(SECOND).end(SECOND, Some(2_000_000_000), Some(100_000_000));
+            turn(SECOND * 3).end(SECOND * 3, is_answered.then_some(1_000_000_000), None);
+            turn(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
+            assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, None);
+            turn(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
+            assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
+        }
     }
 
     /// Headers end at zero, balances do not.
