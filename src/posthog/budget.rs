@@ -332,7 +332,11 @@ mod tests {
             turn(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
             assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, None);
             turn(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
-            assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
+            assert_eq!(
+                lock(&budget.known).seen.unwrap().refill_per_second,
+                Some(10e6),
+                "20 MB came back in two seconds"
+            );
         }
     }
 
