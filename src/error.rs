@@ -11,7 +11,7 @@ pub enum Kind {
     Internal,
     /// The command line cannot be understood.
     Usage,
-    /// Settings, credentials, state or catalog are wrong; nothing was read.
+    /// Settings, credentials, state or catalog are wrong.
     Config,
     /// PostHog refused, is unreachable, or failed for good.
     Service,

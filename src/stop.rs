@@ -17,6 +17,8 @@ pub enum Cause {
     Signal(u8),
     /// The time limit of the run passed.
     TimeLimit,
+    /// What is waited for is not wanted any more: the run fails for a reason of its own.
+    Abandoned,
 }
 
 impl Cause {
@@ -28,6 +30,7 @@ impl Cause {
             Cause::TimeLimit => {
                 Error::new(Kind::Stopped, "stopped by the time limit; the state is saved and the next run continues")
             }
+            Cause::Abandoned => Error::new(Kind::Stopped, "nobody waits for the answer any more"),
         }
     }
 }
@@ -46,6 +49,7 @@ struct Shared {
 struct State {
     signal: Option<u8>,
     deadline: Option<Instant>,
+    is_abandoned: bool,
 }
 
 impl Stop {
@@ -63,6 +67,12 @@ impl Stop {
     /// Asks the run to end because of a signal. The first signal counts.
     pub fn signal(&self, number: u8) {
         self.lock().signal.get_or_insert(number);
+        self.0.changed.notify_all();
+    }
+
+    /// Ends the waits and requests of other threads, until it is called with false.
+    pub fn abandon(&self, is_abandoned: bool) {
+        self.lock().is_abandoned = is_abandoned;
         self.0.changed.notify_all();
     }
 
@@ -142,7 +152,7 @@ fn cause(state: &State, now: Instant) -> Option<Cause> {
     match (state.signal, state.deadline) {
         (Some(number), _) => Some(Cause::Signal(number)),
         (None, Some(deadline)) if now >= deadline => Some(Cause::TimeLimit),
-        _ => None,
+        _ => state.is_abandoned.then_some(Cause::Abandoned),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refusal, Verdict};
+use crate::posthog::request::Sent;
 use crate::retry::Backoff;
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
@@ -12,7 +13,7 @@ const SLOW_ATTEMPTS: u32 = 2;
 /// A server that asks to come back at once is asked after this.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
-/// What to do when the hourly byte budget is used up.
+/// What to do when the hourly byte budget is used up, or does not cover the next queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnBudget {
     /// Wait for it to refill.
@@ -28,7 +29,8 @@ pub struct Patience {
     pub max_attempts: u32,
     /// The total time of one request's failing attempts.
     pub max_error_time: Duration,
-    /// The longest wait that the server may ask for; a longer one ends the run with its state saved.
+    /// The longest wait that the server or its byte budget may ask for, and half of what one request may wait in all; a
+    /// longer one ends the run with its state saved.
     pub max_wait: Duration,
     /// Waits between failed attempts.
     pub backoff: Backoff,
@@ -76,7 +78,7 @@ impl Patience {
     /// Fails if a wait for the byte budget is not wanted or too long.
     pub(crate) fn allows_budget_wait(&self, wait: Duration) -> Result<(), Fault> {
         if self.on_budget == OnBudget::Stop || wait > self.max_wait {
-            return Err(stopped(wait, "the project's hourly byte budget is used up"));
+            return Err(stopped(wait, "the project's hourly byte budget is nearly used up"));
         }
         Ok(())
     }
@@ -95,7 +97,10 @@ pub(crate) struct Pause {
 #[derive(Debug)]
 pub(crate) struct Attempts<'a> {
     patience: &'a Patience,
-    started: Instant,
+    /// The last one.
+    sent: Sent,
+    /// The time that attempts and the waits between them took; not what was waited for limits.
+    spent: Duration,
     failed: u32,
     slow: u32,
     refused: u32,
@@ -105,8 +110,22 @@ pub(crate) struct Attempts<'a> {
 
 impl<'a> Attempts<'a> {
     pub(crate) fn new(patience: &'a Patience) -> Self {
-        let started = Instant::now();
-        Attempts { patience, started, failed: 0, slow: 0, refused: 0, waited: Duration::ZERO, dropped: Vec::new() }
+        Attempts {
+            patience,
+            sent: Sent::at(Instant::now()),
+            spent: Duration::ZERO,
+            failed: 0,
+            slow: 0,
+            refused: 0,
+            waited: Duration::ZERO,
+            dropped: Vec::new(),
+        }
+    }
+
+    /// An attempt begins: whatever it had to wait for is over.
+    pub(crate) fn begin(&mut self) -> &Sent {
+        self.sent = Sent::at(Instant::now());
+        &self.sent
     }
 
     /// Notes that an optional key was dropped for this request; false if that happened before.
@@ -143,9 +162,8 @@ impl<'a> Attempts<'a> {
     ) -> Result<Pause, Fault> {
         self.failed += 1;
         let limit = self.patience.max_attempts;
-        // Waits that the server asked for are not time spent on errors.
-        let spent = self.started.elapsed().saturating_sub(self.waited);
-        if self.failed >= limit || spent >= self.patience.max_error_time {
+        self.spent = self.spent.saturating_add(self.sent.elapsed());
+        if self.failed >= limit || self.spent >= self.patience.max_error_time {
             let times = if self.failed == 1 { "once".to_owned() } else { format!("{} times", self.failed) };
             let error = Error::new(Kind::Service, format!("{asked} failed {times}, the last time with: {why}"));
             return Err(Fault::Fatal(Failure { cause, error }));
@@ -154,6 +172,8 @@ impl<'a> Attempts<'a> {
         if let Some(told) = told.filter(|told| *told > wait) {
             wait = told;
             self.told(wait, "PostHog asks to come back later after a failure")?;
+        } else {
+            self.spent = self.spent.saturating_add(wait);
         }
         let why = format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1);
         Ok(Pause { wait, kind: "requests that failed are sent again", why })
@@ -179,9 +199,9 @@ impl<'a> Attempts<'a> {
 
     /// Counts a wait that the server asks for; fails if it is more than is wanted.
     fn told(&mut self, wait: Duration, reason: &str) -> Result<(), Fault> {
-        self.waited += wait;
+        self.waited = self.waited.saturating_add(wait);
         // One wait of the allowed length is fine, and what a busy project adds to it; the same again is not.
-        if wait > self.patience.max_wait || self.waited > self.patience.max_wait * 2 {
+        if wait > self.patience.max_wait || self.waited > self.patience.max_wait.saturating_mul(2) {
             return Err(stopped(wait, reason));
         }
         Ok(())
@@ -190,7 +210,7 @@ impl<'a> Attempts<'a> {
 
 fn stopped(wait: Duration, reason: &str) -> Fault {
     let text = format!(
-        "stopped because {reason} and the next request is allowed in {} s only (see max_wait_minutes and budget); the \
+        "stopped because {reason} and the next request would have to wait {} s (see max_wait_minutes and budget); the \
          state is saved and the next run continues",
         wait.as_secs()
     );
@@ -227,16 +247,24 @@ mod tests {
         assert_eq!(Attempts::new(&patience).after(verdict, "x", 0.0).unwrap().wait, Duration::from_secs(20));
     }
 
-    /// The clock is real, so the time that was waited is taken off the start.
+    /// Neither told waits, nor those before an attempt, nor the time in which its reader could take nothing.
     #[test]
-    fn a_told_wait_is_no_time_spent_on_errors() {
-        let patience = Patience { max_error_time: Duration::from_millis(200), ..Patience::default() };
+    fn waits_are_no_time_spent_on_errors() {
+        let patience = Patience { max_error_time: Duration::from_secs(600), ..Patience::default() };
+        let ago = |seconds| Instant::now() - Duration::from_secs(seconds);
         let mut attempts = Attempts::new(&patience);
         for _ in 0..3 {
+            attempts.sent = Sent::at(ago(2000));
+            attempts.begin();
             let verdict = Verdict::Again(Cause::Server, Some(Duration::from_secs(1200)), "503".to_owned());
             assert!(attempts.after(verdict, "x", 0.0).is_ok());
-            attempts.started -= Duration::from_secs(1200);
         }
+        attempts.sent = Sent::at(ago(2000));
+        attempts.sent.was_held(ago(1900));
+        assert!(attempts.after(again(), "x", 0.0).is_ok());
+        let mut slow = Attempts::new(&patience);
+        slow.sent = Sent::at(ago(601));
+        assert!(matches!(slow.after(again(), "x", 0.0), Err(Fault::Fatal(_))));
         let longer = Verdict::Again(Cause::Server, Some(Duration::from_secs(3601)), "503".to_owned());
         assert!(matches!(attempts.after(longer, "x", 0.0), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
     }
@@ -253,8 +281,10 @@ mod tests {
         let verdict = || Verdict::Wait(Refusal::Throttle, Some(hour), String::new());
         assert_eq!(attempts.after(verdict(), "x", 0.5).unwrap().wait, hour);
         assert!(matches!(attempts.after(verdict(), "x", 0.5), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
-        let verdict = Verdict::Wait(Refusal::Throttle, Some(hour * 2), String::new());
-        assert!(matches!(Attempts::new(&patience).after(verdict, "x", 0.5), Err(Fault::Stopped(_))));
+        for long in [hour * 2, Duration::MAX] {
+            let verdict = Verdict::Wait(Refusal::Throttle, Some(long), String::new());
+            assert!(matches!(attempts.after(verdict, "x", 0.5), Err(Fault::Stopped(_))));
+        }
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::log;
 use crate::posthog::attempts::{Attempts, Patience};
 use crate::posthog::body::BodyLimit;
 use crate::posthog::budget::Budget;
-use crate::posthog::fault::{Cause, Failure, Fault, Verdict};
-use crate::posthog::limits::{Limiter, Rates, Window};
+use crate::posthog::fault::{Cause, Failure, Fault, Refusal, Verdict};
+use crate::posthog::limits::{Hold, Limiter, Rates};
 pub use crate::posthog::request::{Answer, Get, Incoming, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
 use crate::posthog::waits::Waits;
@@ -284,7 +284,7 @@ impl Client {
         let mut attempts = Attempts::new(ask.patience);
         loop {
             self.check_allowance(ask)?;
-            let verdict = match self.attempt(ask, limit, read) {
+            let verdict = match self.attempt(ask, limit, read, &mut attempts) {
                 Ok(value) => return Ok(value),
                 Err(verdict) => verdict,
             };
@@ -297,12 +297,17 @@ impl Client {
                 }
                 continue;
             }
-            if let Verdict::Wait(_, Some(wait), _) = &verdict
+            let is_told = matches!(verdict, Verdict::Wait(_, Some(_), _));
+            if let Verdict::Wait(Refusal::Throttle, Some(wait), _) = &verdict
+                && ask.is_query
                 && let Some(quota) = ask.limiter.learn(*wait)
             {
                 log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
             }
             let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
+            if is_told {
+                ask.limiter.hold(pause.wait);
+            }
             // Nobody waits for what is not sent.
             self.check_allowance(ask)?;
             self.counters.retry();
@@ -319,19 +324,26 @@ impl Client {
     }
 
     /// One attempt: within the limits, send, check, read.
-    fn attempt<T>(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>, read: ReadBody<'_, T>) -> Result<T, Verdict> {
+    fn attempt<T>(
+        &self,
+        ask: &Ask<'_>,
+        limit: &mut BodyLimit<'_>,
+        read: ReadBody<'_, T>,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<T, Verdict> {
         self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
         ask.limiter
-            .acquire(|wait, window| {
-                let kind = match window {
-                    Window::Minute => "keeping below the limit of requests a minute",
-                    Window::Hour => "keeping below the limit of requests an hour",
+            .acquire(|wait, hold| {
+                let kind = match hold {
+                    Hold::Minute => "keeping below the limit of requests a minute",
+                    Hold::Hour => "keeping below the limit of requests an hour",
+                    Hold::Refusal => "PostHog asked another request to come back later",
                 };
                 self.pause(wait, kind, kind)
             })
             .map_err(Verdict::Final)?;
         let turn = if ask.is_query { Some(self.spare_budget().map_err(Verdict::Final)?) } else { None };
-        let sent = Instant::now();
+        let sent = attempts.begin();
         let (request, id) = (ask.make)().map_err(Verdict::Final)?;
         self.counters.request();
         let response = self.send(request, id.as_deref())?;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, DefaultClock, Reference as _};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -47,13 +47,15 @@ impl Rates {
     }
 }
 
-/// Which of the two windows makes a request wait.
+/// What makes a request wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
+pub enum Hold {
     /// The quota of a minute.
     Minute,
     /// The quota of an hour.
     Hour,
+    /// Another request like it was refused, and told when to come back.
+    Refusal,
 }
 
 /// How much of the bursts is used up at a time, so that the next process goes on from there.
@@ -72,6 +74,7 @@ pub(crate) struct Limiter<C: Clock + Clone = DefaultClock> {
     clock: C,
     minute: Gate<C>,
     hour: Mutex<Gate<C>>,
+    held_until: Mutex<Option<C::Instant>>,
     taken: AtomicU64,
 }
 
@@ -134,23 +137,39 @@ impl<C: Clock + Clone> Limiter<C> {
     pub(crate) fn with_clock(rates: Rates, clock: C) -> Self {
         let minute = Gate::new(rates.per_minute, MINUTE, &clock);
         let hour = Mutex::new(Gate::new(rates.per_hour, HOUR, &clock));
-        Limiter { clock, minute, hour, taken: AtomicU64::new(0) }
+        Limiter { clock, minute, hour, held_until: Mutex::new(None), taken: AtomicU64::new(0) }
     }
 
-    /// Waits, by `pause`, until one more request is within both windows.
-    pub(crate) fn acquire<E>(&self, mut pause: impl FnMut(Duration, Window) -> Result<(), E>) -> Result<(), E> {
+    /// Waits, by `pause`, until one more request is within both windows, and nothing holds it.
+    pub(crate) fn acquire<E>(&self, mut pause: impl FnMut(Duration, Hold) -> Result<(), E>) -> Result<(), E> {
         while let Err(wait) = self.minute.take(&self.clock) {
-            pause(wait, Window::Minute)?;
+            pause(wait, Hold::Minute)?;
         }
         loop {
             let taken = lock(&self.hour).take(&self.clock);
             match taken {
                 Ok(()) => break,
-                Err(wait) => pause(wait, Window::Hour)?,
+                Err(wait) => pause(wait, Hold::Hour)?,
             }
+        }
+        while let Some(wait) = self.held() {
+            pause(wait, Hold::Refusal)?;
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// The server refused a request and said to come back after `wait`: none is sent before.
+    pub(crate) fn hold(&self, wait: Duration) {
+        let until = self.clock.now() + wait.into();
+        let mut held = lock(&self.held_until);
+        *held = Some(held.map_or(until, |held| held.max(until)));
+    }
+
+    fn held(&self) -> Option<Duration> {
+        let until = (*lock(&self.held_until))?;
+        let wait = Duration::from(until.duration_since(self.clock.now()));
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// What is used up at `at`, Unix time in seconds.
@@ -294,6 +313,27 @@ mod tests {
         assert_eq!(resumed(1_000_018), (0, 390), "a request comes back in 0.3 s, and in 1.8 s");
         assert_eq!(resumed(1_086_400), (0, 0));
         assert_eq!(resumed(i64::MIN), (40, 400));
+    }
+
+    #[test]
+    fn a_refusal_holds_the_requests_behind_it() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(Rates::of(240, 2400), clock.clone());
+        let waits = || {
+            let mut waits = Vec::new();
+            let pause = |wait, hold| {
+                clock.advance(wait);
+                waits.push((hold, wait.as_secs()));
+                Ok::<(), ()>(())
+            };
+            limiter.acquire(pause).unwrap();
+            waits
+        };
+        assert_eq!(waits(), []);
+        limiter.hold(Duration::from_secs(20));
+        limiter.hold(Duration::from_secs(3));
+        assert_eq!(waits(), [(Hold::Refusal, 20)]);
+        assert_eq!(waits(), []);
     }
 
     #[test]

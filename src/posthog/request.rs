@@ -1,5 +1,6 @@
 //! What a client is made from, what it is asked, and what it answers. No network here, and no meaning of answers.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -84,13 +85,37 @@ pub enum RateClass {
     ClickHouse,
 }
 
+/// A request since it was sent. The time in which its reader could take nothing does not count: the server is not slow then.
+#[derive(Debug)]
+pub struct Sent {
+    at: Instant,
+    held: Cell<Duration>,
+}
+
+impl Sent {
+    pub(crate) fn at(at: Instant) -> Sent {
+        Sent { at, held: Cell::default() }
+    }
+
+    /// The time that it took so far.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed().saturating_sub(self.held.get())
+    }
+
+    /// From `since` until now, nothing could be taken.
+    pub(crate) fn was_held(&self, since: Instant) {
+        self.held.set(self.held.get().saturating_add(since.elapsed()));
+    }
+}
+
 /// An answer whose body is still to be read: HTTP 200, content type JSON.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     /// The body.
     pub body: Body<'a>,
-    /// When the request was sent.
-    pub sent: Instant,
+    /// The request, on its way.
+    pub sent: &'a Sent,
     /// Bytes that ClickHouse read for it, where the server says so.
     pub bytes_read: Option<u64>,
     /// Bytes left in the project's hourly budget, where the server says so.

@@ -80,3 +80,44 @@ impl<'a> Check<'a> {
         if beyond { Err("a row lies behind the asked interval".to_owned()) } else { Ok(self.notes) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posthog::hogql::Cursor;
+    use crate::posthog::page::Page;
+
+    /// Puts rows of (day of January, event, hash) through the check of at most three rows of the 2nd and 3rd.
+    fn checked(rows: &[(u32, &str, u64)]) -> Result<usize, String> {
+        let key = |day: u32| Key::day_start(Day::parse(&format!("2026-01-{day:02}")).unwrap());
+        let interval = Interval { from: Cursor::At(key(2)), to: Some(key(4)) };
+        let names = ["uuid", "event", "distinct_id", "timestamp", "key_hash", "created_at"];
+        let rows =
+            rows.iter().map(|(day, event, hash)| serde_json::json!(["u", event, "d", stamp(*day), hash, stamp(9)]));
+        let body = serde_json::json!({"columns": names, "results": rows.collect::<Vec<_>>()}).to_string();
+        let page = Page::parse(body.as_bytes(), &names).unwrap();
+        let mut check = Check::new(&interval, true, 3);
+        page.rows().try_for_each(|row| check.row(&row))?;
+        check.end().map(|notes| notes.len())
+    }
+
+    fn stamp(day: u32) -> String {
+        format!("2026-01-{day:02}T12:00:00Z")
+    }
+
+    #[test]
+    fn rows_that_cannot_be_the_asked_ones_are_refused() {
+        assert_eq!(checked(&[]), Ok(0));
+        assert_eq!(checked(&[(2, "a", 7), (2, "a", 7), (3, "Z", u64::MAX)]), Ok(3));
+        for (rows, wrong) in [
+            (&[(1, "a", 1)][..], "row 0 is out of order"),
+            (&[(3, "a", 1), (2, "b", 2)], "row 1 is out of order"),
+            (&[(2, "b", 1), (2, "a", 2)], "row 1 is out of order"),
+            (&[(2, "a", 2), (2, "a", 1)], "row 1 is out of order"),
+            (&[(2, "a", 1); 4], "more rows came than the 3 that were asked for"),
+            (&[(2, "a", 1), (4, "", 0)], "a row lies behind the asked interval"),
+        ] {
+            assert_eq!(checked(rows), Err(wrong.to_owned()));
+        }
+    }
+}

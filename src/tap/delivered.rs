@@ -218,6 +218,7 @@ mod tests {
             let listed = builder.build();
             let bytes = listed.seen.len() + listed.arrivals.len();
             assert!(bytes <= max_state_bytes && bytes > max_state_bytes * 9 / 10, "{bytes} of {max_state_bytes}");
+            assert!(max_state_bytes < 2_000_000 || full >= 200_000, "{full} in {max_state_bytes} bytes");
         }
     }
 

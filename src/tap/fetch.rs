@@ -62,16 +62,19 @@ pub fn read_all(source: &Source<'_>, plan: Plan, mut deliver: impl FnMut(Deliver
     let memory = Memory::new(HELD_BYTES);
     let (queue, channels) = sync_channel::<Channel<'_>>(IN_FLIGHT);
     let plan = Mutex::new(Planner { plan, taken: 0, queue: Some(queue), failed: false });
-    std::thread::scope(|scope| {
+    let result = std::thread::scope(|scope| {
         for _ in 0..IN_FLIGHT {
             scope.spawn(|| while fetch_one(source, &plan, &memory) {});
         }
         let result = deliver_all(&channels, &memory, &mut deliver);
-        // A reader that gave up: waiting senders fail (first, one may hold the lock), and no new slice is taken.
+        // A reader that gave up: waits end, waiting senders fail (first, one may hold the lock), and no new slice is taken.
+        source.stop.abandon(result.is_err());
         drop(channels);
         lock(&plan).failed = true;
         result
-    })
+    });
+    source.stop.abandon(false);
+    result
 }
 
 fn deliver_all<'m>(

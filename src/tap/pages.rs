@@ -113,7 +113,7 @@ impl Source<'_> {
         deliver: &mut dyn FnMut(Piece<'m>) -> Result<()>,
     ) -> Result<Proof> {
         let mut versions: Vec<u64> = Vec::new();
-        let mut received = 0;
+        let (mut received, mut whole, mut counted_before) = (0, None, None);
         for again in [false, true] {
             received = 0;
             versions.clear();
@@ -135,7 +135,7 @@ impl Source<'_> {
                         deliver(Piece::Page(Box::new(page)))?;
                         pages += 1;
                         if let Some(next) = next.filter(|_| !again && pages.is_multiple_of(PART_PAGES))
-                            && self.is_whole_until(&next, slice, received)
+                            && self.is_whole_until(&next, slice, (received, &versions), &mut whole)
                         {
                             deliver(Piece::Proved(next))?;
                         }
@@ -153,11 +153,14 @@ impl Source<'_> {
                     Err(other) => return Err(other.into()),
                 }
             }
-            match self.prove(slice, received, &versions)? {
-                Proof::Missing { .. } if !again => log::warn(format!(
-                    "a slice of {} gave {received} rows and its count says more; reading it again",
-                    slice.interval.from.key().day
-                )),
+            match self.prove(slice, received, &versions, counted_before)? {
+                Proof::Missing { counted, .. } if !again => {
+                    counted_before = Some(counted);
+                    let day = slice.interval.from.key().day;
+                    log::warn(format!(
+                        "a slice of {day} gave {received} rows and its count says more; reading it again"
+                    ));
+                }
                 proof => return Ok(proof),
             }
         }
@@ -215,33 +218,57 @@ impl Source<'_> {
         Ok(ReadPage { page, notes, next, again: false, memory })
     }
 
-    fn prove(&self, slice: &Slice, received: u64, versions: &[u64]) -> Result<Proof> {
+    /// `counted_before` are the versions that were counted between two readings.
+    fn prove(&self, slice: &Slice, received: u64, versions: &[u64], counted_before: Option<u64>) -> Result<Proof> {
         if self.count_proof == CountProof::Off {
             return Ok(Proof::Skipped);
         }
         if received == slice.rows {
             return Ok(Proof::Proved);
         }
-        let sql = |limit| hogql::recount(&self.range, &slice.interval, limit);
-        let fresh = ask_one(self.client, "count of a slice", sql, &["rows", "versions"], |row| {
-            Some((row.cell(0).u64()?, row.cell(1).u64()?))
-        })?;
-        let (rows, counted) = fresh;
-        let distinct = versions.iter().collect::<HashSet<_>>().len() as u64;
-        // Merged or deleted meanwhile: fewer rows are stored now than were received.
-        let proved = rows == received || distinct >= counted;
+        let (rows, counted) = self.recount(&slice.interval)?;
+        let distinct = distinct(versions);
+        // Merged or deleted meanwhile: fewer rows are stored now than were received. Or more become visible all the time: then
+        // all that was there before counts, and the rest is for the next run's overlap and ledger.
+        let grows = counted_before.is_some_and(|before| before < counted && before <= distinct);
+        let proved = rows == received || distinct >= counted || grows;
         Ok(if proved { Proof::Proved } else { Proof::Missing { counted, received: distinct } })
     }
 
-    /// True if the rows received of a slice are all that lie before `next`: what was planned, without what is left. A merge in
-    /// between may make it false, and a count that fails does; the end of the slice tells more.
-    fn is_whole_until(&self, next: &Cursor, slice: &Slice, received: u64) -> bool {
+    /// Rows and stored versions of an interval, as counted now.
+    fn recount(&self, interval: &Interval) -> Result<(u64, u64)> {
+        let sql = |limit| hogql::recount(&self.range, interval, limit);
+        ask_one(self.client, "count of a slice", sql, &["rows", "versions"], |row| {
+            Some((row.cell(0).u64()?, row.cell(1).u64()?))
+        })
+    }
+
+    /// True if what was received of a slice is all that lies before `next`: what was planned, without what is left. Or, because
+    /// a version that is stored twice at the edge of a page comes once, all its versions (`whole`, once they were counted)
+    /// without those that are left. A merge in between may make it false, and a count that fails does; the end of the slice
+    /// tells more.
+    fn is_whole_until(
+        &self,
+        next: &Cursor,
+        slice: &Slice,
+        (received, versions): (u64, &[u64]),
+        whole: &mut Option<u64>,
+    ) -> bool {
+        if self.count_proof == CountProof::Off {
+            return true;
+        }
         let rest = Interval { from: next.clone(), to: slice.interval.to.clone() };
-        let sql = |limit| hogql::recount(&self.range, &rest, limit);
-        let count = || {
-            ask_one(self.client, "count of the rest of a slice", sql, &["rows", "versions"], |row| row.cell(0).u64())
-        };
-        self.count_proof == CountProof::Off || count().is_ok_and(|left| left.checked_add(received) == Some(slice.rows))
+        let Ok((rows, left)) = self.recount(&rest) else { return false };
+        if rows.checked_add(received) == Some(slice.rows) {
+            return true;
+        }
+        if whole.is_none() {
+            *whole = self.recount(&slice.interval).ok().map(|(_, versions)| versions);
+        }
+        let is_whole = *whole == Some(distinct(versions).saturating_add(left));
+        // What became visible meanwhile is in the next count.
+        *whole = whole.filter(|_| is_whole);
+        is_whole
     }
 
     fn learn(&self, teach: impl FnOnce(&mut SizeModel)) {
@@ -264,6 +291,10 @@ impl Source<'_> {
             ),
         )
     }
+}
+
+fn distinct(versions: &[u64]) -> u64 {
+    versions.iter().collect::<HashSet<_>>().len() as u64
 }
 
 /// The key of the last row, as the server returned its parts.

@@ -323,12 +323,12 @@ impl<'a, W: Write> Printer<'a, W> {
                 write_state(self.state, self.events.client, self.output)?;
                 Ok(self.summary)
             }
-            // A STATE vouches for every row before it. Where rows behind the last safe position went out (a failed write, a
-            // slice read twice), an earlier STATE has to do; a reader that is gone gets nothing more anyway.
+            // A STATE vouches for every row before it. Where rows behind the last safe position went out (a slice read twice),
+            // or rows before it may not have (a failed write), an earlier STATE has to do.
             Err(error) if error.kind() == Kind::Stopped && self.is_unsafe => {
                 Err(error.context("the rows behind the last STATE come again"))
             }
-            Err(error) if error.kind() == Kind::Pipe || self.is_unsafe => Err(error),
+            Err(error) if matches!(error.kind(), Kind::Pipe | Kind::Disk) || self.is_unsafe => Err(error),
             Err(error) => {
                 self.write_state()?;
                 Err(error)

@@ -72,8 +72,13 @@ pub const SETTINGS: &[Setting] = &[
     row("region", Form::Choice(&["us", "eu", "self_hosted"]), Some("us"), "Where the project lives."),
     row("custom_base_url", Form::Text, None, "Address of a self-hosted PostHog, sub-path included.")
         .or(&["base_url", "api_url"]),
-    row("initial_since", Form::Instant, None, "Oldest `timestamp` to read; 30 days before the run when not given.")
-        .or(&["start_date"]),
+    row(
+        "initial_since",
+        Form::Instant,
+        None,
+        "Oldest `timestamp` to read; 30 days before the first run when not given.",
+    )
+    .or(&["start_date"]),
     row("until", Form::Instant, None, "Read only events with a `timestamp` before this.").or(&["end_date"]),
     row("event_types", Form::Names, None, "Read only events of these names; all when not given."),
     row("data_type", Form::Text, None, "Without a catalog: read only this stream."),
@@ -131,13 +136,13 @@ pub const SETTINGS: &[Setting] = &[
         "budget",
         Form::Choice(&["wait", "stop"]),
         Some("wait"),
-        "When the project's hourly byte budget is used up: wait for it, or stop with exit code 75.",
+        "When the project's hourly byte budget is nearly used up: wait for it, or stop with exit code 75.",
     ),
     row(
         "max_wait_minutes",
         whole(0, 1440),
         Some("60"),
-        "The longest wait that PostHog may ask for; a longer one stops the run with exit code 75.",
+        "The longest wait that PostHog or its byte budget may ask for; a longer one stops the run with exit code 75.",
     ),
     row("request_timeout", whole(1, 3600), Some("100"), "Seconds without a byte before a request is given up."),
     row("ca_file", Form::Text, None, "PEM file of certificate authorities to trust besides the system's."),

@@ -107,6 +107,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn slow_answers_get_smaller_and_fast_ones_larger() {
+        let mut size = SizeModel::new(None);
+        size.took(40_000, SLOW_SECONDS + 1.0);
+        assert_eq!(size.slice_rows(), 20_000);
+        size.took(20_000, (SLOW_SECONDS + FAST_SECONDS) / 2.0);
+        assert_eq!(size.slice_rows(), 20_000);
+        size.took(20_000, FAST_SECONDS / 2.0);
+        assert_eq!(size.slice_rows(), 25_000);
+    }
+
+    #[test]
     fn refusals_for_reasons_of_the_server_do_not_leave_tiny_slices_behind() {
         let mut size = SizeModel::new(None);
         for _ in 0..40 {

@@ -51,6 +51,11 @@ impl Limits {
         self.budget
     }
 
+    /// Puts bytes into the budget.
+    pub(crate) fn pay(&mut self, bytes: i64) {
+        self.budget = self.budget.map(|left| left + bytes);
+    }
+
     pub(crate) fn spend(&mut self, bytes: u64) {
         self.budget = self.budget.map(|left| left.saturating_sub_unsigned(bytes));
     }

@@ -25,6 +25,7 @@ mod tap_overlap;
 mod tap_persons;
 mod tap_plan;
 mod tap_progress;
+mod tap_proof;
 mod tap_resume;
 mod tap_tables;
 mod tap_timestamp;

@@ -47,6 +47,24 @@ fn a_realistic_project_comes_out_whole_over_four_runs() {
     same_once("a run without news", &next(&fake, &delivered).events(), []);
 }
 
+/// Their rows may not all be visible yet.
+#[test]
+fn a_horizon_that_lags_leaves_the_newest_arrivals_to_the_next_run() {
+    let start = micros("2026-08-15T12:00:00Z");
+    let fake = fake([0, 100, 299, 301, 4_000].map(|age| {
+        let time = start - age * 1_000_000;
+        Event::new(age.unsigned_abs(), "e", time).created(time)
+    }));
+    assert_eq!(now(&fake), start);
+    let is_old = |held: &Held| held.created_at < start - 300_000_000;
+    let (old, new): (Vec<Held>, Vec<Held>) = fake.world().held().into_iter().partition(is_old);
+    let lagging = || Tap::new(&fake).set("horizon_lag_seconds", 300);
+    let first = lagging().run().ends(0);
+    same_once("first run", &first.events(), old);
+    fake.world().advance(HOUR_MICROS);
+    same_once("second run", &lagging().state(&first.last_state()).run().ends(0).events(), new);
+}
+
 /// What the last run left out, because the run before it had delivered it, may still lie in the next overlap.
 #[test]
 fn runs_a_minute_apart_deliver_every_event_once() {

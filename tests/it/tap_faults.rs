@@ -118,12 +118,13 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn retry_after_may_be_a_date() {
     let fake = fake();
-    // Two seconds after the `Date` of the answer, which shows the fake's clock.
-    let date = chrono::DateTime::from_timestamp_micros(fake.world().now + 2_000_000).unwrap();
+    // Six seconds after the `Date` of the answer, which shows the fake's clock.
+    let date = chrono::DateTime::from_timestamp_micros(fake.world().now + 6_000_000).unwrap();
     let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     fake.world().fault(Fault::new("throttle_429").next(1).skip(2).retry_after(date));
     let run = Tap::new(&fake).run().ends(0);
     same_once("date", &run.events(), fake.world().held());
+    assert!(run.stderr.contains("waiting 6 s"), "{}", run.stderr);
 }
 
 #[test]
@@ -137,24 +138,64 @@ fn a_budget_that_ran_out_stops_the_run_with_its_state_saved() {
     same_once("both runs", &all, fake.world().held());
 }
 
+/// The bytes that a run over these events reads.
+fn bytes_needed(events: &[Event]) -> i64 {
+    let free = Fake::start(Options::default());
+    free.world().insert(events.to_vec());
+    Tap::new(&free).set("page_size", 40).run().ends(0);
+    free.world().log.iter().map(|request| request.bytes_read).sum::<u64>().cast_signed()
+}
+
+fn refused(fake: &Fake) -> usize {
+    fake.world().log.iter().filter(|request| request.status == 429).count()
+}
+
+/// By the headers alone: before it is refused, and with a state that the next run goes on from.
+#[test]
+fn a_budget_that_runs_out_stops_a_run_before_it_is_refused() {
+    let events = realistic(5, 400, Options::default().now - HOUR_MICROS, 4);
+    let half = bytes_needed(&events) / 2;
+    for set in [("budget", "stop".into()), ("max_wait_minutes", serde_json::Value::from(1))] {
+        let fake = Fake::start(Options { budget_bytes: Some(half), budget_refill: 200, ..Options::default() });
+        fake.world().insert(events.clone());
+        let tap = || Tap::new(&fake).set("page_size", 40).set(set.0, set.1.clone());
+        let run = tap().run().ends(75);
+        assert_eq!(refused(&fake), 0, "{}", run.stderr);
+        run.complains(&["byte budget is nearly used up", "would have to wait", set.0]);
+        assert!((1..events.len()).contains(&run.events().len()), "{}", run.stderr);
+        let mut all = up_to_last_state(&run.stdout);
+        fake.world().limits.pay(10 * half);
+        all.extend(tap().state(&run.last_state()).run().ends(0).events());
+        same_once(set.0, &all, fake.world().held());
+    }
+}
+
 /// The headers tell what is left: a run slows down before it is refused, however little comes back.
 #[test]
 fn a_small_budget_slows_a_run_down_and_never_refuses_it() {
     let events = realistic(5, 400, Options::default().now - HOUR_MICROS, 4);
-    let read = |fake: &Fake| fake.world().log.iter().map(|request| request.bytes_read).sum::<u64>().cast_signed();
-    let free = Fake::start(Options::default());
-    free.world().insert(events.clone());
-    Tap::new(&free).set("page_size", 40).run().ends(0);
-    let needed = read(&free);
-    // Half of it is there, the rest comes back in about seven seconds.
-    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 14, ..Options::default() };
+    let needed = bytes_needed(&events);
+    // Half of it is there, the rest comes back in twenty seconds: more than the run takes on a slow machine.
+    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 40, ..Options::default() };
     let fake = Fake::start(options);
     fake.world().insert(events);
     let run = Tap::new(&fake).set("page_size", 40).run().ends(0);
     same_once("slowed", &run.events(), fake.world().held());
-    let refused = fake.world().log.iter().filter(|request| request.status == 429).count();
-    assert_eq!(refused, 0, "{}", run.stderr);
+    assert_eq!(refused(&fake), 0, "{}", run.stderr);
     assert!(run.stderr.contains("byte budget is nearly used up"), "{}", run.stderr);
+}
+
+/// Nothing smaller can be asked for: the error names the event, and the rest can be had.
+#[test]
+fn an_event_that_is_too_large_is_named() {
+    let fake = fake();
+    let day = Options::default().now - 3 * HOUR_MICROS;
+    let uuid = "0198f3a0-0000-7000-8000-00000000beef";
+    let text = serde_json::json!({"text": "x".repeat(2_000_000)});
+    fake.world().insert([Event::new(9_999, "large", day).created(day).uuid(uuid).properties(&text)]);
+    let run = Tap::new(&fake).set("max_response_mb", 1).run().ends(4);
+    run.complains(&["one event alone is too large", uuid, "max_response_mb"]);
+    same_once("larger answers", &Tap::new(&fake).run().ends(0).events(), fake.world().held());
 }
 
 /// A server that can read only so many bytes at once gets smaller questions until it can, and never the same one twice.

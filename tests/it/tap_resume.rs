@@ -163,6 +163,19 @@ fn a_closed_pipe_ends_the_run_with_its_own_code() {
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
 
+/// A thread that waits for what nobody wants any more holds nothing up.
+#[test]
+fn a_run_that_fails_does_not_sit_out_a_wait() {
+    let fake = fake();
+    fake.world().fault(Fault::new("throttle_429").body("ORDER BY toDate(timestamp), event").skip(3).retry_after("300"));
+    let tap = Tap::new(&fake).set("page_size", 50);
+    let mut child = tap.spawn();
+    drop(child.stdout.take());
+    let begun = std::time::Instant::now();
+    Run::of(child.wait_with_output().unwrap()).ends(8);
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
+}
+
 /// Rows that the server shows only hours after their arrival time: beyond the lookback the ledger finds them.
 #[test]
 fn rows_that_show_hours_after_their_arrival_are_found() {
@@ -175,10 +188,11 @@ fn rows_that_show_hours_after_their_arrival_are_found() {
     fake.world().insert_visible_from((1_000..1_020).map(|n| event(n, 20)), horizon + HOUR_MICROS / 2);
     fake.world().insert_visible_from((2_000..2_020).map(|n| event(n, 180)), horizon + 3 * HOUR_MICROS);
     let first = Tap::new(&fake).run().ends(0);
-    let (mut all, mut state) = (first.events(), first.last_state());
+    let (mut all, mut state, mut said) = (first.events(), first.last_state(), String::new());
     for _ in 0..4 {
         fake.world().advance(HOUR_MICROS);
         let run = Tap::new(&fake).state(&state).run().ends(0);
+        said.push_str(&run.stderr);
         all.extend(run.events());
         state = run.last_state();
     }
@@ -186,6 +200,13 @@ fn rows_that_show_hours_after_their_arrival_are_found() {
     let wanted = fake.world().held();
     let missing: Vec<&Held> = wanted.iter().filter(|held| !all.contains(held)).collect();
     assert!(missing.is_empty(), "{} lost, first {:?}", missing.len(), missing[0]);
+    assert!(said.contains("became visible after the last run"), "{said}");
+}
+
+/// The queries that proofs took.
+fn recounts(fake: &Fake) -> usize {
+    let is_count = |sql: &String| sql.contains("AS versions");
+    fake.world().log.iter().filter(|request| request.sql.as_ref().is_some_and(is_count)).count()
 }
 
 /// One person's events of a day are one slice, however many pages that takes: it is proved in parts.
@@ -207,9 +228,28 @@ fn a_run_that_ends_inside_a_long_slice_keeps_what_was_proved_of_it() {
     let run = tap.run().ends(0);
     all.extend(run.events());
     same_once("both runs", &all, fake.world().held());
-    let is_count = |sql: &String| sql.contains("AS versions");
-    let counts = fake.world().log.iter().filter(|request| request.sql.as_ref().is_some_and(is_count)).count();
-    assert_eq!(counts, 2, "one query for fifty pages");
+    assert_eq!(recounts(&fake), 2, "one query for fifty pages");
+}
+
+/// Of two copies of a version, with the edge of a page between them, one comes: what lies behind is vouched for all the same.
+#[test]
+fn a_version_stored_twice_at_the_edge_of_a_page_does_not_hide_the_parts_behind_it() {
+    let fake = Fake::start(Options::default());
+    let noon = fake.world().now - 2 * DAY_MICROS;
+    let event = |n: u64| Event::new(n, "busy", noon + n as i64 * 1_000).by("one");
+    fake.world().insert((0..400).map(event));
+    fake.world().insert([event(1)]);
+    fake.world().fault(Fault::new("auth_401").body("ORDER BY toDate(timestamp), event").skip(130).next(1));
+    let mut tap = Tap::new(&fake).set("page_size", 2);
+    let run = tap.run();
+    assert_eq!(run.code, 3, "{}", run.stderr);
+    let (mut all, state) = safe_part(&run.stdout).unwrap();
+    assert_eq!(all.len(), 200, "two parts of fifty pages");
+    assert_eq!(recounts(&fake), 3, "one query for fifty pages, and one for the slice");
+    fake.world().faults.clear();
+    tap.state = Some(state);
+    all.extend(tap.run().ends(0).events());
+    same_once("both runs", &all, fake.world().held());
 }
 
 /// What was not counted is not vouched for.

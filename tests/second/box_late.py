@@ -4,6 +4,7 @@
 """
 import argparse
 import json
+import re
 import signal
 import time
 
@@ -197,10 +198,15 @@ def planned_only(report, box):
         report.check("--plan: exit 0 with a chart", code == 0 and "█" in out, (out or err)[-300:])
         stored = int(box.sql(f"SELECT count() FROM events WHERE team_id = 1 AND timestamp >= toDateTime64('{SINCE}', 6, 'UTC')"))
         report.check("--plan: the rows that are stored", f"{stored} rows to read" in out, out)
+        told = int(re.search(r"about \d+ requests, (\d+) MB read", out).group(1))
         queries = [q["sql"] for q in box.queries()]
         reading = [sql for sql in queries if "properties" in sql or "uuid" in sql]
         report.check(f"--plan: {len(queries)} queries, none reads events", queries and not reading, reading[:1])
         report.check("--plan: careful queries", not box.careless(), box.careless()[:2])
+        box.forget()
+        good(report, "--plan: the run", pipe.run())
+        read = sum(q.get("bytes_read") or 0 for q in box.queries()) / 1e6
+        report.check("--plan: the bytes that the run reads", 0.5 < told / read < 2, f"told {told} MB, read {read:.0f} MB")
 
 
 def main():

@@ -5,12 +5,15 @@
 import argparse
 import decimal
 import json
+import os
 
 import pyarrow.parquet
 
 from box import SINCE, Box, Pipe, Report, Truth, compare, iso, now_us
 
 EVERYTHING = "1969-12-31"
+# CODE_MB: how much more the code of the build that is tested takes than that of a release build.
+LIMIT_MB = 70 + int(os.environ.get("CODE_MB", "0"))
 SAMPLE = "cityHash64(uuid) % 97 = 0 OR event = 'api_call' OR position(properties, '\"lone\"') > 0 OR event LIKE 'reused%'"
 PLAIN = ["event", "distinct_id", "person_id", "person_mode", "$session_id", "$window_id", "$group_0", "$group_1", "$group_2", "$group_3", "$group_4"]
 DECIMALS = decimal.Context(prec=400, Emin=-10**6, Emax=10**6)
@@ -114,6 +117,9 @@ def check_runs(report, box, flattened):
         requests, body = stats["query_requests"], stats["response_bytes"]
         print(f"      {run.rows()} rows in {run.seconds:.1f} s, {requests} requests ({requests * 1e6 / run.rows():.0f} per million rows), read {stats['ch_bytes_read'] / 1e6:.0f} MB "
               f"for {body / 1e6:.0f} MB of bodies ({stats['ch_bytes_read'] / body:.2f}x), peak {run.tap_mb} MB tap, {run.target_mb} MB target", flush=True)
+        report.check(f"{name}: PostHog read at most 1.25 times what it sent", stats["ch_bytes_read"] <= 1.25 * body, f"{stats['ch_bytes_read']} of {body}")
+        report.check(f"{name}: at most 70 MB of tap", run.tap_mb <= LIMIT_MB, f"{run.tap_mb} MB")
+        report.check(f"{name}: at most two queries at once", stats["peak_inflight"] <= 2, stats["peak_inflight"])
         check_columns(report, box, pipe, flattened)
         before = len(pipe.files())
         known = Truth(box, pipe.config["initial_since"])

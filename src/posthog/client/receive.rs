@@ -10,7 +10,7 @@ use super::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL
 use crate::log;
 use crate::posthog::body::{Body, BodyLimit, Cut};
 use crate::posthog::fault::{Cause, Fault, Refused, Verdict};
-use crate::posthog::request::Incoming;
+use crate::posthog::request::{Incoming, Sent};
 use crate::retry;
 
 impl Client {
@@ -20,7 +20,7 @@ impl Client {
         ask: &Ask<'_>,
         mut response: Response,
         limit: &mut BodyLimit<'_>,
-        sent: Instant,
+        sent: &Sent,
         read: ReadBody<'_, T>,
     ) -> Result<T, Verdict> {
         let headers = response.headers().clone();
@@ -37,7 +37,14 @@ impl Client {
             return Err(Verdict::Again(Cause::Untrusted, None, why));
         }
         let mut check = || self.look(sent);
-        let body = Body::new(&mut response, gzip, limit, &mut check);
+        let mut on_growth = |bytes| {
+            let begun = Instant::now();
+            let outcome = (limit.on_growth)(bytes);
+            sent.was_held(begun);
+            outcome
+        };
+        let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: &mut on_growth };
+        let body = Body::new(&mut response, gzip, &mut limit, &mut check);
         let mut incoming = Incoming { body, sent, bytes_read, budget_left, server_date };
         let outcome = read(&mut incoming);
         let (body, seconds) = (incoming.body, sent.elapsed());
@@ -66,7 +73,7 @@ impl Client {
     }
 
     /// What an answer that is not the asked one means.
-    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: Instant) -> Verdict {
+    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: &Sent) -> Verdict {
         let headers = response.headers().clone();
         let mut fine = |_| Ok(());
         let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, on_growth: &mut fine };
@@ -91,7 +98,7 @@ impl Client {
     }
 
     /// Between two reads of a body: should the run end, has this taken too long?
-    fn look(&self, sent: Instant) -> Result<(), Cut> {
+    fn look(&self, sent: &Sent) -> Result<(), Cut> {
         self.stop.check().map_err(Cut::Stopped)?;
         if sent.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
             return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));

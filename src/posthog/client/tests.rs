@@ -253,6 +253,20 @@ fn a_long_throttle_stops_the_run_and_a_short_one_does_not() {
     assert!(matches!(run(&client, 1000), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
 }
 
+/// Only a limit of requests says how many are allowed.
+#[test]
+fn a_used_up_budget_is_not_taken_for_a_lower_tier() {
+    for (code, per_hour) in [("api_queries_budget_exceeded", 3_600_000), ("throttled", 120)] {
+        let refusal = || error_answer(429, "Retry-After: 7200\r\n", code, "x");
+        let script = (0..80).map(|_| good()).chain([refusal()]).collect();
+        let server = serve(script);
+        let client = Client::new(options(&server.base)).unwrap();
+        (0..80).for_each(|_| drop(run(&client, 1000).unwrap()));
+        assert!(matches!(run(&client, 1000), Err(Fault::Stopped(_))));
+        assert_eq!(client.queries().per_hour(), per_hour, "{code}");
+    }
+}
+
 #[test]
 fn the_budget_header_stops_a_run_before_it_is_refused() {
     let low = "X-PostHog-Query-Bytes-Read: 100000000000\r\nX-PostHog-Query-Budget-Remaining-Bytes: 5\r\n";
