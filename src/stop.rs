@@ -179,6 +179,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_abandoned_is_not_waited_for() {
+        let stop = Stop::new();
+        let other = stop.clone();
+        let sleeper = std::thread::spawn(move || other.sleep(Duration::from_secs(600)));
+        stop.abandon(true);
+        assert_eq!(sleeper.join().unwrap().unwrap_err().kind(), Kind::Stopped);
+        stop.abandon(false);
+        assert_eq!(stop.cause(), None);
+    }
+
+    #[test]
     fn an_undisturbed_sleep_ends() {
         assert!(Stop::new().sleep(Duration::from_millis(1)).is_ok());
     }

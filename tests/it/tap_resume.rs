@@ -163,19 +163,6 @@ fn a_closed_pipe_ends_the_run_with_its_own_code() {
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
 }
 
-/// A thread that waits for what nobody wants any more holds nothing up.
-#[test]
-fn a_run_that_fails_does_not_sit_out_a_wait() {
-    let fake = fake();
-    fake.world().fault(Fault::new("throttle_429").body("ORDER BY toDate(timestamp), event").skip(3).retry_after("300"));
-    let tap = Tap::new(&fake).set("page_size", 50);
-    let mut child = tap.spawn();
-    drop(child.stdout.take());
-    let begun = std::time::Instant::now();
-    Run::of(child.wait_with_output().unwrap()).ends(8);
-    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
-}
-
 /// Rows that the server shows only hours after their arrival time: beyond the lookback the ledger finds them.
 #[test]
 fn rows_that_show_hours_after_their_arrival_are_found() {
