@@ -11,7 +11,7 @@ use crate::stop::Stop;
 
 /// Buffers in use at one time: an answer that is printed and one that is fetched, or two that are fetched.
 const BUFFERS: usize = 2;
-/// A buffer that had to grow beyond this is not kept.
+/// A buffer that had to grow beyond this is not kept, nor is one that would lie beside such a one.
 const KEPT_BYTES: usize = 24_000_000;
 /// How often a waiting thread looks whether the run should end.
 const LOOK: Duration = Duration::from_millis(100);
@@ -130,7 +130,9 @@ impl Drop for Reservation<'_> {
         if let Some(at) = state.users.iter().position(|slice| *slice == self.slice) {
             state.users.swap_remove(at);
         }
-        if self.buffer.capacity() > 0 && self.buffer.capacity() <= KEPT_BYTES && state.free.len() < BUFFERS {
+        let capacity = self.buffer.capacity();
+        let is_kept = capacity <= KEPT_BYTES && state.held + capacity <= BUFFERS * KEPT_BYTES;
+        if capacity > 0 && is_kept && state.free.len() < BUFFERS {
             state.free.push(std::mem::take(&mut self.buffer));
         }
         self.memory.changed.notify_all();
@@ -172,6 +174,19 @@ mod tests {
             drop(one);
             assert_eq!(waiting.join().unwrap(), 3);
         });
+    }
+
+    #[test]
+    fn no_buffer_is_kept_beside_a_large_one() {
+        let (memory, stop) = (Memory::new(30_000_000), Stop::new());
+        for (large, kept) in [(19_000_000, 1), (44_000_000, 0)] {
+            let mut front = memory.reserve(0, &stop).unwrap();
+            let mut other = memory.reserve(0, &stop).unwrap();
+            front.resize(large, &stop).unwrap();
+            other.put_buffer(Vec::with_capacity(19_000_000));
+            drop(other);
+            assert_eq!(memory.lock().free.len(), kept, "{large}");
+        }
     }
 
     #[test]
