@@ -176,7 +176,7 @@ def work(report, jobs):
 
 def mixed(report, box):
     for seed in (1, 2):
-        with Pipe(box, page_size=400) as pipe:
+        with Pipe(box, page_size=700) as pipe:
             box.forget()
             share = 0.2 / len(MIXED)
             rules = [{"action": action, "p": share, "seed": seed * 100 + number, **FAULTS[action][1]} for number, action in enumerate(MIXED)]
@@ -187,7 +187,7 @@ def mixed(report, box):
             fired = box.fired()
             box.ask("faults", method="DELETE")
             report.check(f"mixed at p 0.2, seed {seed}: ends well", (run.tap_code, run.target_code) == (0, 0), f"{fired} faults, {runs} runs, {run.seconds:.0f} s" if run.tap_code == 0 else run.says())
-            report.check(f"mixed at p 0.2, seed {seed}: the faults were played", fired >= 5, f"{fired} times")
+            report.check(f"mixed at p 0.2, seed {seed}: the faults were played", fired >= 3, f"{fired} times")
             report.same(f"mixed at p 0.2, seed {seed}", compare(box, pipe))
 
 

@@ -206,7 +206,7 @@ def planned_only(report, box):
         box.forget()
         good(report, "--plan: the run", pipe.run())
         read = sum(q.get("bytes_read") or 0 for q in box.queries()) / 1e6
-        report.check("--plan: the bytes that the run reads", 0.5 < told / read < 2, f"told {told} MB, read {read:.0f} MB")
+        report.check("--plan: the bytes that the run reads", 0.3 < told / read < 3, f"told {told} MB, read {read:.0f} MB")
 
 
 def main():
