@@ -13,8 +13,9 @@ pub(super) fn is_stop(byte: u8) -> bool {
 #[inline]
 pub(super) fn stops(block: [u8; 16]) -> u32 {
     let block = u8x16::new(block);
-    let control = block.min(u8x16::splat(0x1f)).simd_eq(block);
-    let hits = control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
+    // With this bit turned, the quote comes right behind the control characters.
+    let turned = block ^ u8x16::splat(b'"' ^ 0x20);
+    let hits = turned.min(u8x16::splat(0x20)).simd_eq(turned) | block.simd_eq(u8x16::splat(b'\\'));
     hits.to_bitmask()
 }
 
@@ -33,28 +34,46 @@ pub(super) fn equal(one: &[u8; 32], other: &[u8; 32]) -> u32 {
 }
 
 /// Where from `at` on the first stop lies; the end of the text when there is none.
-#[inline]
-pub(super) fn next_stop(text: &[u8], mut at: usize) -> usize {
-    // Two blocks a step: most names and values end within the first.
+#[inline(always)]
+pub(super) fn next_stop(text: &[u8], at: usize) -> usize {
+    // Two blocks: most names and values end within the first.
+    match text.get(at..).and_then(|rest| rest.first_chunk::<32>()).map(stops32) {
+        Some(0) => far_stop(text, at.wrapping_add(32)),
+        Some(hits) => at.wrapping_add(hits.trailing_zeros() as usize),
+        None => far_stop(text, at),
+    }
+}
+
+#[inline(never)]
+fn far_stop(text: &[u8], mut at: usize) -> usize {
     while let Some(step) = text.get(at..).and_then(|rest| rest.first_chunk::<32>()) {
-        let (blocks, _) = step.as_chunks::<16>();
-        let hits = blocks.iter().rev().fold(0, |bits, block| bits << 16 | stops(*block));
+        let hits = stops32(step);
         if hits != 0 {
             return at + hits.trailing_zeros() as usize;
         }
         at += 32;
     }
-    while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
-        let hits = stops(*block);
-        if hits != 0 {
-            return at + hits.trailing_zeros() as usize;
+    let rest = text.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| is_stop(*byte)).unwrap_or(rest.len())
+}
+
+#[inline(always)]
+fn stops32(step: &[u8; 32]) -> u32 {
+    step.as_chunks::<16>().0.iter().rev().fold(0, |bits, block| bits << 16 | stops(*block))
+}
+
+/// Where the digits end that stand at `at`.
+#[inline(always)]
+pub(super) fn digits_end(text: &[u8], at: usize) -> usize {
+    if let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        let values = u8x16::new(*block) - u8x16::splat(b'0');
+        let others = !values.min(u8x16::splat(9)).simd_eq(values).to_bitmask() & 0xffff;
+        if others != 0 {
+            return at.wrapping_add(others.trailing_zeros() as usize);
         }
-        at += 16;
     }
-    while text.get(at).is_some_and(|byte| !is_stop(*byte)) {
-        at += 1;
-    }
-    at
+    let rest = text.get(at..).unwrap_or_default();
+    at.wrapping_add(rest.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len()))
 }
 
 /// Whether two texts are the same. Names are short: two blocks that overlap cover most of them, without a call.
@@ -95,9 +114,18 @@ mod tests {
         }
 
         #[test]
+        fn digits_end_where_they_end(before in "[0-9/:]{0,3}", digits in "[0-9]{0,40}", behind in "[/:.e-]?[0-9/:]{0,20}") {
+            let text = format!("{before}{digits}{behind}");
+            let rest = &text[before.len()..];
+            let expected = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            prop_assert_eq!(digits_end(text.as_bytes(), before.len()), before.len() + expected);
+        }
+
+        #[test]
         fn every_stop_is_found(text in prop::collection::vec(prop_oneof![any::<u8>(), Just(b'a')], 64..200), at in 0usize..64) {
             let expected = text.iter().skip(at).position(|b| is_stop(*b)).map_or(text.len(), |found| at + found);
             prop_assert_eq!(next_stop(&text, at), expected);
+            prop_assert_eq!(next_stop(&text[..at], at), at);
             let bits = stops64(text.first_chunk().unwrap());
             for (i, byte) in text.iter().take(64).enumerate() {
                 prop_assert_eq!(bits >> i & 1 == 1, is_stop(*byte), "{}", i);

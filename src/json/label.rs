@@ -4,55 +4,71 @@ use serde_json::Value;
 
 use super::blocks::{equal, same};
 
-/// A label is read and written in blocks of this size.
+/// A label is read in blocks of this size.
 const BLOCK: usize = 32;
+/// What lies in a label itself: longer ones are rare.
+const HEAD: usize = 64;
 
 /// The name of a member as most writers put it, with quotes and colon: `"name":`.
 #[derive(Clone, Debug)]
 pub struct Label {
-    /// Filled up with zeros, so that whole blocks can be read.
-    padded: Vec<u8>,
-    length: usize,
-    /// A bit for each byte of the label in the first block.
+    /// A comma, the label, and zeros, so that whole blocks can be read: as much as there is room for.
+    head: [u8; HEAD],
+    /// A bit for each byte of the label in its first block.
     mask: u32,
+    /// A comma and the label.
+    text: Box<[u8]>,
 }
 
 impl Label {
     /// The label of `name`.
     #[must_use]
     pub fn new(name: &str) -> Label {
-        let mut padded = Value::from(name).to_string().into_bytes();
-        padded.push(b':');
-        let length = padded.len();
-        padded.resize(length.next_multiple_of(BLOCK) + BLOCK, 0);
-        let mask = u32::MAX >> BLOCK.saturating_sub(length).min(BLOCK - 1);
-        Label { padded, length, mask }
+        let text = format!(",{}:", Value::from(name)).into_bytes().into_boxed_slice();
+        let mut head = [0; HEAD];
+        head.iter_mut().zip(&text).for_each(|(to, byte)| *to = *byte);
+        let mask = u32::MAX >> (BLOCK + 1).saturating_sub(text.len()).min(BLOCK - 1);
+        Label { head, mask, text }
     }
 
-    /// The label and at least a block of something behind it.
+    /// A comma, the label, and zeros up to a length of blocks.
+    #[inline]
     #[must_use]
-    pub fn padded(&self) -> &[u8] {
-        &self.padded
+    pub fn head(&self) -> &[u8; HEAD] {
+        &self.head
     }
 
-    /// How many bytes of [`Label::padded`] are the label.
+    /// A comma and the label.
+    #[inline]
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The length of the label.
+    #[inline]
     #[must_use]
     pub fn length(&self) -> usize {
-        self.length
+        self.text.len().wrapping_sub(1)
     }
 
     /// True if `text` begins with it.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn begins(&self, text: &[u8]) -> bool {
-        match (text.first_chunk::<BLOCK>(), self.padded.first_chunk::<BLOCK>()) {
-            // Without a look at the length, which differs from name to name: one branch that nearly always goes one way.
-            (Some(text), Some(label)) if self.length <= BLOCK => equal(text, label) & self.mask == self.mask,
-            _ => {
-                let label = self.padded.get(..self.length).unwrap_or_default();
-                text.get(..self.length).is_some_and(|text| same(text, label))
-            }
+        // Without a look at the length, which differs from name to name: one branch that nearly always goes one way.
+        if let (Some(text), Some(label)) = (text.first_chunk::<BLOCK>(), self.head[1..].first_chunk::<BLOCK>())
+            && self.length() <= BLOCK
+        {
+            return equal(text, label) & self.mask == self.mask;
         }
+        self.begins_slowly(text)
+    }
+
+    #[inline(never)]
+    fn begins_slowly(&self, text: &[u8]) -> bool {
+        let label = self.text.get(1..).unwrap_or_default();
+        text.get(..label.len()).is_some_and(|text| same(text, label))
     }
 }
 
@@ -66,7 +82,11 @@ mod tests {
         fn a_text_begins_with_a_label_or_not(name in ".{0,70}", behind in ".{0,40}", cut in 0usize..120, at: prop::sample::Index) {
             let label = Label::new(&name);
             let plain = format!("{}:", Value::from(&*name));
-            prop_assert_eq!(&label.padded()[..label.length()], plain.as_bytes());
+            let text = format!(",{plain}");
+            prop_assert_eq!(label.text(), text.as_bytes());
+            prop_assert_eq!(label.length(), plain.len());
+            let head = label.text().iter().copied().chain([0; 64]).take(64);
+            prop_assert_eq!(&label.head()[..], head.collect::<Vec<u8>>());
             let text = format!("{plain}{behind}").into_bytes();
             prop_assert!(label.begins(&text));
             let cut = text.get(..cut).unwrap_or(&text);

@@ -1,7 +1,7 @@
 //! The grammar of JSON as steps: each takes a place in a text to the place behind what stands there. Places are passed and
 //! returned, never kept in memory: a loop over millions of short values is as fast as this chain of additions.
 
-use super::blocks::next_stop;
+use super::blocks::{digits_end, next_stop};
 use super::escape::escape;
 use super::scan::{Escapes, Fault, MAX_DEPTH, Scan, Token};
 
@@ -66,11 +66,8 @@ pub(super) fn number(text: &[u8], mut at: usize) -> Scan<usize> {
 
 #[inline]
 fn digits(text: &[u8], start: usize) -> Scan<usize> {
-    let mut at = start;
-    while text.get(at).is_some_and(u8::is_ascii_digit) {
-        at += 1;
-    }
-    if at > start { Ok(at) } else { fault(at, "expected a digit") }
+    let end = digits_end(text, start);
+    if end > start { Ok(end) } else { fault(start, "expected a digit") }
 }
 
 /// Over `true`, `false` or `null`.
@@ -113,6 +110,71 @@ fn key(text: &[u8], at: usize) -> Scan<usize> {
     if colon == b':' { Ok(at + 1) } else { fault(at, "expected :") }
 }
 
+/// From the start of a member to the value, with its first byte, of it or of one behind it.
+#[inline]
+fn member(text: &[u8], at: usize) -> Scan<(usize, u8)> {
+    Ok(space(text, key(text, plain_members(text, at))?))
+}
+
+/// Over the members of an object that are a name and a string, number or literal, without escapes and white space, each
+/// with the comma behind it: nearly all. From the start of a member to the start of the first one that may be anything else.
+#[inline]
+fn plain_members(text: &[u8], mut at: usize) -> usize {
+    while let Some(next) = plain_member(text, at) {
+        at = next;
+    }
+    at
+}
+
+#[inline(always)]
+fn plain_member(text: &[u8], at: usize) -> Option<usize> {
+    let value = byte(text, plain_string(text, at)?, b':')?;
+    byte(text, plain_scalar(text, value)?.0, b',')
+}
+
+/// Over a string without escapes, a number without an exponent, or a literal.
+#[inline(always)]
+pub(super) fn plain_scalar(text: &[u8], at: usize) -> Option<(usize, Token)> {
+    Some(match text.get(at)? {
+        b'"' => (plain_string(text, at)?, Token::Text(Escapes::None)),
+        b't' => (plain_literal(text, at, b"true")?, Token::True),
+        b'f' => (plain_literal(text, at.wrapping_add(1), b"alse")?, Token::False),
+        b'n' => (plain_literal(text, at, b"null")?, Token::Null),
+        _ => (plain_number(text, at)?, Token::Number),
+    })
+}
+
+#[inline(always)]
+fn plain_literal(text: &[u8], at: usize, literal: &[u8; 4]) -> Option<usize> {
+    (text.get(at..)?.first_chunk() == Some(literal)).then(|| at.wrapping_add(4))
+}
+
+/// Over a number without an exponent, if none of its parts is long.
+#[inline(always)]
+fn plain_number(text: &[u8], at: usize) -> Option<usize> {
+    let start = at.wrapping_add(usize::from(*text.get(at)? == b'-'));
+    let point = digits_end(text, start);
+    let length = point.wrapping_sub(start);
+    if length == 0 || length > 1 && text.get(start) == Some(&b'0') {
+        return None;
+    }
+    let Some(fraction) = byte(text, point, b'.') else { return Some(point) };
+    let end = digits_end(text, fraction);
+    (end > fraction).then_some(end)
+}
+
+/// Over a string with its quotes, if it has no escapes.
+#[inline(always)]
+fn plain_string(text: &[u8], at: usize) -> Option<usize> {
+    byte(text, next_stop(text, byte(text, at, b'"')?), b'"')
+}
+
+/// Over this byte.
+#[inline(always)]
+pub(super) fn byte(text: &[u8], at: usize, byte: u8) -> Option<usize> {
+    (*text.get(at)? == byte).then(|| at.wrapping_add(1))
+}
+
 /// Over the array or object that starts with `first`, without recursion.
 fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
     // One bit per open container: 1 is an object.
@@ -134,7 +196,7 @@ fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
                 }
                 depth += 1;
                 objects = (objects << 1) | u128::from(object);
-                (at, first) = if object { space(text, key(text, behind.0)?) } else { behind };
+                (at, first) = if object { member(text, behind.0)? } else { behind };
                 continue;
             }
         } else {
@@ -145,7 +207,7 @@ fn nested(text: &[u8], mut at: usize, mut first: u8) -> Scan<usize> {
             let object = objects & 1 == 1;
             let (comma, byte) = behind;
             if byte == b',' {
-                (at, first) = space(text, if object { key(text, comma + 1)? } else { comma + 1 });
+                (at, first) = if object { member(text, comma + 1)? } else { space(text, comma + 1) };
                 break;
             }
             if byte != if object { b'}' } else { b']' } {

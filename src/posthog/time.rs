@@ -93,8 +93,15 @@ fn parse_fast(text: &[u8]) -> Option<Micros> {
     }
     let (year, month, day) = (digits(&head[..4])?, digits(&head[5..7])?, digits(&head[8..10])?);
     let (hour, minute, second) = (digits(&head[11..13])?, digits(&head[14..16])?, digits(&head[17..19])?);
-    if !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        return None; // the last days of a month, leap seconds and nonsense: the slow way decides
+    // A 29th of February, leap seconds and nonsense: the slow way decides.
+    let days = match month {
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    if !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
+        return None;
     }
     // Days from civil date, Howard Hinnant's algorithm.
     let y = if month <= 2 { year - 1 } else { year };
@@ -131,7 +138,18 @@ mod tests {
         assert_eq!(parse_rfc3339("2026-07-31T17:00:00-07:00"), Some(us));
         assert_eq!(parse_rfc3339("2026-08-01T00:00:00.123456789+00:00"), Some(us + 123_456));
         assert_eq!(parse_rfc3339("2026-08-31T00:00:00Z"), Some(us + 30 * DAY_US));
-        for bad in ["", "2026-08-01", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-08-01 00:00:0xZ"] {
+        assert_eq!(parse_rfc3339("2028-02-29T00:00:00Z").map(Day::of), Day::parse("2028-02-29"));
+        for bad in [
+            "",
+            "2026-08-01",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-08-32T00:00:00Z",
+            "2026-08-00T00:00:00Z",
+            "2026-08-01 00:00:0xZ",
+        ] {
             assert_eq!(parse_rfc3339(bad), None, "{bad}");
         }
     }

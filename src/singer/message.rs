@@ -14,6 +14,9 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// A line that grows beyond this goes out in parts, and a piece as long as this is not copied first.
 const LONG_BYTES: usize = 256 * 1024;
 
+/// Short texts are appended in blocks of this size.
+const BLOCK: usize = 32;
+
 /// What the text of a line is appended to.
 pub trait LineText {
     /// Appends a byte.
@@ -38,15 +41,28 @@ impl LineText for Vec<u8> {
         Vec::extend_from_slice(self, bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn start_of(&mut self, text: &[u8], length: usize) {
-        let end = self.len().saturating_add(length);
-        match (length, text.first_chunk::<32>(), text.first_chunk::<64>()) {
-            (..=32, Some(block), _) => Vec::extend_from_slice(self, block),
-            (..=64, _, Some(block)) => Vec::extend_from_slice(self, block),
-            _ => Vec::extend_from_slice(self, text.get(..length).unwrap_or(text)),
+        let end = self.len().wrapping_add(length);
+        match text.first_chunk::<BLOCK>() {
+            Some(block) if length <= BLOCK => {
+                Vec::extend_from_slice(self, block);
+                self.truncate(end);
+            }
+            _ => start_of_long(self, text, length),
         }
-        self.truncate(end);
+    }
+}
+
+#[inline(never)]
+fn start_of_long(out: &mut Vec<u8>, text: &[u8], length: usize) {
+    match text.first_chunk::<{ 2 * BLOCK }>() {
+        Some(blocks) if length <= 2 * BLOCK => {
+            let end = out.len().saturating_add(length);
+            out.extend_from_slice(blocks);
+            out.truncate(end);
+        }
+        _ => out.extend_from_slice(text.get(..length).unwrap_or(text)),
     }
 }
 
@@ -83,7 +99,7 @@ impl LineText for Line<'_> {
         self.pending.extend_from_slice(bytes);
     }
 
-    #[inline]
+    #[inline(always)]
     fn start_of(&mut self, text: &[u8], length: usize) {
         if self.pending.len().saturating_add(length) > self.most {
             return self.write_out(text.get(..length).unwrap_or(text));

@@ -18,6 +18,9 @@ use crate::singer::message::LineText;
 use super::item;
 use super::write::{write_invalid, write_on_one_line, write_text};
 
+/// A double holds every number of so many digits.
+const SURE_DIGITS: usize = 15;
+
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -104,7 +107,7 @@ pub struct Property<'a> {
 
 impl Property<'_> {
     /// Writes it as JSON.
-    #[inline]
+    #[inline(always)]
     pub fn write(self, out: &mut impl LineText) {
         match self.token {
             Token::Nested => self.write_nested(out),
@@ -112,6 +115,7 @@ impl Property<'_> {
         }
     }
 
+    #[inline(never)]
     fn write_nested(self, out: &mut impl LineText) {
         let text = self.text.get(..self.length).unwrap_or_default();
         if self.is_text { write_text(text, false, out) } else { write_on_one_line(text, out) }
@@ -160,7 +164,7 @@ impl Flattener {
     }
 
     /// The value for a slot in the document of the last [`Flattener::read`], which is `document`.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn property<'a>(&self, slot: usize, document: &'a [u8]) -> Option<Property<'a>> {
         let slot = self.slots.get(slot).filter(|slot| slot.named_in == self.documents)?;
@@ -198,6 +202,7 @@ impl Flattener {
         let mut more = !scanner.take(b'}');
         let (mut last, mut likely) = (None, self.first);
         while more {
+            (last, likely) = self.plain_members(&mut scanner, document, (last, likely));
             let (key, slot) = self.key(&mut scanner, likely)?;
             scanner.peek();
             let start = scanner.at();
@@ -218,6 +223,34 @@ impl Flattener {
             more = scanner.more(b'}')?;
         }
         scanner.end()
+    }
+
+    /// Takes the members that come in the usual order, as most writers put them, up to the start of another one.
+    fn plain_members(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        document: &[u8],
+        (mut last, mut likely): (Option<usize>, usize),
+    ) -> (Option<usize>, usize) {
+        loop {
+            let at = scanner.at();
+            let Some(slot) = self.slots.get_mut(likely).filter(|slot| slot.named_in != self.documents) else { break };
+            let Some((token, start, end)) = scanner.plain_member(&slot.label) else { break };
+            slot.named_in = self.documents;
+            let value = Span { start, end };
+            let fits = match (&slot.kind, token) {
+                (Kind::Text, Token::Text(Escapes::None)) => !begins_nested(document, start),
+                (Kind::Number, Token::Number) if end.wrapping_sub(start) <= SURE_DIGITS => true,
+                (Kind::Boolean, Token::True | Token::False) => true,
+                (kind, token) => fits(kind, token, value.of(document)),
+            };
+            slot.value = fits.then_some((token, value));
+            if !fits && token != Token::Null && !matches!(slot.kind, Kind::Deselected) {
+                self.unmapped.push((Span { start: at, end: start.wrapping_sub(1) }, value));
+            }
+            (last, likely) = (Some(likely), slot.follower);
+        }
+        (last, likely)
     }
 
     /// Steps over a name and its colon; gives the name with its quotes, and its slot, which is `likely` most of the time.
@@ -244,7 +277,7 @@ impl Flattener {
         Ok((key, slot))
     }
 
-    #[inline]
+    #[inline(never)]
     fn take(&mut self, document: &[u8], key: Span, slot: usize, (token, span): (Token, Span)) {
         let Some(slot) = self.slots.get_mut(slot) else { return };
         let before = std::mem::replace(&mut slot.named_in, self.documents);
@@ -280,12 +313,17 @@ fn kind_of(schema: &Value) -> Kind {
     }
 }
 
+/// True for the quote of a string that begins like nested JSON.
+#[inline(always)]
+fn begins_nested(text: &[u8], quote: usize) -> bool {
+    matches!(text.get(quote.wrapping_add(1)), Some(b'{' | b'['))
+}
+
 /// True if a column of this kind holds exactly this value.
+#[inline(never)]
 fn fits(kind: &Kind, token: Token, text: &[u8]) -> bool {
     match (kind, token) {
-        (Kind::Text, Token::Text(escapes)) => {
-            escapes != Escapes::LoneSurrogate && !matches!(text.get(1), Some(b'{' | b'['))
-        }
+        (Kind::Text, Token::Text(escapes)) => escapes != Escapes::LoneSurrogate && !begins_nested(text, 0),
         // As text only while it has no escape that text could not hold.
         (Kind::Text, Token::Nested) => !holds_surrogate_escape(text),
         (Kind::Number, Token::Number) => survives_a_double(text),
@@ -307,7 +345,7 @@ fn holds_surrogate_escape(text: &[u8]) -> bool {
 pub(super) fn survives_a_double(text: &[u8]) -> bool {
     let mantissa = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
     let digits = text[..mantissa].iter().filter(|b| b.is_ascii_digit()).count();
-    if digits <= 15 && mantissa == text.len() {
+    if digits <= SURE_DIGITS && mantissa == text.len() {
         return true;
     }
     let Some(value) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) else { return false };

@@ -106,8 +106,10 @@ impl Projection {
             *document_of = document(row.cell(*source));
             flattener.read(document_of);
         }
-        let families = &self.families;
-        let of = |family: Family| Some((&families[family.index()].as_ref()?.1, documents[family.index()]));
+        let [event, person] = &self.families;
+        let [event, person] = [(event, documents[0]), (person, documents[1])]
+            .map(|(family, document)| Some((&family.as_ref()?.1, document)));
+        let of = |family: Family| if family == Family::Event { event } else { person };
         // An absent property is left out: in a nullable column that means null.
         write_object(&self.fields, out, |field, member| match field {
             Field::Property(family, slot) => {
@@ -120,9 +122,7 @@ impl Projection {
                     flattener.write_unmapped(document, member.begin());
                 }
             }
-            Field::Scalar(column) => write_cell(row.cell(*column), member.begin()),
-            Field::Time(column) => write_time(row.cell(*column), member.begin()),
-            Field::Document(column) => write_document(row.cell(*column), member.begin()),
+            field => write_column(row, field, member.begin()),
         });
     }
 
@@ -153,6 +153,17 @@ impl Projection {
         self.family(family);
         let (_, flattener) = self.families[family.index()].as_mut()?;
         Some(Field::Property(family, flattener.add(property, schema)))
+    }
+}
+
+/// Writes a field that is a column of the page.
+#[inline(never)]
+fn write_column(row: &Row<'_>, field: &Field, out: &mut impl LineText) {
+    match field {
+        Field::Scalar(column) => write_cell(row.cell(*column), out),
+        Field::Time(column) => write_time(row.cell(*column), out),
+        Field::Document(column) => write_document(row.cell(*column), out),
+        Field::Property(..) | Field::Unmapped(_) => {}
     }
 }
 

@@ -37,12 +37,15 @@ pub struct Member<'a, T> {
 
 impl<'a, T: LineText> Member<'a, T> {
     /// Writes what stands before the value; gives what the value is to be written to.
-    #[inline]
+    #[inline(always)]
     pub fn begin(self) -> &'a mut T {
-        if !std::mem::take(self.is_first) {
-            self.out.push(b',');
+        // With the comma that parts it from the one before it.
+        let without = usize::from(std::mem::take(self.is_first));
+        let length = self.label.text().len().wrapping_sub(without);
+        match self.label.head().get(without..) {
+            Some(head) if length < head.len() => self.out.start_of(head, length),
+            _ => self.out.extend_from_slice(self.label.text().get(without..).unwrap_or_default()),
         }
-        self.out.start_of(self.label.padded(), self.label.length());
         self.out
     }
 }

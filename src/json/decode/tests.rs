@@ -66,7 +66,7 @@ fn a_source_that_fails_is_a_fault() {
 proptest! {
     #[test]
     fn texts_come_back_however_they_arrive(
-        text in prop_oneof![any::<String>(), "[\"\\\\a-c\u{0}-\u{1f}é🎉]{0,200}"],
+        text in prop_oneof![any::<String>(), "[\"\\\\a-c\u{0}-\u{1f}é🎉]{0,200}", r#"(["\\:,]|["\\][:,é"\\]["\\]|[a-c]{1,70}){0,60}"#],
         escape: bool,
         parts in prop::collection::vec(1usize..80, 1..6),
     ) {

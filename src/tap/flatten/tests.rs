@@ -17,10 +17,19 @@ fn flatten(document: &str) -> String {
             fields.push((name.clone(), flattener.add(property, schema)));
         }
     }
+    let first = record(&mut flattener, &fields, document);
+    // As a later one, too: by then the order of its members is known.
+    assert_eq!(record(&mut flattener, &fields, document), first);
+    record(&mut flattener, &fields, r#"{"n":1,"s":"x","zz":[],"b":true,"é":"1"}"#);
+    assert_eq!(record(&mut flattener, &fields, document), first);
+    first
+}
+
+fn record(flattener: &mut Flattener, fields: &[(String, usize)], document: &str) -> String {
     flattener.read(document.as_bytes());
     let mut out = Vec::new();
     for (name, slot) in fields {
-        if let Some(value) = flattener.property(slot, document.as_bytes()) {
+        if let Some(value) = flattener.property(*slot, document.as_bytes()) {
             out.extend(format!("{}:", json!(name)).bytes());
             value.write(&mut out);
             out.push(b',');
@@ -175,4 +184,34 @@ proptest! {
         expected.sort_keys();
         prop_assert_eq!(Value::Object(rebuilt), Value::Object(expected));
     }
+
+    /// Whatever may stand for a value, with and without white space that keeps a member from being a plain one.
+    #[test]
+    fn plain_members_are_taken_as_any_other(members in prop::collection::vec((member_name(), token()), 0..12)) {
+        let write = |space: &str| {
+            let members: Vec<String> = members.iter().map(|(name, token)| format!("\"{name}\":{space}{token}{space}")).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let document = write("");
+        let is_valid = serde_json::from_str::<&serde_json::value::RawValue>(&document).is_ok();
+        let flat = flatten(&document);
+        prop_assert_eq!(flat.contains("$invalid_json"), !is_valid, "{}", flat);
+        if is_valid {
+            prop_assert_eq!(flat.replace(' ', ""), flatten(&write(" ")).replace(' ', ""));
+        }
+    }
+}
+
+fn member_name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["s", "n", "b", "é", "x", "a b\\\"c", ""])
+}
+
+fn token() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "-?[0-9]{0,18}(\\.[0-9]{0,3})?([eE][+-]?[0-9]{0,2})?",
+        "(true|false|null|tru|True|nul|falsee)",
+        "\"[a-c:,\\[{é]{0,70}\"",
+        "\"[a-c\\\\n\"]{0,6}\"",
+        "(\\[1,\\{\\}\\]|\\{\"s\":\"n\"\\}|\\[|\\{\\]|)",
+    ]
 }
