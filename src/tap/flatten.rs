@@ -13,13 +13,14 @@ use serde_json::Value;
 use crate::json::escape::unescape;
 use crate::json::label::Label;
 use crate::json::scan::{Escapes, Scan, Scanner, Token};
+use crate::posthog::page::Row;
 use crate::singer::message::LineText;
 
-use super::item;
-use super::write::{write_invalid, write_on_one_line, write_text};
+use super::write::{Object, begin_member, document, write_invalid, write_on_one_line, write_text};
+use kind::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
 
-/// A double holds every number of so many digits.
-const SURE_DIGITS: usize = 15;
+/// Longer values are not copied before they are written.
+const LONG_BYTES: usize = 256;
 
 /// Whose properties they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,18 +57,6 @@ impl Family {
     }
 }
 
-/// What a slot takes.
-#[derive(Debug)]
-enum Kind {
-    Text,
-    Number,
-    Boolean,
-    /// What fits this schema, as it was written: a catalog may have given the column another type.
-    Other(Box<Value>),
-    /// Nothing, and what comes is passed on nowhere.
-    Deselected,
-}
-
 /// A stretch of the document.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
@@ -79,108 +68,153 @@ impl Span {
     fn of(self, document: &[u8]) -> &[u8] {
         document.get(self.start..self.end).unwrap_or(&[])
     }
+
+    fn length(self) -> usize {
+        self.end.wrapping_sub(self.start)
+    }
 }
 
 /// A property with a column.
 #[derive(Debug)]
 struct Slot {
-    /// The name as it stands in most documents, with quotes and colon.
+    /// The name as it stands in most documents.
     label: Label,
+    /// The column's name.
+    column: Label,
     kind: Kind,
     /// The number of the last document that had the name.
     named_in: u64,
-    /// The value that this document has for the column.
-    value: Option<(Token, Span)>,
+    /// Where its member lies in the text of members.
+    place: Span,
     /// Usually comes after it, by last time: documents of one sender have one order.
     follower: usize,
 }
 
-/// A value of a slot, as it goes into its column.
-#[derive(Clone, Copy, Debug)]
-pub struct Property<'a> {
-    token: Token,
-    /// The document from the value on.
-    text: &'a [u8],
-    length: usize,
-    is_text: bool,
-}
-
-impl Property<'_> {
-    /// Writes it as JSON.
+impl Slot {
+    /// Writes a value of it as JSON.
     #[inline(always)]
-    pub fn write(self, out: &mut impl LineText) {
-        match self.token {
-            Token::Nested => self.write_nested(out),
-            _ => out.start_of(self.text, self.length),
+    fn write(&self, token: Token, document: &[u8], value: Span, out: &mut impl LineText) {
+        match token {
+            Token::Nested => self.write_nested(value.of(document), out),
+            _ => out.start_of(document.get(value.start..).unwrap_or_default(), value.length()),
         }
     }
 
     #[inline(never)]
-    fn write_nested(self, out: &mut impl LineText) {
-        let text = self.text.get(..self.length).unwrap_or_default();
-        if self.is_text { write_text(text, false, out) } else { write_on_one_line(text, out) }
+    fn write_nested(&self, value: &[u8], out: &mut impl LineText) {
+        if matches!(self.kind, Kind::Text) { write_text(value, false, out) } else { write_on_one_line(value, out) }
+    }
+}
+
+/// The fields that the properties in one column of a page are spread over.
+#[derive(Debug)]
+pub struct Properties {
+    source: usize,
+    flattener: Flattener,
+    /// The name of the field with the properties that have no column.
+    unmapped: Option<Label>,
+}
+
+impl Properties {
+    /// No fields yet, for the documents in the column `source`.
+    #[must_use]
+    pub fn new(source: usize) -> Properties {
+        Properties { source, flattener: Flattener::default(), unmapped: None }
+    }
+
+    /// Adds the field `name`, which holds `property`.
+    pub fn add(&mut self, name: &str, property: &str, schema: &Value) {
+        self.flattener.add(name, property, schema);
+    }
+
+    /// Adds the field `name`, which holds what no other one does.
+    pub fn add_unmapped(&mut self, name: &str) {
+        self.unmapped = Some(Label::new(name));
+    }
+
+    /// Passes a property on nowhere, unless it has a field.
+    pub fn leave_out(&mut self, property: &str) {
+        self.flattener.leave_out(property);
+    }
+
+    /// Writes the fields that have a value, in the order of the document. One that is absent is left out: in a nullable
+    /// column that means null.
+    pub fn write<T: LineText>(&mut self, row: &Row<'_>, object: &mut Object<'_, T>) {
+        let document = document(row.cell(self.source));
+        self.flattener.read(document);
+        self.flattener.write_members(document, object);
+        if let Some(label) = self.unmapped.as_ref().filter(|_| self.flattener.has_unmapped()) {
+            self.flattener.write_unmapped(document, object.begin(label));
+        }
     }
 }
 
 /// The slots of one family, filled from one document after another.
 #[derive(Debug, Default)]
-pub struct Flattener {
+struct Flattener {
     by_name: HashMap<Vec<u8>, usize, RandomState>,
     slots: Vec<Slot>,
     /// The slot that documents usually begin with.
     first: usize,
     documents: u64,
+    /// The members of the record, in the order of the document, each with a comma before it.
+    members: Vec<u8>,
+    /// Values that are too long to be copied more than once, and their slots.
+    long: Vec<(usize, Token, Span)>,
     unmapped: Vec<(Span, Span)>,
     invalid: bool,
 }
 
 impl Flattener {
-    /// Adds a column for `property`; gives its slot.
-    pub fn add(&mut self, property: &str, schema: &Value) -> usize {
-        let slot = self.slots.len();
-        self.by_name.insert(property.as_bytes().to_vec(), slot);
-        let (label, kind) = (Label::new(property), kind_of(schema));
-        self.slots.push(Slot { label, kind, named_in: 0, value: None, follower: 0 });
-        slot
+    /// Adds a column for `property`.
+    fn add(&mut self, column: &str, property: &str, schema: &Value) {
+        self.by_name.insert(property.as_bytes().to_vec(), self.slots.len());
+        let (label, column) = (Label::new(property), Label::new(column));
+        let kind = kind_of(schema);
+        self.slots.push(Slot { label, column, kind, named_in: 0, place: Span::default(), follower: 0 });
     }
 
     /// Passes a property on nowhere, unless it has a column.
-    pub fn leave_out(&mut self, property: &str) {
+    fn leave_out(&mut self, property: &str) {
         if !self.by_name.contains_key(property.as_bytes()) {
-            let slot = self.add(property, &Value::Null);
-            self.slots[slot].kind = Kind::Deselected;
+            self.add("", property, &Value::Null);
+            self.slots.iter_mut().last().into_iter().for_each(|slot| slot.kind = Kind::Deselected);
         }
     }
 
     /// Takes a document apart.
-    pub fn read(&mut self, document: &[u8]) {
-        self.documents += 1;
-        self.unmapped.clear();
-        self.invalid = !document.is_empty() && self.members(document).is_err();
+    fn read(&mut self, document: &[u8]) {
+        self.clear();
+        self.invalid = !document.is_empty() && self.take_apart(document).is_err();
         if self.invalid {
-            self.documents += 1;
-            self.unmapped.clear();
+            self.clear();
         }
     }
 
-    /// The value for a slot in the document of the last [`Flattener::read`], which is `document`.
-    #[inline(always)]
-    #[must_use]
-    pub fn property<'a>(&self, slot: usize, document: &'a [u8]) -> Option<Property<'a>> {
-        let slot = self.slots.get(slot).filter(|slot| slot.named_in == self.documents)?;
-        let (token, span) = slot.value?;
-        let text = document.get(span.start..)?;
-        Some(Property { token, text, length: span.end - span.start, is_text: matches!(slot.kind, Kind::Text) })
+    fn clear(&mut self) {
+        self.documents += 1;
+        self.members.clear();
+        self.long.clear();
+        self.unmapped.clear();
+    }
+
+    /// Writes the members that the document of the last [`Flattener::read`], which is `document`, has values for.
+    fn write_members<T: LineText>(&self, document: &[u8], object: &mut Object<'_, T>) {
+        object.extend(&self.members);
+        for (slot, token, value) in &self.long {
+            if let Some(slot) = self.slots.get(*slot) {
+                slot.write(*token, document, *value, object.begin(&slot.column));
+            }
+        }
     }
 
     /// True if the document of the last [`Flattener::read`] has something that no slot holds.
-    #[must_use]
-    pub fn has_unmapped(&self) -> bool {
+    fn has_unmapped(&self) -> bool {
         self.invalid || !self.unmapped.is_empty()
     }
 
     /// Writes the object of what has no column.
-    pub fn write_unmapped(&self, document: &[u8], out: &mut impl LineText) {
+    fn write_unmapped(&self, document: &[u8], out: &mut impl LineText) {
         if self.invalid {
             return write_invalid(document, out);
         }
@@ -196,7 +230,7 @@ impl Flattener {
         out.push(b'}');
     }
 
-    fn members(&mut self, document: &[u8]) -> Scan<()> {
+    fn take_apart(&mut self, document: &[u8]) -> Scan<()> {
         let mut scanner = Scanner::new(document);
         scanner.expect(b'{', "expected an object")?;
         let mut more = !scanner.take(b'}');
@@ -236,7 +270,7 @@ impl Flattener {
             let at = scanner.at();
             let Some(slot) = self.slots.get_mut(likely).filter(|slot| slot.named_in != self.documents) else { break };
             let Some((token, start, end)) = scanner.plain_member(&slot.label) else { break };
-            slot.named_in = self.documents;
+            (slot.named_in, slot.place) = (self.documents, Span::default());
             let value = Span { start, end };
             let fits = match (&slot.kind, token) {
                 (Kind::Text, Token::Text(Escapes::None)) => !begins_nested(document, start),
@@ -244,8 +278,11 @@ impl Flattener {
                 (Kind::Boolean, Token::True | Token::False) => true,
                 (kind, token) => fits(kind, token, value.of(document)),
             };
-            slot.value = fits.then_some((token, value));
-            if !fits && token != Token::Null && !matches!(slot.kind, Kind::Deselected) {
+            if fits && value.length() <= LONG_BYTES {
+                write_member(slot, token, document, value, &mut self.members);
+            } else if fits {
+                self.long.push((likely, token, value));
+            } else if token != Token::Null && !matches!(slot.kind, Kind::Deselected) {
                 self.unmapped.push((Span { start: at, end: start.wrapping_sub(1) }, value));
             }
             (last, likely) = (Some(likely), slot.follower);
@@ -277,98 +314,52 @@ impl Flattener {
         Ok((key, slot))
     }
 
-    #[inline(never)]
-    fn take(&mut self, document: &[u8], key: Span, slot: usize, (token, span): (Token, Span)) {
-        let Some(slot) = self.slots.get_mut(slot) else { return };
-        let before = std::mem::replace(&mut slot.named_in, self.documents);
-        slot.value = None;
-        // The same key twice: the last one counts, as everywhere in JSON.
-        if before == self.documents && !self.unmapped.is_empty() {
-            let name = key.of(document);
-            self.unmapped.retain(|(other, _)| other.of(document) != name);
+    fn take(&mut self, document: &[u8], key: Span, index: usize, (token, value): (Token, Span)) {
+        if self.slots.get(index).is_some_and(|slot| slot.named_in == self.documents) {
+            self.forget(document, key, index);
         }
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        (slot.named_in, slot.place) = (self.documents, Span::default());
         if token == Token::Null || matches!(slot.kind, Kind::Deselected) {
             return;
         }
-        if fits(&slot.kind, token, span.of(document)) {
-            slot.value = Some((token, span));
+        if !fits(&slot.kind, token, value.of(document)) {
+            self.unmapped.push((key, value));
+        } else if value.length() > LONG_BYTES {
+            self.long.push((index, token, value));
         } else {
-            self.unmapped.push((key, span));
+            write_member(slot, token, document, value, &mut self.members);
+        }
+    }
+
+    /// The same key twice: the last one counts, as everywhere in JSON.
+    #[cold]
+    fn forget(&mut self, document: &[u8], key: Span, index: usize) {
+        let name = key.of(document);
+        self.unmapped.retain(|(other, _)| other.of(document) != name);
+        self.long.retain(|(slot, ..)| *slot != index);
+        let Some(place) = self.slots.get_mut(index).map(|slot| std::mem::take(&mut slot.place)) else { return };
+        self.members.drain(place.start..place.end);
+        for slot in
+            self.slots.iter_mut().filter(|slot| slot.named_in == self.documents && slot.place.start >= place.end)
+        {
+            slot.place.start -= place.length();
+            slot.place.end -= place.length();
         }
     }
 }
 
-fn kind_of(schema: &Value) -> Kind {
-    let is = |name: &str| match &schema["type"] {
-        Value::String(one) => one == name,
-        Value::Array(types) => types.iter().any(|t| t == name),
-        _ => false,
-    };
-    match () {
-        () if is("string") && schema["format"].is_null() => Kind::Text,
-        () if is("number") => Kind::Number,
-        () if is("boolean") => Kind::Boolean,
-        () if schema["type"].is_null() => Kind::Text,
-        () => Kind::Other(Box::new(schema.clone())),
-    }
-}
-
-/// True for the quote of a string that begins like nested JSON.
+/// Writes a member of the record, with a comma before it.
 #[inline(always)]
-fn begins_nested(text: &[u8], quote: usize) -> bool {
-    matches!(text.get(quote.wrapping_add(1)), Some(b'{' | b'['))
+fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, members: &mut Vec<u8>) {
+    let start = members.len();
+    begin_member(&slot.column, false, members);
+    slot.write(token, document, value, members);
+    slot.place = Span { start, end: members.len() };
 }
 
-/// True if a column of this kind holds exactly this value.
-#[inline(never)]
-fn fits(kind: &Kind, token: Token, text: &[u8]) -> bool {
-    match (kind, token) {
-        (Kind::Text, Token::Text(escapes)) => escapes != Escapes::LoneSurrogate && !begins_nested(text, 0),
-        // As text only while it has no escape that text could not hold.
-        (Kind::Text, Token::Nested) => !holds_surrogate_escape(text),
-        (Kind::Number, Token::Number) => survives_a_double(text),
-        (Kind::Boolean, Token::True | Token::False) => true,
-        (Kind::Other(schema), token) => {
-            token != Token::Text(Escapes::LoneSurrogate)
-                && std::str::from_utf8(text).is_ok_and(|text| item::fits(schema, text))
-        }
-        _ => false,
-    }
-}
-
-fn holds_surrogate_escape(text: &[u8]) -> bool {
-    memchr::memmem::find_iter(text, b"\\u")
-        .any(|at| matches!(text.get(at + 2..at + 4), Some([b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F'])))
-}
-
-/// True if the number as written is the number that a double holds: up to 15 digits always are.
-pub(super) fn survives_a_double(text: &[u8]) -> bool {
-    let mantissa = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
-    let digits = text[..mantissa].iter().filter(|b| b.is_ascii_digit()).count();
-    if digits <= SURE_DIGITS && mantissa == text.len() {
-        return true;
-    }
-    let Some(value) = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok()) else { return false };
-    if mantissa == text.len() && !text.contains(&b'.') {
-        return value.abs() <= 9_007_199_254_740_992.0 && format!("{value}").as_bytes() == text;
-    }
-    (value.is_normal() || value == 0.0) && decimal(text) == decimal(format!("{value:e}").as_bytes())
-}
-
-/// A number as (digits without zeros at either end, power of ten of the first digit), for comparison of decimal texts.
-fn decimal(text: &[u8]) -> Option<(bool, Vec<u8>, i64)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let exponent: i64 = exponent.parse().ok()?;
-    let (negative, mantissa) = mantissa.strip_prefix('-').map_or((false, mantissa), |rest| (true, rest));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).collect();
-    let zeros = digits.iter().take_while(|d| **d == b'0').count();
-    let first = i64::try_from(whole.len()).ok()? - i64::try_from(zeros).ok()? + exponent;
-    let kept: Vec<u8> = digits[zeros..].to_vec();
-    let end = kept.iter().rposition(|d| *d != b'0').map_or(0, |at| at + 1);
-    if end == 0 { Some((negative, Vec::new(), 0)) } else { Some((negative, kept[..end].to_vec(), first)) }
-}
+mod kind;
+pub(super) use kind::survives_a_double;
 
 #[cfg(test)]
 mod tests;

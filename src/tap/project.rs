@@ -8,8 +8,8 @@ use crate::posthog::hogql::Column;
 use crate::posthog::page::Row;
 use crate::singer::message::LineText;
 
-use super::flatten::{Family, Flattener};
-use super::write::{document, write_cell, write_document, write_object, write_time};
+use super::flatten::{Family, Properties};
+use super::write::{Object, write_cell, write_document, write_time};
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
 pub mod column {
@@ -30,8 +30,8 @@ pub mod column {
 /// The name of the hash column in an answer.
 const HASH_NAME: &str = "key_hash";
 
-/// How the fields of one family of properties are written.
-#[derive(Debug)]
+/// How a field that is a column of the page is written.
+#[derive(Clone, Copy, Debug)]
 enum Field {
     /// A string, number or boolean cell.
     Scalar(usize),
@@ -39,10 +39,6 @@ enum Field {
     Time(usize),
     /// A JSON document in a string cell, passed through byte for byte.
     Document(usize),
-    /// A property of its own column.
-    Property(Family, usize),
-    /// The properties without a column.
-    Unmapped(Family),
 }
 
 /// The fields of a record and where they come from.
@@ -51,7 +47,7 @@ pub struct Projection {
     columns: Vec<Column>,
     /// Each with its name as it stands in the line.
     fields: Vec<(Label, Field)>,
-    families: [Option<(usize, Flattener)>; 2],
+    families: [Option<Properties>; 2],
 }
 
 impl Projection {
@@ -65,17 +61,15 @@ impl Projection {
         }
         for (name, field_schema) in schema {
             let field = match name.as_str() {
-                "timestamp" => Some(Field::Time(column::TIMESTAMP)),
-                "created_at" => Some(Field::Time(projection.ask("created_at", "created_at"))),
-                "properties" => Some(Field::Document(projection.ask("properties", "properties"))),
-                "person_properties" => Some(Field::Document(projection.ask("poe.properties", "person_properties"))),
-                "person_id" if person_id_joined => Some(Field::Scalar(projection.ask("person_id", "person_id"))),
-                "person_id" => Some(Field::Scalar(projection.ask("event_person_id", "person_id"))),
-                "unmapped_properties" => Some(Field::Unmapped(projection.family(Family::Event))),
-                "unmapped_person_properties" => Some(Field::Unmapped(projection.family(Family::Person))),
-                _ => projection.property(name, field_schema),
+                "timestamp" => Field::Time(column::TIMESTAMP),
+                "created_at" => Field::Time(projection.ask("created_at", "created_at")),
+                "properties" => Field::Document(projection.ask("properties", "properties")),
+                "person_properties" => Field::Document(projection.ask("poe.properties", "person_properties")),
+                "person_id" if person_id_joined => Field::Scalar(projection.ask("person_id", "person_id")),
+                "person_id" => Field::Scalar(projection.ask("event_person_id", "person_id")),
+                _ if projection.is_property(name, field_schema) => continue,
+                _ => Field::Scalar(projection.ask(name, name)),
             };
-            let field = field.unwrap_or_else(|| Field::Scalar(projection.ask(name, name)));
             projection.fields.push((Label::new(name), field));
         }
         projection
@@ -85,8 +79,8 @@ impl Projection {
     #[must_use]
     pub fn without(mut self, columns: &[String]) -> Projection {
         for (family, property) in columns.iter().filter_map(|name| Family::of_column(name)) {
-            if let Some((_, flattener)) = &mut self.families[family.index()] {
-                flattener.leave_out(property);
+            if let Some(properties) = &mut self.families[family.index()] {
+                properties.leave_out(property);
             }
         }
         self
@@ -100,30 +94,14 @@ impl Projection {
 
     /// Writes the record object of a row.
     pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
-        let mut documents = [&b""[..]; 2];
-        for (family, document_of) in self.families.iter_mut().zip(&mut documents) {
-            let Some((source, flattener)) = family else { continue };
-            *document_of = document(row.cell(*source));
-            flattener.read(document_of);
+        let mut object = Object::open(out);
+        for (label, field) in &self.fields {
+            write_column(row, *field, object.begin(label));
         }
-        let [event, person] = &self.families;
-        let [event, person] = [(event, documents[0]), (person, documents[1])]
-            .map(|(family, document)| Some((&family.as_ref()?.1, document)));
-        let of = |family: Family| if family == Family::Event { event } else { person };
-        // An absent property is left out: in a nullable column that means null.
-        write_object(&self.fields, out, |field, member| match field {
-            Field::Property(family, slot) => {
-                if let Some(value) = of(*family).and_then(|(flattener, document)| flattener.property(*slot, document)) {
-                    value.write(member.begin());
-                }
-            }
-            Field::Unmapped(family) => {
-                if let Some((flattener, document)) = of(*family).filter(|(flattener, _)| flattener.has_unmapped()) {
-                    flattener.write_unmapped(document, member.begin());
-                }
-            }
-            field => write_column(row, field, member.begin()),
-        });
+        for properties in self.families.iter_mut().flatten() {
+            properties.write(row, &mut object);
+        }
+        object.close();
     }
 
     /// The place of a column in the page; asked for if it was not yet.
@@ -139,31 +117,32 @@ impl Projection {
         self.columns.len() - 1
     }
 
-    fn family(&mut self, family: Family) -> Family {
-        if self.families[family.index()].is_none() {
-            let (expression, name) = family.column();
-            let source = self.ask(expression, name);
-            self.families[family.index()] = Some((source, Flattener::default()));
+    /// Adds the field if it is one that properties are spread over.
+    fn is_property(&mut self, name: &str, schema: &Value) -> bool {
+        let (family, property) = match (name, Family::of_column(name)) {
+            ("unmapped_properties", _) => (Family::Event, None),
+            ("unmapped_person_properties", _) => (Family::Person, None),
+            (_, Some((family, property))) => (family, Some(property)),
+            (_, None) => return false,
+        };
+        let (expression, column) = family.column();
+        let source = self.ask(expression, column);
+        let properties = self.families[family.index()].get_or_insert_with(|| Properties::new(source));
+        match property {
+            Some(property) => properties.add(name, property, schema),
+            None => properties.add_unmapped(name),
         }
-        family
-    }
-
-    fn property(&mut self, name: &str, schema: &Value) -> Option<Field> {
-        let (family, property) = Family::of_column(name)?;
-        self.family(family);
-        let (_, flattener) = self.families[family.index()].as_mut()?;
-        Some(Field::Property(family, flattener.add(property, schema)))
+        true
     }
 }
 
 /// Writes a field that is a column of the page.
 #[inline(never)]
-fn write_column(row: &Row<'_>, field: &Field, out: &mut impl LineText) {
+fn write_column(row: &Row<'_>, field: Field, out: &mut impl LineText) {
     match field {
-        Field::Scalar(column) => write_cell(row.cell(*column), out),
-        Field::Time(column) => write_time(row.cell(*column), out),
-        Field::Document(column) => write_document(row.cell(*column), out),
-        Field::Property(..) | Field::Unmapped(_) => {}
+        Field::Scalar(column) => write_cell(row.cell(column), out),
+        Field::Time(column) => write_time(row.cell(column), out),
+        Field::Document(column) => write_document(row.cell(column), out),
     }
 }
 

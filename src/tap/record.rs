@@ -8,9 +8,9 @@ use crate::posthog::hogql::Column;
 use crate::posthog::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
-use super::flatten::{Family, Flattener};
+use super::flatten::{Family, Properties};
 use super::item::is_text;
-use super::write::{document, write_cell, write_document, write_object, write_text};
+use super::write::{Object, write_cell, write_document, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]
@@ -50,8 +50,6 @@ enum Field {
     /// true or false, which ClickHouse may print as 1 or 0.
     Boolean(usize),
     Document(usize),
-    Property(usize),
-    Unmapped,
 }
 
 /// The fields of a table's record and where they come from.
@@ -59,28 +57,26 @@ enum Field {
 pub struct TableRecord {
     columns: Vec<Column>,
     fields: Vec<(Label, Field)>,
-    /// The column of the properties, and their slots.
-    properties: (Option<usize>, Flattener),
+    properties: Option<Properties>,
 }
 
 impl TableRecord {
     /// The record with the fields of `schema` (its `properties`, in order). `column` gives the column of a field.
     #[must_use]
     pub fn new(schema: &Map<String, Value>, column: impl Fn(&str) -> String) -> TableRecord {
-        let mut record =
-            TableRecord { columns: Vec::new(), fields: Vec::new(), properties: (None, Flattener::default()) };
+        let mut record = TableRecord { columns: Vec::new(), fields: Vec::new(), properties: None };
         for (name, field_schema) in schema {
             let types = &field_schema["type"];
             let is = |kind: &str| [types, &types[0], &types[1]].into_iter().any(|one| one == kind);
             let field = match (name.as_str(), Family::of_column(name)) {
                 // Whichever names they go by: a table has one family of properties.
                 (_, Some((_, property))) => {
-                    record.ask_properties();
-                    Field::Property(record.properties.1.add(property, field_schema))
+                    record.properties().add(name, property, field_schema);
+                    continue;
                 }
                 ("unmapped_properties" | "unmapped_person_properties", _) => {
-                    record.ask_properties();
-                    Field::Unmapped
+                    record.properties().add_unmapped(name);
+                    continue;
                 }
                 _ => {
                     let at = record.ask(column(name), name);
@@ -101,8 +97,10 @@ impl TableRecord {
     /// The same without the properties of these columns: they are deselected, so they are not among the unmapped ones either.
     #[must_use]
     pub fn without(mut self, columns: &[String]) -> TableRecord {
-        let properties = columns.iter().filter_map(|name| Family::of_column(name));
-        properties.for_each(|(_, property)| self.properties.1.leave_out(property));
+        if let Some(properties) = &mut self.properties {
+            let names = columns.iter().filter_map(|name| Family::of_column(name));
+            names.for_each(|(_, property)| properties.leave_out(property));
+        }
         self
     }
 
@@ -120,9 +118,9 @@ impl TableRecord {
         self.columns.truncate(count);
     }
 
-    fn ask_properties(&mut self) {
-        let at = self.ask("properties".to_owned(), "properties");
-        self.properties.0 = Some(at);
+    fn properties(&mut self) -> &mut Properties {
+        let source = self.ask("properties".to_owned(), "properties");
+        self.properties.get_or_insert_with(|| Properties::new(source))
     }
 
     /// The columns to ask for.
@@ -133,26 +131,21 @@ impl TableRecord {
 
     /// Writes the record object of a row.
     pub fn write(&mut self, row: &Row<'_>, out: &mut Vec<u8>) {
-        let (source, flattener) = &mut self.properties;
-        let properties = source.map_or(&b""[..], |column| document(row.cell(column)));
-        if source.is_some() {
-            flattener.read(properties);
-        }
-        let (_, flattener) = &self.properties;
-        write_object(&self.fields, out, |field, member| match field {
-            Field::Scalar(column) => write_cell(row.cell(*column), member.begin()),
-            Field::Text(column) => write_as_text(row.cell(*column), member.begin()),
-            Field::Time(column) => write_utc(row.cell(*column), member.begin()),
-            Field::Boolean(column) => write_boolean(row.cell(*column), member.begin()),
-            Field::Document(column) => write_document(row.cell(*column), member.begin()),
-            Field::Property(slot) => {
-                if let Some(value) = flattener.property(*slot, properties) {
-                    value.write(member.begin());
-                }
+        let mut object = Object::open(out);
+        for (label, field) in &self.fields {
+            let out = object.begin(label);
+            match field {
+                Field::Scalar(column) => write_cell(row.cell(*column), out),
+                Field::Text(column) => write_as_text(row.cell(*column), out),
+                Field::Time(column) => write_utc(row.cell(*column), out),
+                Field::Boolean(column) => write_boolean(row.cell(*column), out),
+                Field::Document(column) => write_document(row.cell(*column), out),
             }
-            Field::Unmapped if !flattener.has_unmapped() => {}
-            Field::Unmapped => flattener.write_unmapped(properties, member.begin()),
-        });
+        }
+        if let Some(properties) = &mut self.properties {
+            properties.write(row, &mut object);
+        }
+        object.close();
     }
 }
 

@@ -18,35 +18,48 @@ pub fn document<'a>(cell: Cell<'a>) -> &'a [u8] {
     }
 }
 
-/// Writes an object of labelled fields. `write` begins those that have a value.
-pub fn write_object<F, T: LineText>(fields: &[(Label, F)], out: &mut T, mut write: impl FnMut(&F, Member<'_, T>)) {
-    out.push(b'{');
-    let mut is_first = true;
-    for (label, field) in fields {
-        write(field, Member { label, out, is_first: &mut is_first });
-    }
-    out.push(b'}');
-}
-
-/// A member of an object, not begun yet.
-pub struct Member<'a, T> {
-    label: &'a Label,
+/// An object that is written member by member.
+pub struct Object<'a, T> {
     out: &'a mut T,
-    is_first: &'a mut bool,
+    is_empty: bool,
 }
 
-impl<'a, T: LineText> Member<'a, T> {
-    /// Writes what stands before the value; gives what the value is to be written to.
+impl<'a, T: LineText> Object<'a, T> {
+    /// Begins an object.
+    pub fn open(out: &'a mut T) -> Self {
+        out.push(b'{');
+        Object { out, is_empty: true }
+    }
+
+    /// Writes what stands before a value; gives what the value is to be written to.
     #[inline(always)]
-    pub fn begin(self) -> &'a mut T {
-        // With the comma that parts it from the one before it.
-        let without = usize::from(std::mem::take(self.is_first));
-        let length = self.label.text().len().wrapping_sub(without);
-        match self.label.head().get(without..) {
-            Some(head) if length < head.len() => self.out.start_of(head, length),
-            _ => self.out.extend_from_slice(self.label.text().get(without..).unwrap_or_default()),
-        }
+    pub fn begin(&mut self, label: &Label) -> &mut T {
+        begin_member(label, std::mem::take(&mut self.is_empty), self.out);
         self.out
+    }
+
+    /// Writes members, each with a comma before it.
+    pub fn extend(&mut self, members: &[u8]) {
+        if !members.is_empty() {
+            let without = usize::from(std::mem::take(&mut self.is_empty));
+            self.out.extend_from_slice(members.get(without..).unwrap_or_default());
+        }
+    }
+
+    /// Ends it.
+    pub fn close(self) {
+        self.out.push(b'}');
+    }
+}
+
+/// Writes a label, with the comma that parts its member from the one before it.
+#[inline(always)]
+pub(super) fn begin_member(label: &Label, is_first: bool, out: &mut impl LineText) {
+    let without = usize::from(is_first);
+    let length = label.text().len().wrapping_sub(without);
+    match label.head().get(without..) {
+        Some(head) if length < head.len() => out.start_of(head, length),
+        _ => out.extend_from_slice(label.text().get(without..).unwrap_or_default()),
     }
 }
 
