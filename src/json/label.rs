@@ -7,7 +7,7 @@ use super::blocks::{equal, same};
 /// A label is read in blocks of this size.
 const BLOCK: usize = 32;
 /// What lies in a label itself: longer ones are rare.
-const HEAD: usize = 64;
+pub const HEAD: usize = 64;
 
 /// The name of a member as most writers put it, with quotes and colon: `"name":`.
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod escape;
 pub mod label;
 pub mod scan;
+mod stride;
 mod walk;
 pub mod without;
 

@@ -219,7 +219,7 @@ fn upgrade(seed: &Map<String, Value>, source: &str) -> Result<Bookmark> {
     let refuse = |what: &str| Error::new(Kind::Config, format!("state with `last_run`: {what}"));
     let time = seed.get("last_run").and_then(Value::as_str).ok_or_else(|| refuse("`last_run` is not a text"))?;
     // The seed wrote times without an offset; they were UTC.
-    let last_run = parse_rfc3339(time).or_else(|| parse_rfc3339(&format!("{}Z", time.replace(' ', "T"))));
+    let last_run = parse_rfc3339(time).or_else(|| parse_rfc3339(format!("{}Z", time.replace(' ', "T"))));
     let last_run = last_run.ok_or_else(|| refuse("`last_run` is not a time"))?;
     let mut bookmark = Bookmark::new(source.to_owned(), "created_at");
     bookmark.replication_key_value = Some(to_rfc3339(last_run));

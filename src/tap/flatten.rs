@@ -16,8 +16,9 @@ use crate::json::scan::{Escapes, Scan, Scanner, Token};
 use crate::posthog::page::Row;
 use crate::singer::message::LineText;
 
-use super::write::{Object, begin_member, document, write_invalid, write_on_one_line, write_text};
+use super::write::{Object, document, write_invalid, write_on_one_line, write_text};
 use kind::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
+use members::Members;
 
 /// Longer values are not copied before they are written.
 const LONG_BYTES: usize = 256;
@@ -92,11 +93,10 @@ struct Slot {
 
 impl Slot {
     /// Writes a value of it as JSON.
-    #[inline(always)]
     fn write(&self, token: Token, document: &[u8], value: Span, out: &mut impl LineText) {
         match token {
             Token::Nested => self.write_nested(value.of(document), out),
-            _ => out.start_of(document.get(value.start..).unwrap_or_default(), value.length()),
+            _ => out.extend_from_slice(value.of(document)),
         }
     }
 
@@ -158,7 +158,7 @@ struct Flattener {
     first: usize,
     documents: u64,
     /// The members of the record, in the order of the document, each with a comma before it.
-    members: Vec<u8>,
+    members: Members,
     /// Values that are too long to be copied more than once, and their slots.
     long: Vec<(usize, Token, Span)>,
     unmapped: Vec<(Span, Span)>,
@@ -200,7 +200,7 @@ impl Flattener {
 
     /// Writes the members that the document of the last [`Flattener::read`], which is `document`, has values for.
     fn write_members<T: LineText>(&self, document: &[u8], object: &mut Object<'_, T>) {
-        object.extend(&self.members);
+        object.extend(self.members.text());
         for (slot, token, value) in &self.long {
             if let Some(slot) = self.slots.get(*slot) {
                 slot.write(*token, document, *value, object.begin(&slot.column));
@@ -339,7 +339,7 @@ impl Flattener {
         self.unmapped.retain(|(other, _)| other.of(document) != name);
         self.long.retain(|(slot, ..)| *slot != index);
         let Some(place) = self.slots.get_mut(index).map(|slot| std::mem::take(&mut slot.place)) else { return };
-        self.members.drain(place.start..place.end);
+        self.members.remove(place.start..place.end);
         for slot in
             self.slots.iter_mut().filter(|slot| slot.named_in == self.documents && slot.place.start >= place.end)
         {
@@ -349,16 +349,19 @@ impl Flattener {
     }
 }
 
-/// Writes a member of the record, with a comma before it.
+/// Writes a member of the record.
 #[inline(always)]
-fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, members: &mut Vec<u8>) {
+fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, members: &mut Members) {
     let start = members.len();
-    begin_member(&slot.column, false, members);
-    slot.write(token, document, value, members);
+    match token {
+        Token::Nested => members.append(&slot.column, |out| slot.write_nested(value.of(document), out)),
+        _ => members.add(&slot.column, document.get(value.start..).unwrap_or_default(), value.length()),
+    }
     slot.place = Span { start, end: members.len() };
 }
 
 mod kind;
+mod members;
 pub(super) use kind::survives_a_double;
 
 #[cfg(test)]

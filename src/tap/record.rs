@@ -153,7 +153,7 @@ impl TableRecord {
 /// zone is switched off.
 pub(crate) fn time_of(cell: Cell<'_>) -> Option<Micros> {
     let text = cell.text()?;
-    parse_rfc3339(text).or_else(|| parse_rfc3339(&format!("{}Z", text.replacen(' ', "T", 1))))
+    parse_rfc3339(text).or_else(|| parse_rfc3339(format!("{}Z", text.replacen(' ', "T", 1))))
 }
 
 fn write_utc(cell: Cell<'_>, out: &mut Vec<u8>) {

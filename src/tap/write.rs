@@ -32,9 +32,15 @@ impl<'a, T: LineText> Object<'a, T> {
     }
 
     /// Writes what stands before a value; gives what the value is to be written to.
-    #[inline(always)]
+    #[inline]
     pub fn begin(&mut self, label: &Label) -> &mut T {
-        begin_member(label, std::mem::take(&mut self.is_empty), self.out);
+        // With the comma that parts it from the one before it.
+        let without = usize::from(std::mem::take(&mut self.is_empty));
+        let length = label.text().len().wrapping_sub(without);
+        match label.head().get(without..) {
+            Some(head) if length < head.len() => self.out.start_of(head, length),
+            _ => self.out.extend_from_slice(label.text().get(without..).unwrap_or_default()),
+        }
         self.out
     }
 
@@ -49,17 +55,6 @@ impl<'a, T: LineText> Object<'a, T> {
     /// Ends it.
     pub fn close(self) {
         self.out.push(b'}');
-    }
-}
-
-/// Writes a label, with the comma that parts its member from the one before it.
-#[inline(always)]
-pub(super) fn begin_member(label: &Label, is_first: bool, out: &mut impl LineText) {
-    let without = usize::from(is_first);
-    let length = label.text().len().wrapping_sub(without);
-    match label.head().get(without..) {
-        Some(head) if length < head.len() => out.start_of(head, length),
-        _ => out.extend_from_slice(label.text().get(without..).unwrap_or_default()),
     }
 }
 
@@ -118,7 +113,10 @@ pub fn write_time(cell: Cell<'_>, out: &mut impl LineText) {
 /// The time in a cell.
 #[must_use]
 pub fn time(cell: Cell<'_>) -> Option<Micros> {
-    parse_rfc3339(cell.text()?)
+    match cell {
+        Cell::Text { text, .. } => parse_rfc3339(text),
+        _ => None,
+    }
 }
 
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
