@@ -88,3 +88,40 @@ impl Members {
         self.text.resize(self.end + STEP, 0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn members_of_any_length_stand_behind_one_another(
+            members in prop::collection::vec(("[a-z]{0,80}", "[a-z]{0,300}", ".{0,40}", any::<bool>()), 0..40),
+            gone: prop::sample::Index,
+        ) {
+            let (mut text, mut places) = (Members::default(), Vec::new());
+            for round in 0..2 {
+                text.clear();
+                places.clear();
+                let mut expected = String::new();
+                for (name, value, behind, appends) in &members {
+                    let label = Label::new(name);
+                    match appends {
+                        true => text.append(&label, |out| out.extend_from_slice(value.as_bytes())),
+                        false => text.add(&label, format!("{value}{behind}").as_bytes(), value.len()),
+                    }
+                    places.push(expected.len()..text.len());
+                    expected.push_str(&format!(",\"{name}\":{value}"));
+                    prop_assert_eq!(text.text(), expected.as_bytes(), "{}", round);
+                }
+                if !members.is_empty() {
+                    let place = places[gone.index(places.len())].clone();
+                    text.remove(place.clone());
+                    expected.replace_range(place, "");
+                    prop_assert_eq!(text.text(), expected.as_bytes());
+                }
+            }
+        }
+    }
+}
