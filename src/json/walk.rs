@@ -51,23 +51,28 @@ fn escaped_string(text: &[u8], mut at: usize) -> Scan<(usize, Escapes)> {
 
 /// Over a number.
 #[inline]
-pub(super) fn number(text: &[u8], mut at: usize) -> Scan<usize> {
-    at += usize::from(text.get(at) == Some(&b'-'));
-    at = if text.get(at) == Some(&b'0') { at + 1 } else { digits(text, at)? };
-    if text.get(at) == Some(&b'.') {
-        at = digits(text, at + 1)?;
-    }
+pub(super) fn number(text: &[u8], at: usize) -> Scan<usize> {
+    let mut at = decimal(text, at).or_else(|at| fault(at, "expected a digit"))?;
     if matches!(text.get(at), Some(b'e' | b'E')) {
         at += 1;
-        at = digits(text, at + usize::from(matches!(text.get(at), Some(b'+' | b'-'))))?;
+        at += usize::from(matches!(text.get(at), Some(b'+' | b'-')));
+        at = digits(text, at).or_else(|at| fault(at, "expected a digit"))?;
     }
     Ok(at)
 }
 
-#[inline]
-fn digits(text: &[u8], start: usize) -> Scan<usize> {
+/// Over a number up to its exponent; else where a digit is lacking.
+#[inline(always)]
+fn decimal(text: &[u8], at: usize) -> Result<usize, usize> {
+    let start = at.wrapping_add(usize::from(text.get(at) == Some(&b'-')));
+    let point = if text.get(start) == Some(&b'0') { start.wrapping_add(1) } else { digits(text, start)? };
+    byte(text, point, b'.').map_or(Ok(point), |fraction| digits(text, fraction))
+}
+
+#[inline(always)]
+fn digits(text: &[u8], start: usize) -> Result<usize, usize> {
     let end = digits_end(text, start);
-    if end > start { Ok(end) } else { fault(start, "expected a digit") }
+    if end > start { Ok(end) } else { Err(start) }
 }
 
 /// Over `true`, `false` or `null`.
@@ -137,30 +142,11 @@ fn plain_member(text: &[u8], at: usize) -> Option<usize> {
 pub(super) fn plain_scalar(text: &[u8], at: usize) -> Option<(usize, Token)> {
     Some(match text.get(at)? {
         b'"' => (plain_string(text, at)?, Token::Text(Escapes::None)),
-        b't' => (plain_literal(text, at, b"true")?, Token::True),
-        b'f' => (plain_literal(text, at.wrapping_add(1), b"alse")?, Token::False),
-        b'n' => (plain_literal(text, at, b"null")?, Token::Null),
-        _ => (plain_number(text, at)?, Token::Number),
+        b't' => (literal(text, at, b"true").ok()?, Token::True),
+        b'f' => (literal(text, at, b"false").ok()?, Token::False),
+        b'n' => (literal(text, at, b"null").ok()?, Token::Null),
+        _ => (decimal(text, at).ok()?, Token::Number),
     })
-}
-
-#[inline(always)]
-fn plain_literal(text: &[u8], at: usize, literal: &[u8; 4]) -> Option<usize> {
-    (text.get(at..)?.first_chunk() == Some(literal)).then(|| at.wrapping_add(4))
-}
-
-/// Over a number without an exponent, if none of its parts is long.
-#[inline(always)]
-fn plain_number(text: &[u8], at: usize) -> Option<usize> {
-    let start = at.wrapping_add(usize::from(*text.get(at)? == b'-'));
-    let point = digits_end(text, start);
-    let length = point.wrapping_sub(start);
-    if length == 0 || length > 1 && text.get(start) == Some(&b'0') {
-        return None;
-    }
-    let Some(fraction) = byte(text, point, b'.') else { return Some(point) };
-    let end = digits_end(text, fraction);
-    (end > fraction).then_some(end)
 }
 
 /// Over a string with its quotes, if it has no escapes.

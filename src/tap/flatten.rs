@@ -268,24 +268,18 @@ impl Flattener {
     ) -> (Option<usize>, usize) {
         loop {
             let at = scanner.at();
-            let Some(slot) = self.slots.get_mut(likely).filter(|slot| slot.named_in != self.documents) else { break };
+            let Some(slot) = self.slots.get(likely).filter(|slot| slot.named_in != self.documents) else { break };
+            let follower = slot.follower;
             let Some((token, start, end)) = scanner.plain_member(&slot.label) else { break };
-            (slot.named_in, slot.place) = (self.documents, Span::default());
-            let value = Span { start, end };
-            let fits = match (&slot.kind, token) {
+            let (key, value) = (Span { start: at, end: start.wrapping_sub(1) }, Span { start, end });
+            self.keep(document, key, likely, (token, value), |kind| match (kind, token) {
                 (Kind::Text, Token::Text(Escapes::None)) => !begins_nested(document, start),
-                (Kind::Number, Token::Number) if end.wrapping_sub(start) <= SURE_DIGITS => true,
+                // Without an exponent.
+                (Kind::Number, Token::Number) if value.length() <= SURE_DIGITS => true,
                 (Kind::Boolean, Token::True | Token::False) => true,
                 (kind, token) => fits(kind, token, value.of(document)),
-            };
-            if fits && value.length() <= LONG_BYTES {
-                write_member(slot, token, document, value, &mut self.members);
-            } else if fits {
-                self.long.push((likely, token, value));
-            } else if token != Token::Null && !matches!(slot.kind, Kind::Deselected) {
-                self.unmapped.push((Span { start: at, end: start.wrapping_sub(1) }, value));
-            }
-            (last, likely) = (Some(likely), slot.follower);
+            });
+            (last, likely) = (Some(likely), follower);
         }
         (last, likely)
     }
@@ -318,12 +312,25 @@ impl Flattener {
         if self.slots.get(index).is_some_and(|slot| slot.named_in == self.documents) {
             self.forget(document, key, index);
         }
+        self.keep(document, key, index, (token, value), |kind| fits(kind, token, value.of(document)));
+    }
+
+    /// Keeps the value of a slot for its column, or among the unmapped ones.
+    #[inline(always)]
+    fn keep(
+        &mut self,
+        document: &[u8],
+        key: Span,
+        index: usize,
+        (token, value): (Token, Span),
+        fits: impl FnOnce(&Kind) -> bool,
+    ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         (slot.named_in, slot.place) = (self.documents, Span::default());
         if token == Token::Null || matches!(slot.kind, Kind::Deselected) {
             return;
         }
-        if !fits(&slot.kind, token, value.of(document)) {
+        if !fits(&slot.kind) {
             self.unmapped.push((key, value));
         } else if value.length() > LONG_BYTES {
             self.long.push((index, token, value));

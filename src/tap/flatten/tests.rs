@@ -123,6 +123,10 @@ fn columns_of_other_types_hold_what_fits_them_as_it_was_written() {
             format!("{{\"unmapped_properties\":{{\"x\":{value}}}}}")
         };
         assert_eq!(record, expected, "{schema}");
+        // An explicit null is an absent property, whatever stands behind it.
+        for document in [r#"{"x":null}"#, r#"{"x":null,"y":1}"#] {
+            assert!(!self::record(&mut flattener, document).contains("\"c\""), "{schema}");
+        }
     }
 }
 
