@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use reqwest::blocking::{Client as Http, Request};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
+use super::pace::budget::Budget;
+use super::pace::rate::{Hold, Limiter, Rates};
+use super::pace::waits::Waits;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::attempts::{Attempts, Patience};
 use crate::posthog::body::BodyLimit;
-use crate::posthog::budget::Budget;
 use crate::posthog::fault::{Cause, Failure, Fault, Refusal, Verdict};
-use crate::posthog::limits::{Hold, Limiter, Rates};
 pub use crate::posthog::request::{Answer, Get, Incoming, Options, Query, RateClass};
 use crate::posthog::usage::{Counters, Usage};
-use crate::posthog::waits::Waits;
 use crate::retry;
 use crate::stop::Stop;
 

@@ -4,16 +4,14 @@
 pub mod address;
 pub mod attempts;
 pub mod body;
-mod budget;
 pub mod client;
 pub mod fault;
 pub mod hogql;
 pub mod keyset;
-pub mod limits;
+pub mod pace;
 pub mod page;
 pub mod request;
 pub mod rest;
 pub mod secret;
 pub mod time;
 pub mod usage;
-pub mod waits;

@@ -12,7 +12,7 @@ use crate::log;
 use crate::posthog::address::{self, BaseUrl};
 use crate::posthog::attempts::{OnBudget, Patience};
 use crate::posthog::client::Options;
-use crate::posthog::limits::Rates;
+use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
 use crate::tap::settings::{Raw, Settings};
 

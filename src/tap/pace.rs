@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::posthog::client::Client;
-use crate::posthog::limits::Spent;
+use crate::posthog::pace::rate::Spent;
 use crate::singer::message::Output;
 use crate::singer::state::State;
 

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::log;
 use crate::metrics;
-use crate::posthog::waits::Waits;
+use crate::posthog::pace::waits::Waits;
 
 /// How often a line is written where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::log;
-use crate::posthog::budget::{LEAST_MEASURE, Turn};
 use crate::posthog::fault::Fault;
+use crate::posthog::pace::budget::{LEAST_MEASURE, Turn};
 
 use super::Client;
 

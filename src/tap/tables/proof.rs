@@ -14,10 +14,10 @@ use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::keyset::Walk;
 use crate::posthog::page::Page;
 
-use super::super::ask::ask;
-use super::super::config::CountProof;
-use super::super::record::Envelope;
 use super::{Reading, Refused, Sink};
+use crate::tap::ask::ask;
+use crate::tap::config::CountProof;
+use crate::tap::record::Envelope;
 
 /// How often a table is read of which something lacks, before that is held to be so.
 const MAX_READINGS: u32 = 3;
