@@ -30,15 +30,30 @@
 
 #![forbid(unsafe_code)]
 
-pub mod dotenv;
-pub mod error;
-pub mod fingerprint;
-pub mod json;
-pub mod log;
-pub mod metrics;
-pub mod posthog;
-pub mod retry;
-pub mod singer;
-pub mod stop;
-pub mod tap;
-pub mod target;
+mod dotenv;
+mod error;
+mod fingerprint;
+mod json;
+mod log;
+mod metrics;
+mod posthog;
+mod program;
+mod retry;
+mod singer;
+mod stop;
+mod tap;
+mod target;
+
+pub use tap::cli::main as tap_posthog;
+pub use target::cli::main as target_parquet;
+
+/// What the bench of the record path measures, and nobody else may use.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::posthog::hogql::{Cursor, Interval, Key};
+    pub use crate::posthog::page::Page;
+    pub use crate::posthog::time::Day;
+    pub use crate::tap::check::Check;
+    pub use crate::tap::project::Projection;
+}

@@ -1,9 +1,7 @@
-//! The target's command line: parse, run, exit code.
+//! `target-parquet`: turns a Singer stream into Parquet files.
 
 #![forbid(unsafe_code)]
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    tap_posthog::target::cli::main()
+fn main() -> std::process::ExitCode {
+    tap_posthog::target_parquet()
 }

@@ -61,12 +61,6 @@ impl<'v, R: Read> Decoder<'v, R> {
         self.values.get(..self.values_end).unwrap_or_default()
     }
 
-    /// The end of the values that were read.
-    #[must_use]
-    pub fn values_end(&self) -> usize {
-        self.values_end
-    }
-
     /// Forgets the values that lie at `end` and behind.
     pub fn forget(&mut self, end: usize) {
         self.values_end = self.values_end.min(end);

@@ -116,8 +116,6 @@ pub struct Incoming<'a> {
     pub body: Body<'a>,
     /// The request, on its way.
     pub sent: &'a Sent,
-    /// Bytes that ClickHouse read for it, where the server says so.
-    pub bytes_read: Option<u64>,
     /// Bytes left in the project's hourly budget, where the server says so.
     pub budget_left: Option<u64>,
     /// The server's clock when it answered, in Unix seconds.
@@ -135,7 +133,7 @@ impl Incoming<'_> {
         if !matches!((text.first(), text.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))) {
             return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len())));
         }
-        Ok(Answer { body, bytes_read: self.bytes_read, budget_left: self.budget_left, server_date: self.server_date })
+        Ok(Answer { body, budget_left: self.budget_left, server_date: self.server_date })
     }
 }
 
@@ -144,8 +142,6 @@ impl Incoming<'_> {
 pub struct Answer {
     /// The decoded body.
     pub body: Vec<u8>,
-    /// Bytes that ClickHouse read for it, where the server says so.
-    pub bytes_read: Option<u64>,
     /// Bytes left in the project's hourly budget, where the server says so.
     pub budget_left: Option<u64>,
     /// The server's clock when it answered, in Unix seconds.

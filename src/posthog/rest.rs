@@ -75,12 +75,6 @@ impl Page {
     pub fn len(&self) -> usize {
         self.items.len()
     }
-
-    /// True for a page without items.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
 }
 
 #[derive(Deserialize)]

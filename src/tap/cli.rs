@@ -4,6 +4,7 @@
 use std::cell::LazyCell;
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -14,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::client::Client;
 use crate::posthog::time::{Micros, SECOND_US};
+use crate::program;
 use crate::singer::catalog::Catalog;
 use crate::singer::message::Output;
 use crate::singer::state::State;
@@ -32,7 +34,7 @@ use super::trial::trial;
 /// Reads a PostHog project and writes Singer messages to standard output.
 #[derive(Debug, Parser)]
 #[command(name = "tap-posthog", version, disable_help_subcommand = true)]
-pub struct Arguments {
+struct Arguments {
     /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TAP_POSTHOG_*` too
     #[arg(short, long, value_name = "FILE")]
     config: Vec<String>,
@@ -74,11 +76,14 @@ pub struct Arguments {
 /// How long the process still runs after a signal: it may hang in a write that nobody takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The program `tap-posthog`.
+#[must_use]
+pub fn main() -> ExitCode {
+    program::main("tap-posthog", |arguments: Arguments| run(&arguments))
+}
+
 /// Does what the arguments ask for.
-///
-/// # Errors
-/// The failure that the process ends with.
-pub fn run(arguments: &Arguments) -> Result<()> {
+fn run(arguments: &Arguments) -> Result<()> {
     let now = chrono::Utc::now().timestamp_micros();
     let stop = Stop::new();
     // A doctor saves nothing: it has nothing to end in good order.

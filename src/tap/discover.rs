@@ -14,13 +14,13 @@ use crate::posthog::attempts::Patience;
 use crate::posthog::client::{Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::time::{Micros, to_rfc3339};
-use crate::singer::catalog::{Catalog, SelectedStream, StreamEntry};
+use crate::singer::catalog::{Catalog, SelectedStream};
 
 use super::config::Config;
 use super::flatten::Family;
 use super::item::is_text;
 use super::run::source;
-use super::streams::{List, STREAMS, Shape, Stream, find};
+use super::streams::{List, Shape, Stream, find};
 
 use discovery::Discovery;
 use lacking::{column_of, object_of};
@@ -137,19 +137,6 @@ fn say_changes(changes: &[String]) {
              a column go into the unmapped object. Discover again to take the changes over"
         ));
     }
-}
-
-/// The catalog of all streams of [`STREAMS`] whose schema does not depend on a project: properties are objects.
-/// `wanted` chooses among them. `catalog/*.json` are made by this.
-///
-/// # Errors
-/// [`Kind::Internal`] when a compiled schema is broken; a test holds that none is.
-pub fn ready_made(wanted: impl Fn(&Stream) -> bool) -> Result<Catalog> {
-    let chosen = STREAMS.iter().filter(|stream| wanted(stream));
-    let entries: Vec<StreamEntry> = chosen
-        .map(|stream| stream.entry().map(|entry| StreamEntry { selected_by_default: true, ..entry }))
-        .collect::<Result<_>>()?;
-    Ok(Catalog::discovered(&entries, None))
 }
 
 /// Lists that not every PostHog has: that the key may read them does not say that they are there.

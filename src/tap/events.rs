@@ -118,7 +118,7 @@ impl Events<'_> {
             Delivery::Page(page) => printer.print_page(*page),
             Delivery::Proved(cursor) => printer.part_end(cursor),
             Delivery::Silence => printer.silence(),
-            Delivery::SliceEnd { to, proof, last, .. } => {
+            Delivery::SliceEnd { to, proof, last } => {
                 printer.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
             }
         })?;

@@ -35,8 +35,6 @@ pub enum Delivery<'m> {
     SliceEnd {
         /// The end of the slice.
         to: Option<Key>,
-        /// Rows that were planned in it.
-        rows: u64,
         /// Its count proof.
         proof: Proof,
         /// Its last page: not to be printed before the proof was looked at.
@@ -49,7 +47,7 @@ pub enum Delivery<'m> {
 /// What a fetch thread says of its slice.
 enum Said<'m> {
     Piece(Piece<'m>),
-    End { to: Option<Key>, rows: u64, proof: Proof },
+    End { to: Option<Key>, proof: Proof },
 }
 
 type Channel<'m> = Receiver<Result<Said<'m>>>;
@@ -93,9 +91,9 @@ fn deliver_all<'m>(
                 Said::Piece(Piece::Page(page)) => deliver(Delivery::Page(page))?,
                 Said::Piece(Piece::Proved(cursor)) => deliver(Delivery::Proved(cursor))?,
                 Said::Piece(Piece::Again) => held = None,
-                Said::End { to, rows, proof } => {
+                Said::End { to, proof } => {
                     ended = true;
-                    deliver(Delivery::SliceEnd { to, rows, proof, last: held.take() })?;
+                    deliver(Delivery::SliceEnd { to, proof, last: held.take() })?;
                 }
             }
         }
@@ -161,7 +159,7 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
     let mut deliver = |piece| sender.send(Ok(Said::Piece(piece))).map_err(|_| gone());
     let outcome = source
         .read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver)
-        .map(|proof| Said::End { to: slice.interval.to.clone(), rows: slice.rows, proof });
+        .map(|proof| Said::End { to: slice.interval.to.clone(), proof });
     let failed = outcome.is_err();
     if failed {
         let mut planner = lock(plan);

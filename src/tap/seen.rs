@@ -73,12 +73,6 @@ impl Seen {
         self.0.len()
     }
 
-    /// True without hashes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Text for the state: sorted, the differences Rice-coded, base64. About 8.2 characters a hash.
     #[must_use]
     pub fn encode(&self) -> String {

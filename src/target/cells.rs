@@ -115,12 +115,6 @@ impl Values {
         }
     }
 
-    /// True without values.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The bytes that the values take, with what their vectors have in reserve.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -2,7 +2,6 @@
 
 use std::cell::LazyCell;
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +16,7 @@ use super::{about, allocator, commit, load};
 use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::program::{self, say};
 use crate::singer::message::Output;
 use crate::stop::Stop;
 
@@ -61,33 +61,11 @@ enum Command {
     },
 }
 
-/// Runs the program.
+/// The program `target-parquet`.
 #[must_use]
 pub fn main() -> ExitCode {
     allocator::keep_freed_memory();
-    log::init("target-parquet");
-    log::install_panic_hook();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(help) if !help.use_stderr() => return ended(say(&help.to_string())),
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            return ended(Err(Error::new(Kind::Usage, format!("{first}; --help says what is possible"))));
-        }
-    };
-    // A panic is a fault of ours; its line was printed by the hook.
-    std::panic::catch_unwind(|| ended(run(cli))).unwrap_or_else(|_| ExitCode::from(Kind::Internal.exit_code()))
-}
-
-fn ended(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::critical(error.to_string());
-            ExitCode::from(error.kind().exit_code())
-        }
-    }
+    program::main("target-parquet", run)
 }
 
 fn run(cli: Cli) -> Result<()> {
@@ -161,14 +139,4 @@ fn state(settings: &Settings) -> Result<()> {
         Some(state) => say(&format!("{}\n", state.get())),
         None => Ok(()),
     }
-}
-
-/// Prints text that is no Singer line: help, version, about, state.
-fn say(text: &str) -> Result<()> {
-    let mut out = Output::new(std::io::stdout());
-    out.line(|line| {
-        line.write_all(text.trim_end_matches('\n').as_bytes())
-            .map_err(|e| Error::new(Kind::Internal, format!("writing failed: {e}")))
-    })?;
-    out.flush()
 }

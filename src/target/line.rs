@@ -75,12 +75,6 @@ impl Lines {
         })
     }
 
-    /// The number of the last line given out, counted from 1.
-    #[must_use]
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
     /// The next line; [`Next::Silence`] if none came by `until`.
     ///
     /// # Errors

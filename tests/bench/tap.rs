@@ -1,4 +1,4 @@
-//! The tap's own work per record, without a network: gunzip, scan, check, project, write. `cargo bench --bench tap` makes
+//! The tap's own work per record, without a network: gunzip, scan, check, project, write. `cargo bench --bench tap --features bench` makes
 //! its data and prints, for nested and flattened output, microseconds of CPU and allocations per record.
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, reason = "a bench")]
 
@@ -9,11 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
-use tap_posthog::posthog::hogql::{Cursor, Interval, Key};
-use tap_posthog::posthog::page::Page;
-use tap_posthog::posthog::time::Day;
-use tap_posthog::tap::check::Check;
-use tap_posthog::tap::project::Projection;
+use tap_posthog::bench::{Check, Cursor, Day, Interval, Key, Page, Projection};
 
 const ROWS: usize = 10_000;
 const RUNS: usize = 15;

@@ -45,7 +45,7 @@ impl Client {
         };
         let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: &mut on_growth };
         let body = Body::new(&mut response, gzip, &mut limit, &mut check);
-        let mut incoming = Incoming { body, sent, bytes_read, budget_left, server_date };
+        let mut incoming = Incoming { body, sent, budget_left, server_date };
         let outcome = read(&mut incoming);
         let (body, seconds) = (incoming.body, sent.elapsed());
         if body.is_ended() {

@@ -1,8 +1,10 @@
 use super::discovery::flatten;
 use super::*;
 use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::singer::catalog::StreamEntry;
 use crate::tap::properties::PropertyType;
 use crate::tap::settings::Raw;
+use crate::tap::streams::STREAMS;
 use serde_json::json;
 
 fn config(flatten: bool) -> Config {
@@ -241,4 +243,13 @@ fn properties_take_the_place_of_their_object() {
     let names: Vec<&String> = entry.schema["properties"].as_object().unwrap().keys().collect();
     let expected = ["person_id", "properties_$a", "properties_b", "unmapped_properties", "person_properties"];
     assert_eq!(names[5..10], expected);
+}
+
+/// The catalog of the streams that `wanted` chooses, as far as it does not depend on a project: properties are objects.
+fn ready_made(wanted: impl Fn(&Stream) -> bool) -> Result<Catalog> {
+    let chosen = STREAMS.iter().filter(|stream| wanted(stream));
+    let entries: Vec<StreamEntry> = chosen
+        .map(|stream| stream.entry().map(|entry| StreamEntry { selected_by_default: true, ..entry }))
+        .collect::<Result<_>>()?;
+    Ok(Catalog::discovered(&entries, None))
 }

@@ -1,0 +1,53 @@
+//! A program from start to exit code: the log, the command line, the run, and the line that says how it failed.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::singer::message::Output;
+
+/// Reads the command line and runs the program called `name` with it.
+pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<()>) -> ExitCode {
+    log::init(name);
+    log::install_panic_hook();
+    let arguments = match A::try_parse() {
+        Ok(arguments) => arguments,
+        Err(help) if !help.use_stderr() => return ended(say(&help.to_string())),
+        Err(error) => return ended(Err(usage(&error.to_string()))),
+    };
+    // A panic is a fault of ours; its line was printed by the hook.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ended(run(arguments))))
+        .unwrap_or_else(|_| ExitCode::from(Kind::Internal.exit_code()))
+}
+
+/// Prints text that is no Singer line: help, version, about, state.
+///
+/// # Errors
+/// When standard output does not take it.
+pub fn say(text: &str) -> Result<()> {
+    let mut out = Output::new(std::io::stdout());
+    out.line(|line| {
+        line.write_all(text.trim_end_matches('\n').as_bytes())
+            .map_err(|e| Error::new(Kind::Internal, format!("writing failed: {e}")))
+    })?;
+    out.flush()
+}
+
+/// What is wrong with a command line, in one line.
+fn usage(text: &str) -> Error {
+    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Error::new(Kind::Usage, format!("{first}; --help says what is possible"))
+}
+
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::critical(error.to_string());
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
