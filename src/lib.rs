@@ -38,7 +38,6 @@ mod log;
 mod metrics;
 mod posthog;
 mod program;
-mod retry;
 mod singer;
 mod stop;
 mod tap;

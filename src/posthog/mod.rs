@@ -2,16 +2,12 @@
 //! Knows nothing of Singer.
 
 pub mod address;
-pub mod attempts;
-pub mod body;
-pub mod client;
 pub mod fault;
 pub mod hogql;
+pub mod http;
 pub mod keyset;
 pub mod pace;
 pub mod page;
-pub mod request;
 pub mod rest;
 pub mod secret;
 pub mod time;
-pub mod usage;

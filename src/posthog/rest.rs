@@ -16,9 +16,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
+use super::http::client::{Answer, Client, Get, RateClass};
 use crate::error::{Error, Kind};
 use crate::log;
-use crate::posthog::client::{Answer, Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 
 /// Pages without a new item that may follow one another before the list is held to be broken.

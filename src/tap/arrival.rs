@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, Column, Range};
+use crate::posthog::http::client::Client;
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, Micros};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;

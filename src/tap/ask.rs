@@ -1,9 +1,9 @@
 //! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`super::pages`].
 
 use crate::error::{Error, Kind, Result};
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Client, Query};
 use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::{Client, Query};
 use crate::posthog::page::{Page, Row};
 
 /// What a small query may answer: counts, never rows.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::client::Client;
+use crate::posthog::http::client::Client;
 use crate::posthog::time::{Micros, SECOND_US};
 use crate::program;
 use crate::singer::catalog::Catalog;

@@ -1,6 +1,6 @@
 //! What every stream of a run shares.
 
-use crate::posthog::client::Client;
+use crate::posthog::http::client::Client;
 use crate::posthog::time::Micros;
 use crate::stop::Stop;
 

@@ -10,9 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::attempts::Patience;
-use crate::posthog::client::{Client, Get, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::http::client::{Client, Get, RateClass};
+use crate::posthog::http::retry::Patience;
 use crate::posthog::time::{Micros, to_rfc3339};
 use crate::singer::catalog::{Catalog, SelectedStream};
 
@@ -159,7 +159,7 @@ pub(super) fn try_list(client: &Client, list: &List, patience: &Patience) -> Res
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
 pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Option<Vec<String>>, Fault> {
     let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
-    let read = |answer: crate::posthog::client::Answer| {
+    let read = |answer: crate::posthog::http::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };
     let key = match client.get_within(&patience.at_most(ATTEMPTS), &get, read) {

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::posthog::attempts::Patience;
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Answer, Client, Get, Options, Query, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql;
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::{Answer, Client, Get, Options, Query, RateClass};
+use crate::posthog::http::retry::Patience;
 use crate::posthog::time::{Micros, to_rfc3339};
 
 use super::ask;

@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::error::Result;
-use crate::posthog::client::Client;
+use crate::posthog::http::client::Client;
 use crate::posthog::pace::rate::Spent;
 use crate::singer::message::Output;
 use crate::singer::state::State;

@@ -9,10 +9,10 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Client, Incoming, Query};
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::{Client, Incoming, Query};
 use crate::posthog::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;

@@ -1,11 +1,11 @@
 //! Which columns a PostHog has. Versions and installs differ, so a column is asked for with LIMIT 0 before anything
 //! depends on it. A refusal names one column at a time (`Unable to resolve field`), and is asked again without it.
 
-use crate::posthog::attempts::Patience;
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Client, Query};
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::Column;
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::{Client, Query};
+use crate::posthog::http::retry::Patience;
 use crate::posthog::page::Page;
 
 /// What the answer to a question without rows may weigh.

@@ -10,11 +10,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::log;
-use crate::posthog::attempts::Patience;
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::{Client, Get, Query, RateClass};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::hogql;
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::{Client, Get, Query, RateClass};
+use crate::posthog::http::retry::Patience;
 use crate::posthog::page::Page;
 use crate::posthog::time::{DAY_US, Day, Micros};
 

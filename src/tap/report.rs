@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::posthog::client::Client;
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, Cursor, Interval, Key, Range};
+use crate::posthog::http::client::Client;
 use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::catalog::Catalog;
 use crate::singer::state::State;

@@ -11,9 +11,9 @@ use serde_json::json;
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
-use crate::posthog::client::{Client, Options};
 use crate::posthog::fault::Fault;
 use crate::posthog::hogql::{self, MAX_LIMIT, Range};
+use crate::posthog::http::client::{Client, Options};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
 use super::arrival::CREATED_AT;

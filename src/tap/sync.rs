@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::error::Result;
 use crate::log;
 use crate::metrics;
-use crate::posthog::usage::Usage;
+use crate::posthog::http::usage::Usage;
 use crate::singer::catalog::SelectedStream;
 use crate::singer::message::Output;
 use crate::singer::state::State;

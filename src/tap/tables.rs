@@ -14,10 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::body::BodyLimit;
-use crate::posthog::client::Query;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::hogql::{self, MAX_LIMIT};
+use crate::posthog::http::body::BodyLimit;
+use crate::posthog::http::client::Query;
 use crate::posthog::keyset::{KeyPart, Place, Walk};
 use crate::posthog::page::{Cell, Page, Row};
 use crate::posthog::time::HOUR_US;

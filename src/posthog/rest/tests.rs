@@ -1,7 +1,7 @@
 //! Lists from a server that plays a script.
 
 use super::*;
-use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use serde_json::json;
 
 /// Reads a list from a server that plays these answers; gives the items' texts and the request lines.

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::attempts::Patience;
-use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::http::client::Client;
+use crate::posthog::http::retry::Patience;
 use crate::posthog::time::Micros;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;

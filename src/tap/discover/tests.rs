@@ -1,6 +1,6 @@
 use super::discovery::flatten;
 use super::*;
-use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::StreamEntry;
 use crate::tap::properties::PropertyType;
 use crate::tap::settings::Raw;

@@ -4,7 +4,7 @@ use super::tests::{NOW, TIMEOUT, answered, denied, expect, with};
 use super::*;
 use std::io::{Read as _, Write as _};
 
-use crate::posthog::client::server_tests::{
+use crate::posthog::http::client::server_tests::{
     Play, Server, error_answer, full, in_order, json_answer, nobody, pem, serve, serve_by, serve_tls, tunnel,
 };
 

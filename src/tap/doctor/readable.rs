@@ -6,8 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::posthog::client::Client;
 use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::http::client::Client;
 use crate::tap::discover::{LISTS_THAT_VARY, covers, scopes_of_key, try_list};
 use crate::tap::streams::{STREAMS, Source, Stream};
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::error::Kind;
-use crate::posthog::client::tests::{Play, error_answer, json_answer, serve};
+use crate::posthog::http::client::tests::{Play, error_answer, json_answer, serve};
 use crate::tap::settings::Raw;
 
 pub(super) const NOW: Micros = 1_800_000_000_000_000;
@@ -94,7 +94,7 @@ fn a_limit_is_rate_limit_and_is_not_waited_for() {
 
 #[test]
 fn nobody_there_is_network_and_silence_is_timeout() {
-    let (_socket, nobody) = crate::posthog::client::tests::nobody();
+    let (_socket, nobody) = crate::posthog::http::client::tests::nobody();
     expect(run(config(&format!("http://{nobody}")), TIMEOUT, NOW), "network", 4, "may reach that address");
     let server = serve(vec![Play::Hang]);
     expect(run(config(&server.base), Duration::from_millis(300), NOW), "timeout", 4, "");

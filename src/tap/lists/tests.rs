@@ -1,5 +1,5 @@
 use super::*;
-use crate::posthog::client::tests::{Play, error_answer, json_answer};
+use crate::posthog::http::client::tests::{Play, error_answer, json_answer};
 use crate::tap::tables::tests::{Run, run};
 
 fn page(items: Value, next: Option<&str>) -> Play {

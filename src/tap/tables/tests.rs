@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::posthog::client::Client;
-use crate::posthog::client::tests::{Play, error_answer, json_answer, options, serve};
+use crate::posthog::http::client::Client;
+use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::Method;
 use crate::stop::Stop;
 use crate::tap::config::Config;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use reqwest::blocking::{Request, Response};
 
 use super::Client;
-use super::wire::unreachable;
 use crate::posthog::fault::{Cause, Fault, Verdict};
+use crate::posthog::http::wire::unreachable;
 
 /// How often a wait for an answer looks whether the run should end.
 const STOP_LOOK: Duration = Duration::from_millis(100);

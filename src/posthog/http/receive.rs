@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use reqwest::blocking::Response;
 
+use super::backoff;
+use super::body::{Body, BodyLimit, Cut};
+use super::client::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
+use super::request::{Incoming, Sent};
 use super::wire::{broken, host_of, number, text, unix_seconds};
-use super::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
 use crate::log;
-use crate::posthog::body::{Body, BodyLimit, Cut};
 use crate::posthog::fault::{Cause, Fault, Refused, Verdict};
-use crate::posthog::request::{Incoming, Sent};
-use crate::retry;
 
 impl Client {
     /// Reads an answer, or says what is wrong with it.
@@ -86,7 +86,7 @@ impl Client {
         let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
         let refused = Refused {
             status: response.status().as_u16(),
-            retry_after: text(&headers, "retry-after").and_then(|header| retry::retry_after(header, now)),
+            retry_after: text(&headers, "retry-after").and_then(|header| backoff::retry_after(header, now)),
             location: location.as_deref(),
             body: &body,
             asked: &ask.asked,

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::pace::rate::Rates;
+use super::body::Body;
+use super::retry::Patience;
 use crate::posthog::address::BaseUrl;
-use crate::posthog::attempts::Patience;
-use crate::posthog::body::Body;
 use crate::posthog::fault::Fault;
+use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
 
 /// What a client is made from.

@@ -3,9 +3,9 @@
 pub(crate) use super::server_tests::{Play, answer, error_answer, json_answer, nobody, serve};
 use super::*;
 use crate::posthog::address::BaseUrl;
-use crate::posthog::attempts::{OnBudget, Patience};
+use crate::posthog::http::backoff::Backoff;
+use crate::posthog::http::retry::{OnBudget, Patience};
 use crate::posthog::secret::Secret;
-use crate::retry::Backoff;
 use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};

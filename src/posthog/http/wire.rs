@@ -5,11 +5,11 @@ use std::io;
 
 use reqwest::header::HeaderMap;
 
+use super::body::Cut;
+use super::request::Options;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::body::Cut;
 use crate::posthog::fault::{Cause, Fault, Verdict, wants_password};
-use crate::posthog::request::Options;
 use crate::posthog::secret::Secret;
 use url::Url;
 

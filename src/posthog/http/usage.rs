@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::posthog::body::Body;
+use super::body::Body;
 
 /// Figures since the client was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

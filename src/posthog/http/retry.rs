@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::backoff::Backoff;
+use super::request::Sent;
 use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refusal, Verdict};
-use crate::posthog::request::Sent;
-use crate::retry::Backoff;
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
 const SLOW_ATTEMPTS: u32 = 2;

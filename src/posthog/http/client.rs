@@ -11,42 +11,42 @@ use std::time::{Duration, Instant};
 use reqwest::blocking::{Client as Http, Request};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
-use super::pace::budget::Budget;
-use super::pace::rate::{Hold, Limiter, Rates};
-use super::pace::waits::Waits;
+use super::backoff;
+use super::body::BodyLimit;
+pub use super::request::{Answer, Get, Incoming, Options, Query, RateClass};
+use super::retry::{Attempts, Patience};
+use super::usage::{Counters, Usage};
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::attempts::{Attempts, Patience};
-use crate::posthog::body::BodyLimit;
 use crate::posthog::fault::{Cause, Failure, Fault, Refusal, Verdict};
-pub use crate::posthog::request::{Answer, Get, Incoming, Options, Query, RateClass};
-use crate::posthog::usage::{Counters, Usage};
-use crate::retry;
+use crate::posthog::pace::budget::Budget;
+use crate::posthog::pace::rate::{Hold, Limiter, Rates};
+use crate::posthog::pace::waits::Waits;
 use crate::stop::Stop;
 
-use form::QueryForm;
-use wire::{certificates, chain, number, proxy_of, unsent};
+use super::form::QueryForm;
+use super::wire::{certificates, chain, number, proxy_of, unsent};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A body that trickles is given up after this many times the request timeout.
-const TOTAL_TIMEOUTS: u32 = 5;
+pub const TOTAL_TIMEOUTS: u32 = 5;
 /// What is read of an answer that is not the asked one.
-const REFUSAL_BYTES: usize = 64 * 1024;
-const BYTES_READ: &str = "x-posthog-query-bytes-read";
-const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
+pub const REFUSAL_BYTES: usize = 64 * 1024;
+pub const BYTES_READ: &str = "x-posthog-query-bytes-read";
+pub const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
 
 /// The client. Shared by reference between threads.
 pub struct Client {
     http: Http,
-    options: Options,
+    pub options: Options,
     /// Ends waits and requests early.
-    stop: Stop,
+    pub stop: Stop,
     queries: Limiter,
     lists: Limiter,
     clickhouse_lists: Limiter,
     budget: Budget,
     started: Instant,
-    counters: Counters,
+    pub counters: Counters,
     waits: Arc<Waits>,
     form: QueryForm,
 }
@@ -58,14 +58,14 @@ impl std::fmt::Debug for Client {
 }
 
 /// Reads an answer's body while it arrives, and checks it.
-type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fault>;
+pub type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fault>;
 
 /// One request of the loop: how to make it, and how to speak of it.
-struct Ask<'a> {
+pub struct Ask<'a> {
     make: &'a dyn Fn() -> Result<(Request, Option<String>), Fault>,
     limiter: &'a Limiter,
-    label: String,
-    asked: String,
+    pub label: String,
+    pub asked: String,
     is_query: bool,
     patience: &'a Patience,
 }
@@ -304,7 +304,7 @@ impl Client {
             {
                 log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
             }
-            let pause = attempts.after(verdict, &ask.asked, retry::random_unit())?;
+            let pause = attempts.after(verdict, &ask.asked, backoff::random_unit())?;
             if is_told {
                 ask.limiter.hold(pause.wait);
             }
@@ -355,11 +355,8 @@ impl Client {
     }
 }
 
-mod form;
-mod receive;
 mod send;
 mod wait;
-mod wire;
 
 #[cfg(test)]
 pub(crate) mod server_tests;

@@ -1,0 +1,11 @@
+//! One request and its answer: sent, waited for, tried again, received within bounds. The only place that uses the network.
+
+pub mod backoff;
+pub mod body;
+pub mod client;
+pub mod form;
+pub mod receive;
+pub mod request;
+pub mod retry;
+pub mod usage;
+pub mod wire;
