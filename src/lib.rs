@@ -50,8 +50,8 @@ pub use target::cli::main as target_parquet;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench {
-    pub use crate::posthog::hogql::{Cursor, Interval, Key};
-    pub use crate::posthog::page::Page;
+    pub use crate::posthog::query::hogql::{Cursor, Interval, Key};
+    pub use crate::posthog::query::page::Page;
     pub use crate::posthog::time::Day;
     pub use crate::tap::check::Check;
     pub use crate::tap::project::Projection;

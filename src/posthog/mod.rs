@@ -3,11 +3,9 @@
 
 pub mod address;
 pub mod fault;
-pub mod hogql;
 pub mod http;
-pub mod keyset;
 pub mod pace;
-pub mod page;
+pub mod query;
 pub mod rest;
 pub mod secret;
 pub mod time;

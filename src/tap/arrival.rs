@@ -8,19 +8,20 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
-use crate::posthog::hogql::{self, Column, Range};
 use crate::posthog::http::client::Client;
+use crate::posthog::query::hogql;
+use crate::posthog::query::hogql::{Column, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, Micros};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
 
-use super::ask::ask;
 use super::bookmark::Bookmark;
 use super::config::EventsConfig;
 use super::ledger::Ledger;
 use super::probe;
 use super::run;
 use super::streams::fields;
+use crate::posthog::query::ask::ask;
 
 /// The field that says when an event arrived.
 pub const CREATED_AT: &str = "created_at";

@@ -1,7 +1,7 @@
 //! Rows of `events` as they arrive: each is checked before anything depends on it, and what names it is noted.
 
-use crate::posthog::hogql::{Interval, Key};
-use crate::posthog::page::{Cell, Row};
+use crate::posthog::query::hogql::{Interval, Key};
+use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::time::{Day, Micros};
 
 use super::project::column;
@@ -84,8 +84,8 @@ impl<'a> Check<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::hogql::Cursor;
-    use crate::posthog::page::Page;
+    use crate::posthog::query::hogql::Cursor;
+    use crate::posthog::query::page::Page;
 
     /// Puts rows of (day of January, event, hash) through the check of at most three rows of the 2nd and 3rd.
     fn checked(rows: &[(u32, &str, u64)]) -> Result<usize, String> {

@@ -13,15 +13,15 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::hogql;
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Answer, Client, Get, Options, Query, RateClass};
 use crate::posthog::http::retry::Patience;
+use crate::posthog::query::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
-use super::ask;
 use super::config::Config;
 use super::streams::{Source, Stream, find};
+use crate::posthog::query::ask;
 
 use check::{Category, Check, Status, explain, millis};
 use readable::Readable;

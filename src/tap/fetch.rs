@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
-use crate::posthog::hogql::{Cursor, Key};
+use crate::posthog::query::hogql::{Cursor, Key};
 
 use super::memory::Memory;
 use super::pages::{Piece, Proof, ReadPage, Source};

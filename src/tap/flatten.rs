@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::json::escape::unescape;
 use crate::json::label::Label;
 use crate::json::scan::{Escapes, Scan, Scanner, Token};
-use crate::posthog::page::Row;
+use crate::posthog::query::page::Row;
 use crate::singer::message::LineText;
 
 use super::write::{Object, document, write_invalid, write_on_one_line, write_text};

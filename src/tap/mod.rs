@@ -2,7 +2,6 @@
 
 pub mod about;
 pub mod arrival;
-pub mod ask;
 pub mod bits;
 pub mod bookmark;
 pub mod check;

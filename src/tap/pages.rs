@@ -10,14 +10,14 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::Fault;
-use crate::posthog::hogql::{self, Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Incoming, Query};
-use crate::posthog::page::{Page, Row};
+use crate::posthog::query::hogql;
+use crate::posthog::query::hogql::{Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
+use crate::posthog::query::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
 
-use super::ask::{ask, ask_one};
 use super::check::Check;
 use super::config::CountProof;
 use super::memory::Reservation;
@@ -25,6 +25,7 @@ use super::plan::{Count, Slice};
 use super::project::column;
 use super::size::SizeModel;
 use super::write::time;
+use crate::posthog::query::ask::{ask, ask_one};
 
 /// How often one row alone is asked for before it is held to be too large: the server may have been busy.
 const ONE_ROW_ATTEMPTS: u32 = 3;

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::posthog::hogql::{Cursor, Interval, Key, MAX_LIMIT};
+use crate::posthog::query::hogql::{Cursor, Interval, Key, MAX_LIMIT};
 use crate::posthog::time::Day;
 
 use super::size::SizeModel;

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::hogql::Cursor;
-use crate::posthog::page::Row;
+use crate::posthog::query::hogql::Cursor;
+use crate::posthog::query::page::Row;
 use crate::posthog::time::{Micros, to_rfc3339};
 use crate::singer::message::{LineText as _, Output};
 use crate::singer::state::State;

@@ -2,11 +2,11 @@
 //! depends on it. A refusal names one column at a time (`Unable to resolve field`), and is asked again without it.
 
 use crate::posthog::fault::{Cause, Fault};
-use crate::posthog::hogql::Column;
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::http::retry::Patience;
-use crate::posthog::page::Page;
+use crate::posthog::query::hogql::Column;
+use crate::posthog::query::page::Page;
 
 /// What the answer to a question without rows may weigh.
 const PROBE_BYTES: usize = 4 * 1024 * 1024;
@@ -120,7 +120,7 @@ fn begins_with_name(text: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::hogql::identifier;
+    use crate::posthog::query::hogql::identifier;
 
     #[test]
     fn a_refusal_names_its_column() {

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use crate::json::label::Label;
-use crate::posthog::hogql::Column;
-use crate::posthog::page::Row;
+use crate::posthog::query::hogql::Column;
+use crate::posthog::query::page::Row;
 use crate::singer::message::LineText;
 
 use super::flatten::{Family, Properties};
@@ -111,7 +111,7 @@ impl Projection {
         }
         let expression = match expression {
             "poe.properties" => expression.to_owned(),
-            plain => crate::posthog::hogql::identifier(plain),
+            plain => crate::posthog::query::hogql::identifier(plain),
         };
         self.columns.push(Column { expression, name: name.to_owned() });
         self.columns.len() - 1
@@ -156,7 +156,7 @@ fn key_columns() -> Vec<Column> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::page::Page;
+    use crate::posthog::query::page::Page;
     use serde_json::json;
 
     /// Puts documents through a page and a projection; gives the records as they are written.

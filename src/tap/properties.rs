@@ -11,11 +11,11 @@ use serde_json::{Map, Value, json};
 
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::hogql;
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Get, Query, RateClass};
 use crate::posthog::http::retry::Patience;
-use crate::posthog::page::Page;
+use crate::posthog::query::hogql;
+use crate::posthog::query::page::Page;
 use crate::posthog::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.

@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 use crate::json::label::Label;
-use crate::posthog::hogql::Column;
-use crate::posthog::page::{Cell, Row};
+use crate::posthog::query::hogql::Column;
+use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::flatten::{Family, Properties};
@@ -188,7 +188,7 @@ pub(crate) fn write_label(name: &str, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::page::Page;
+    use crate::posthog::query::page::Page;
     use serde_json::json;
 
     #[test]

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use crate::error::Result;
 use crate::posthog::fault::Fault;
-use crate::posthog::hogql::{self, Cursor, Interval, Key, Range};
 use crate::posthog::http::client::Client;
+use crate::posthog::query::hogql;
+use crate::posthog::query::hogql::{Cursor, Interval, Key, Range};
 use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
 
 use super::arrival::{self, CREATED_AT};
-use super::ask::ask;
 use super::bookmark::{Bookmark, Pass};
 use super::config::Config;
 use super::run;
 use super::size::TARGET_BYTES;
 use super::streams::find;
+use crate::posthog::query::ask::ask;
 
 const EVENTS: &str = "events";
 /// What an event is held to weigh in an answer. A project's own figure shows only once events are read.

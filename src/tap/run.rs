@@ -12,15 +12,16 @@ use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 use crate::posthog::fault::Fault;
-use crate::posthog::hogql::{self, MAX_LIMIT, Range};
 use crate::posthog::http::client::{Client, Options};
+use crate::posthog::query::hogql;
+use crate::posthog::query::hogql::{MAX_LIMIT, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
 use super::arrival::CREATED_AT;
-use super::ask::{ask, ask_one};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::config::EventsConfig;
 use super::ledger::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
+use crate::posthog::query::ask::{ask, ask_one};
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use crate::error::Result;
 use crate::log;
-use crate::posthog::hogql;
+use crate::posthog::query::hogql;
 use crate::posthog::time::{DAY_US, Day, Micros};
 use crate::singer::catalog::SelectedStream;
 

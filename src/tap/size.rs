@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use crate::posthog::hogql::MAX_LIMIT;
+use crate::posthog::query::hogql::MAX_LIMIT;
 
 /// What an answer aims at, in bytes of its decoded body. Measured on a project with 1.7 kB a row: 15 MB slices make
 /// ClickHouse read 1.20 bytes per byte of body, 18 MB 1.15, 22 MB 1.10; two of them in flight must fit the memory.

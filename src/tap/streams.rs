@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
-use crate::posthog::keyset::KeyKind;
+use crate::posthog::query::keyset::KeyKind;
 use crate::singer::catalog::{Method, SelectedStream, StreamEntry};
 
 /// Where a stream is read from.

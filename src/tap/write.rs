@@ -3,7 +3,7 @@
 
 use crate::json::label::Label;
 use crate::json::scan::Scanner;
-use crate::posthog::page::Cell;
+use crate::posthog::query::page::Cell;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 use crate::singer::message::LineText;
 

@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::hogql::{self, Column};
+use crate::posthog::query::hogql;
+use crate::posthog::query::hogql::Column;
 use crate::posthog::time::Day;
 use crate::singer::catalog::StreamEntry;
 use crate::tap::arrival::{self, CREATED_AT, TIMESTAMP};

@@ -11,11 +11,11 @@ use std::io::Write;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
-use crate::posthog::keyset::Walk;
-use crate::posthog::page::Page;
+use crate::posthog::query::keyset::Walk;
+use crate::posthog::query::page::Page;
 
 use super::{Reading, Refused, Sink};
-use crate::tap::ask::ask;
+use crate::posthog::query::ask::ask;
 use crate::tap::config::CountProof;
 use crate::tap::record::Envelope;
 

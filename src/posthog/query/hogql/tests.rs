@@ -8,7 +8,7 @@ fn key(day: &str, event: &str, hash: u64) -> Key {
 fn range() -> Range {
     Range {
         since: 0,
-        until: super::super::time::FAR_FUTURE,
+        until: crate::posthog::time::FAR_FUTURE,
         created_from: None,
         created_until: Some(7),
         event_types: vec![],

@@ -1,10 +1,10 @@
-//! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`super::pages`].
+//! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`crate::tap::pages`].
 
+use super::page::{Page, Row};
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
-use crate::posthog::page::{Page, Row};
 
 /// What a small query may answer: counts, never rows.
 const COUNT_BYTES: usize = 64 * 1024 * 1024;
@@ -40,7 +40,7 @@ fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
 
 /// Checks that days are those of UTC. Without the modifier that an old PostHog refuses, a day is the project's, and no query
 /// could be bounded by days. `zone` is the time zone that an answer names.
-pub(super) fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
+pub fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
     match zone {
         Some(zone) if client.modifiers_refused() && !matches!(zone, "UTC" | "GMT" | "Etc/UTC" | "Etc/GMT") => {
             let text = format!(

@@ -1,0 +1,6 @@
+//! What PostHog is asked in HogQL, and the pages that it answers with.
+
+pub mod ask;
+pub mod hogql;
+pub mod keyset;
+pub mod page;
