@@ -30,7 +30,6 @@
 
 #![forbid(unsafe_code)]
 
-mod dotenv;
 mod error;
 mod fingerprint;
 mod json;
@@ -38,6 +37,7 @@ mod log;
 mod metrics;
 mod posthog;
 mod program;
+pub mod settings;
 mod singer;
 mod stop;
 mod tap;

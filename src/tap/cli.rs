@@ -10,12 +10,12 @@ use std::time::Duration;
 use clap::Parser;
 use serde_json::Value;
 
-use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::http::client::Client;
 use crate::posthog::time::{Micros, SECOND_US};
 use crate::program;
+use crate::settings::dotenv;
 use crate::singer::catalog::Catalog;
 use crate::singer::message::Output;
 use crate::singer::state::State;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::dotenv::Variables;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::address::{self, BaseUrl};
@@ -14,6 +13,7 @@ use crate::posthog::http::client::Options;
 use crate::posthog::http::retry::{OnBudget, Patience};
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
+use crate::settings::dotenv::Variables;
 use crate::tap::settings::{Raw, Settings};
 
 /// The value of `--config` that turns on reading the environment.

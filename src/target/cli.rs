@@ -13,10 +13,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use super::config::Settings;
 use super::fs::Disk;
 use super::{about, allocator, commit, load};
-use crate::dotenv;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::program::{self, say};
+use crate::settings::dotenv;
 use crate::singer::message::Output;
 use crate::stop::Stop;
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 
 use super::json_chunk::Level;
 use super::memory;
-use crate::dotenv::Variables;
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::settings::dotenv::Variables;
 
 /// One setting.
 #[derive(Debug)]

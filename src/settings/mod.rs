@@ -1,0 +1,3 @@
+//! Settings of both programs.
+
+pub mod dotenv;
