@@ -7,7 +7,7 @@ use clap::Parser;
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 
 /// Reads the command line and runs the program called `name` with it.
 pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<()>) -> ExitCode {

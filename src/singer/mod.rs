@@ -1,8 +1,8 @@
 //! The Singer wire format: messages, catalog and selection, state. Knows neither PostHog nor Parquet.
 
 pub mod catalog;
-pub mod message;
 mod nested;
+pub mod output;
 pub mod state;
 
 /// The text of a file, without the mark (BOM) that some editors and shells put before it.

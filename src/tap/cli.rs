@@ -17,7 +17,7 @@ use crate::posthog::time::{Micros, SECOND_US};
 use crate::program;
 use crate::settings::dotenv;
 use crate::singer::catalog::Catalog;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 

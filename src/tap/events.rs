@@ -14,7 +14,7 @@ use crate::log;
 use crate::posthog::http::client::Client;
 use crate::posthog::query::hogql::{Cursor, Key};
 use crate::posthog::time::Day;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 

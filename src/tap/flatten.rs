@@ -14,7 +14,7 @@ use crate::json::escape::unescape;
 use crate::json::label::Label;
 use crate::json::scan::{Escapes, Scan, Scanner, Token};
 use crate::posthog::query::page::Row;
-use crate::singer::message::LineText;
+use crate::singer::output::LineText;
 
 use super::write::{Object, document, write_invalid, write_on_one_line, write_text};
 use kind::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};

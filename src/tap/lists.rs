@@ -20,7 +20,7 @@ use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::rest;
 use crate::posthog::time::{DAY_US, Day, Micros, SECOND_US, parse_rfc3339};
 use crate::singer::catalog::SelectedStream;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 
 use super::config::CountProof;

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::error::Result;
 use crate::posthog::http::client::Client;
 use crate::posthog::pace::rate::Spent;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 
 /// The member of the state's root.

@@ -11,7 +11,7 @@ use crate::log;
 use crate::posthog::query::hogql::Cursor;
 use crate::posthog::query::page::Row;
 use crate::posthog::time::{Micros, to_rfc3339};
-use crate::singer::message::{LineText as _, Output};
+use crate::singer::output::{LineText as _, Output};
 use crate::singer::state::State;
 use crate::stop::Cause;
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::json::label::Label;
 use crate::posthog::query::hogql::Column;
 use crate::posthog::query::page::Row;
-use crate::singer::message::LineText;
+use crate::singer::output::LineText;
 
 use super::flatten::{Family, Properties};
 use super::write::{Object, write_cell, write_document, write_time};

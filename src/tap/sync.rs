@@ -10,7 +10,7 @@ use crate::log;
 use crate::metrics;
 use crate::posthog::http::usage::Usage;
 use crate::singer::catalog::SelectedStream;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 
 use super::arrival::{self, CREATED_AT};

@@ -23,7 +23,7 @@ use crate::posthog::query::keyset::{KeyPart, Place, Walk};
 use crate::posthog::query::page::{Cell, Page, Row};
 use crate::posthog::time::HOUR_US;
 use crate::singer::catalog::SelectedStream;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 
 use super::context::Context;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use crate::error::{Kind, Result};
 use crate::singer::catalog::SelectedStream;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::singer::state::State;
 
 use super::context::Context;

@@ -5,7 +5,7 @@ use crate::json::label::Label;
 use crate::json::scan::Scanner;
 use crate::posthog::query::page::Cell;
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
-use crate::singer::message::LineText;
+use crate::singer::output::LineText;
 
 /// Text with escapes is written in parts of this size.
 const PART_BYTES: usize = 64 * 1024;

@@ -17,7 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::program::{self, say};
 use crate::settings::dotenv;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::stop::Stop;
 
 /// Writes any Singer stream as Parquet files. Reads messages from standard input; prints each state once the rows

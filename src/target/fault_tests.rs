@@ -12,7 +12,7 @@ use super::commit::{CommitLog, fingerprints_path};
 use super::config::Settings;
 use super::fs_memory::{Fault, Memory};
 use super::load;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::stop::Stop;
 
 #[derive(Clone, Default)]

@@ -25,7 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::json::escape::unescape;
 use crate::json::scan::Scanner;
 use crate::metrics;
-use crate::singer::message::Output;
+use crate::singer::output::Output;
 use crate::stop::Stop;
 
 /// Messages between two looks at how much memory is left for row groups.
