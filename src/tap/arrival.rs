@@ -20,7 +20,7 @@ use super::config::EventsConfig;
 use super::ledger::Ledger;
 use super::probe;
 use super::run;
-use super::streams::fields;
+use super::stream::fields;
 use crate::posthog::query::ask::ask;
 
 /// The field that says when an event arrived.

@@ -20,7 +20,7 @@ use super::config::Config;
 use super::flatten::Family;
 use super::item::is_text;
 use super::run::source;
-use super::streams::{List, Shape, Stream, find};
+use super::stream::{List, Shape, Stream, find};
 
 use discovery::Discovery;
 use lacking::{column_of, object_of};

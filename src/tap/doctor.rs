@@ -20,7 +20,7 @@ use crate::posthog::query::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
 use super::config::Config;
-use super::streams::{Source, Stream, find};
+use super::stream::{Source, Stream, find};
 use crate::posthog::query::ask;
 
 use check::{Category, Check, Status, explain, millis};

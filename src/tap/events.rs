@@ -21,12 +21,12 @@ use crate::stop::Stop;
 use super::bookmark::{self, Bookmark, Pass};
 use super::config::EventsConfig;
 use super::fetch::{Delivery, read_all};
+use super::page_size::SizeModel;
 use super::pages::Source;
 use super::plan::Plan;
 use super::printer::Printer;
 use super::progress::Progress;
 use super::run;
-use super::size::SizeModel;
 
 /// What a run of the stream works with.
 #[derive(Debug)]

@@ -25,11 +25,11 @@ use crate::singer::state::State;
 
 use super::config::CountProof;
 use super::context::Context;
-use super::extent::{Extent, set_bookmark};
 use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
 use super::progress::Progress;
 use super::record::Envelope;
-use super::streams::{List, Shape, find};
+use super::replication::{Extent, set_bookmark};
+use super::stream::{List, Shape, find};
 use super::tables::Sink;
 
 /// The usual page of PostHog's lists.

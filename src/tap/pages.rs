@@ -21,9 +21,9 @@ use crate::stop::Stop;
 use super::check::Check;
 use super::config::CountProof;
 use super::memory::Reservation;
+use super::page_size::SizeModel;
 use super::plan::{Count, Slice};
 use super::project::column;
-use super::size::SizeModel;
 use super::write::time;
 use crate::posthog::query::ask::{ask, ask_one};
 

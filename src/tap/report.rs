@@ -15,9 +15,9 @@ use crate::singer::state::State;
 use super::arrival::{self, CREATED_AT};
 use super::bookmark::{Bookmark, Pass};
 use super::config::Config;
+use super::page_size::TARGET_BYTES;
 use super::run;
-use super::size::TARGET_BYTES;
-use super::streams::find;
+use super::stream::find;
 use crate::posthog::query::ask::ask;
 
 const EVENTS: &str = "events";

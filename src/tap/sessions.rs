@@ -14,10 +14,10 @@ use crate::singer::catalog::SelectedStream;
 
 use super::config::Config;
 use super::context::Context;
-use super::extent::{bookmark, set_bookmark};
 use super::pace::write_state;
+use super::replication::{bookmark, set_bookmark};
 use super::run::server_time;
-use super::streams::SESSIONS;
+use super::stream::SESSIONS;
 use super::tables::{Reading, Refused, Sink};
 
 /// How long a session is held to change, PostHog's own figure.

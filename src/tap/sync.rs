@@ -16,11 +16,11 @@ use crate::singer::state::State;
 use super::arrival::{self, CREATED_AT};
 use super::context::Context;
 use super::events::{Events, Summary};
-use super::extent::Extent;
 use super::lists;
 use super::pace::write_state;
+use super::replication::Extent;
 use super::sessions;
-use super::streams::{SESSIONS, Source, find};
+use super::stream::{SESSIONS, Source, find};
 use super::tables::{self, Sink};
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can

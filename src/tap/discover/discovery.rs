@@ -12,7 +12,7 @@ use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::flatten::Family;
 use crate::tap::properties::{self, Properties};
-use crate::tap::streams::{STREAMS, Source, Stream, fields};
+use crate::tap::stream::{STREAMS, Source, Stream, fields};
 
 use super::lacking::Lacking;
 use super::unreadable::{Unreadable, left_out_for};

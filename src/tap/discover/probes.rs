@@ -13,7 +13,7 @@ use crate::tap::config::PersonIds;
 use crate::tap::probe;
 use crate::tap::project::Projection;
 use crate::tap::record::TableRecord;
-use crate::tap::streams::{List, Stream, Table, fields};
+use crate::tap::stream::{List, Stream, Table, fields};
 
 use super::discovery::{Discovery, has_field};
 use super::{ATTEMPTS, LISTS_THAT_VARY, try_list};

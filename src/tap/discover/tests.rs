@@ -4,7 +4,7 @@ use crate::posthog::http::client::tests::{Play, error_answer, json_answer, optio
 use crate::singer::catalog::StreamEntry;
 use crate::tap::properties::PropertyType;
 use crate::tap::settings::Raw;
-use crate::tap::streams::STREAMS;
+use crate::tap::stream::STREAMS;
 use serde_json::json;
 
 fn config(flatten: bool) -> Config {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::posthog::fault::{Cause, Fault};
-use crate::tap::streams::{Source, Stream};
+use crate::tap::stream::{Source, Stream};
 
 /// What to do about a stream that cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::http::client::Client;
 use crate::tap::discover::{LISTS_THAT_VARY, covers, scopes_of_key, try_list};
-use crate::tap::streams::{STREAMS, Source, Stream};
+use crate::tap::stream::{STREAMS, Source, Stream};
 
 use super::check::{Category, Check, explain};
 

@@ -9,7 +9,7 @@ use crate::singer::catalog::Method;
 use crate::stop::Stop;
 use crate::tap::config::Config;
 use crate::tap::settings::Raw as RawSettings;
-use crate::tap::streams::{Source, find};
+use crate::tap::stream::{Source, find};
 use crate::tap::sync::sync;
 
 const NOW: i64 = 1_800_000_000_000_000;
