@@ -21,15 +21,15 @@ use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 
-use super::about;
+use super::command::about;
+use super::command::doctor;
+use super::command::plan;
+use super::command::test::trial;
 use super::config::{self, Config};
 use super::context::Context;
 use super::discover;
-use super::doctor;
 use super::pace;
-use super::report;
 use super::sync::sync;
-use super::trial::trial;
 
 /// Reads a PostHog project and writes Singer messages to standard output.
 #[derive(Debug, Parser)]
@@ -109,7 +109,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     pace::resume(&state, &client, now / SECOND_US);
     let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     if arguments.plan {
-        return output.text(&report::plan(&client, &config, catalog.as_ref(), &state)?);
+        return output.text(&plan::plan(&client, &config, catalog.as_ref(), &state)?);
     }
     let streams = match discover::streams_of_run(&client, &config, catalog.as_ref(), now) {
         Ok(streams) => streams,

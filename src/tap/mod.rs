@@ -1,16 +1,15 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
-pub mod about;
 pub mod arrival;
 pub mod bits;
 pub mod bookmark;
 pub mod check;
 pub mod cli;
+pub mod command;
 pub mod config;
 pub mod context;
 pub mod delivered;
 pub mod discover;
-pub mod doctor;
 pub mod events;
 pub mod fetch;
 pub mod flatten;
@@ -29,7 +28,6 @@ pub mod project;
 pub mod properties;
 pub mod record;
 pub mod replication;
-pub mod report;
 pub mod run;
 pub mod seen;
 pub mod sessions;
@@ -37,5 +35,4 @@ pub mod settings;
 pub mod stream;
 pub mod sync;
 pub mod tables;
-pub mod trial;
 pub mod write;

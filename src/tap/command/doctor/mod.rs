@@ -4,6 +4,9 @@
 //! explanation. Nothing is retried and nothing is waited for: a limit that would make a run wait is a finding here. What is
 //! not answered when the time is over is said to be so.
 
+pub mod finding;
+pub mod streams;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -19,12 +22,12 @@ use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
 use crate::posthog::time::{Micros, to_rfc3339};
 
-use super::config::Config;
-use super::stream::{Source, Stream, find};
 use crate::posthog::query::ask;
+use crate::tap::config::Config;
+use crate::tap::stream::{Source, Stream, find};
 
-use check::{Category, Check, Status, explain, millis};
-use readable::Readable;
+use finding::{Category, Check, Status, explain, millis};
+use streams::Readable;
 
 /// How far two clocks may be apart before it is worth a word.
 const CLOCKS_SECONDS: i64 = 60;
@@ -293,9 +296,6 @@ fn project(client: &Client) -> Check {
         }
     }
 }
-
-mod check;
-mod readable;
 
 #[cfg(test)]
 mod network_tests;

@@ -11,7 +11,7 @@ use crate::posthog::http::client::Client;
 use crate::tap::discover::{LISTS_THAT_VARY, covers, scopes_of_key, try_list};
 use crate::tap::stream::{STREAMS, Source, Stream};
 
-use super::check::{Category, Check, explain};
+use super::finding::{Category, Check, explain};
 
 /// What stands between the key and a stream.
 #[derive(Debug)]

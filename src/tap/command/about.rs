@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 
 use crate::singer::catalog::Method;
 
-use super::settings::{Form, SETTINGS, Setting};
-use super::stream::STREAMS;
+use crate::tap::settings::{Form, SETTINGS, Setting};
+use crate::tap::stream::STREAMS;
 
 const NAME: &str = env!("CARGO_PKG_NAME");
 const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -12,13 +12,14 @@ use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
 
-use super::arrival::{self, CREATED_AT};
-use super::bookmark::{Bookmark, Pass};
-use super::config::Config;
-use super::page_size::TARGET_BYTES;
-use super::run;
-use super::stream::find;
 use crate::posthog::query::ask::ask;
+use crate::tap::arrival;
+use crate::tap::arrival::CREATED_AT;
+use crate::tap::bookmark::{Bookmark, Pass};
+use crate::tap::config::Config;
+use crate::tap::page_size::TARGET_BYTES;
+use crate::tap::run;
+use crate::tap::stream::find;
 
 const EVENTS: &str = "events";
 /// What an event is held to weigh in an answer. A project's own figure shows only once events are read.

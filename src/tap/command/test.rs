@@ -7,8 +7,8 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 
-use super::context::Context;
-use super::sync::sync;
+use crate::tap::context::Context;
+use crate::tap::sync::sync;
 
 /// Tries the streams one after another; with `schema_only`, none of their records.
 ///

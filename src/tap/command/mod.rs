@@ -1,0 +1,6 @@
+//! What the tap does besides a run: one file for each flag.
+
+pub mod about;
+pub mod doctor;
+pub mod plan;
+pub mod test;
