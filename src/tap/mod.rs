@@ -31,7 +31,6 @@ pub mod replication;
 pub mod run;
 pub mod seen;
 pub mod sessions;
-pub mod settings;
 pub mod stream;
 pub mod sync;
 pub mod tables;

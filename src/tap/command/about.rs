@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::singer::catalog::Method;
 
-use crate::tap::settings::{Form, SETTINGS, Setting};
+use crate::tap::config::settings::{Form, SETTINGS, Setting};
 use crate::tap::stream::STREAMS;
 
 const NAME: &str = env!("CARGO_PKG_NAME");

@@ -8,7 +8,7 @@ use crate::posthog::http::client::tests::{Play, error_answer, json_answer, optio
 use crate::singer::catalog::Method;
 use crate::stop::Stop;
 use crate::tap::config::Config;
-use crate::tap::settings::Raw as RawSettings;
+use crate::tap::config::settings::Raw as RawSettings;
 use crate::tap::stream::{Source, find};
 use crate::tap::sync::sync;
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::error::Kind;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, serve};
-use crate::tap::settings::Raw;
+use crate::tap::config::settings::Raw;
 
 pub(super) const NOW: Micros = 1_800_000_000_000_000;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,6 +1,8 @@
 //! What a run is configured to do, as domain values: everything is checked here, once, before the first request. Nothing
 //! later sees a raw setting.
 
+pub mod settings;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::posthog::http::retry::{OnBudget, Patience};
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
 use crate::settings::dotenv::Variables;
-use crate::tap::settings::{Raw, Settings};
+use settings::{Raw, Settings};
 
 /// The value of `--config` that turns on reading the environment.
 pub const ENVIRONMENT: &str = "ENV";

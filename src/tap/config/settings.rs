@@ -249,7 +249,8 @@ fn take(into: &mut BTreeMap<&'static str, Value>, object: Map<String, Value>, or
         } else if let Some(setting) = SETTINGS.iter().find(|s| s.aliases.contains(&key.as_str())) {
             by_alias.push((setting.name, key, value));
         } else {
-            let hint = nearest::known_name(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
+            let hint =
+                self::nearest::known_name(&key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
             log::warn(format!("{origin}: the setting \"{key}\" is unknown and not used{hint}"));
         }
     }
