@@ -25,7 +25,6 @@ mod printer;
 pub mod probe;
 pub mod progress;
 pub mod project;
-pub mod properties;
 pub mod record;
 pub mod replication;
 pub mod run;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::properties;
+use super::properties::Properties;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
@@ -11,10 +13,9 @@ use crate::posthog::time::Micros;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::flatten::Family;
-use crate::tap::properties::{self, Properties};
 use crate::tap::stream::{STREAMS, Source, Stream, fields};
 
-use super::lacking::Lacking;
+use super::left_out::Lacking;
 use super::unreadable::{Unreadable, left_out_for};
 use super::{LISTS_THAT_VARY, covers, scopes_of_key};
 

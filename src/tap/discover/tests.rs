@@ -1,9 +1,9 @@
 use super::discovery::flatten;
+use super::properties::PropertyType;
 use super::*;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::StreamEntry;
 use crate::tap::config::settings::Raw;
-use crate::tap::properties::PropertyType;
 use crate::tap::stream::STREAMS;
 use serde_json::json;
 

@@ -23,7 +23,7 @@ use super::run::source;
 use super::stream::{List, Shape, Stream, find};
 
 use discovery::Discovery;
-use lacking::{column_of, object_of};
+use left_out::{column_of, object_of};
 use unreadable::Unreadable;
 
 /// Attempts at what discovery can do without.
@@ -182,9 +182,10 @@ pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Opti
     Ok(scopes.map(|scopes| scopes.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
 }
 
+pub mod columns;
 mod discovery;
-mod lacking;
-mod probes;
+pub mod left_out;
+pub mod properties;
 mod unreadable;
 
 #[cfg(test)]
