@@ -53,6 +53,6 @@ pub mod bench {
     pub use crate::posthog::query::hogql::{Cursor, Interval, Key};
     pub use crate::posthog::query::page::Page;
     pub use crate::posthog::time::Day;
-    pub use crate::tap::check::Check;
+    pub use crate::tap::events::verify::Check;
     pub use crate::tap::project::Projection;
 }

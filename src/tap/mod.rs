@@ -1,34 +1,21 @@
 //! The tap: what it is told, what exists, and how a project is read out.
 
-pub mod arrival;
-pub mod bits;
-pub mod bookmark;
-pub mod check;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod context;
-pub mod delivered;
 pub mod discover;
 pub mod events;
-pub mod fetch;
 pub mod flatten;
 pub mod item;
-pub mod ledger;
 pub mod lists;
-pub mod memory;
 pub mod pace;
 pub mod page_size;
-pub mod pages;
-pub mod plan;
-mod printer;
 pub mod probe;
 pub mod progress;
 pub mod project;
 pub mod record;
 pub mod replication;
-pub mod run;
-pub mod seen;
 pub mod sessions;
 pub mod stream;
 pub mod sync;

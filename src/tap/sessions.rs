@@ -14,9 +14,9 @@ use crate::singer::catalog::SelectedStream;
 
 use super::config::Config;
 use super::context::Context;
+use super::events::window::server_time;
 use super::pace::write_state;
 use super::replication::{bookmark, set_bookmark};
-use super::run::server_time;
 use super::stream::SESSIONS;
 use super::tables::{Reading, Refused, Sink};
 

@@ -13,8 +13,9 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 
-use super::arrival::{self, CREATED_AT};
 use super::context::Context;
+use super::events::replication_key;
+use super::events::replication_key::CREATED_AT;
 use super::events::{Events, Summary};
 use super::lists;
 use super::pace::write_state;
@@ -79,8 +80,8 @@ fn sync_events<W: Write>(
 ) -> Result<Summary> {
     let (client, config) = (context.client, &context.config.events);
     let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);
-    let bookmark = arrival::bookmark(client, config, (&stream.id, chosen), state)?;
-    arrival::settle(client, &mut stream, &bookmark, context.now)?;
+    let bookmark = replication_key::bookmark(client, config, (&stream.id, chosen), state)?;
+    replication_key::settle(client, &mut stream, &bookmark, context.now)?;
     write_schema(&stream, output)?;
     let none = Map::new();
     let events = Events {

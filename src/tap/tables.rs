@@ -27,12 +27,12 @@ use crate::singer::output::Output;
 use crate::singer::state::State;
 
 use super::context::Context;
+use super::events::window::server_time;
 use super::pace::write_state;
 use super::page_size::SizeModel;
 use super::progress::Progress;
 use super::record::{Envelope, TableRecord, time_of};
 use super::replication::{Extent, set_bookmark};
-use super::run::server_time;
 use super::stream::{Raw, Table};
 
 mod proof;

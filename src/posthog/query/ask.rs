@@ -1,4 +1,4 @@
-//! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`crate::tap::pages`].
+//! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`crate::tap::events::slice`].
 
 use super::page::{Page, Row};
 use crate::error::{Error, Kind, Result};

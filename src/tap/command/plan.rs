@@ -13,12 +13,12 @@ use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
 
 use crate::posthog::query::ask::ask;
-use crate::tap::arrival;
-use crate::tap::arrival::CREATED_AT;
-use crate::tap::bookmark::{Bookmark, Pass};
 use crate::tap::config::Config;
+use crate::tap::events::bookmark::{Bookmark, Pass};
+use crate::tap::events::replication_key;
+use crate::tap::events::replication_key::CREATED_AT;
+use crate::tap::events::window;
 use crate::tap::page_size::TARGET_BYTES;
-use crate::tap::run;
 use crate::tap::stream::find;
 
 const EVENTS: &str = "events";
@@ -44,7 +44,7 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
     let Some((stream, key)) = chosen(config, catalog)? else {
         return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
     };
-    let mut bookmark = arrival::bookmark(client, &config.events, (&stream, &key), state)?;
+    let mut bookmark = replication_key::bookmark(client, &config.events, (&stream, &key), state)?;
     let mut report = Report { client, config, out: String::new(), days: Vec::new(), new: 0 };
     // As a run does: what an interrupted one left, then what arrived since.
     if bookmark.run.is_some() {
@@ -54,7 +54,7 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
         // What that run will deliver is not counted yet, so nothing can have grown since.
         bookmark.ledger.from = bookmark.ledger.cut;
     }
-    run::open(&mut bookmark, client, &config.events, "")?;
+    window::open(&mut bookmark, client, &config.events, "")?;
     report.passes(&bookmark)?;
     Ok(report.finish())
 }
@@ -86,7 +86,7 @@ impl Report<'_> {
     fn passes(&mut self, bookmark: &Bookmark) -> Result<()> {
         let Some(run) = &bookmark.run else { return Ok(()) };
         for pass in &run.passes {
-            let range = run::range(pass, &self.config.events);
+            let range = window::range(pass, &self.config.events);
             let _ = writeln!(self.out, "{}", heading(pass));
             if range.since >= range.until {
                 continue;
@@ -104,7 +104,7 @@ impl Report<'_> {
 
     /// Rows per day behind a cursor; of the day that it lies in, only the rest.
     fn count(&self, range: &Range, cursor: Option<&Cursor>, horizon: Micros) -> Result<Vec<(Day, u64)>> {
-        let Some(cursor) = cursor else { return run::count_days(self.client, range, horizon) };
+        let Some(cursor) = cursor else { return window::count_days(self.client, range, horizon) };
         let day = cursor.key().day;
         let rest = Interval { from: cursor.clone(), to: day.next().map(Key::day_start) };
         let sql = hogql::rows_per_bucket(range, &rest, 0);
@@ -117,7 +117,7 @@ impl Report<'_> {
         };
         let later = Range { since: range.since.max(since), ..range.clone() };
         if later.since < later.until {
-            days.extend(run::count_days(self.client, &later, horizon)?);
+            days.extend(window::count_days(self.client, &later, horizon)?);
         }
         days.retain(|(_, rows)| *rows > 0);
         Ok(days)

@@ -8,8 +8,9 @@ use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::Column;
 use crate::posthog::time::Day;
 use crate::singer::catalog::StreamEntry;
-use crate::tap::arrival::{self, CREATED_AT, TIMESTAMP};
 use crate::tap::config::PersonIds;
+use crate::tap::events::replication_key;
+use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
 use crate::tap::probe;
 use crate::tap::project::Projection;
 use crate::tap::record::TableRecord;
@@ -51,7 +52,7 @@ impl Discovery<'_> {
             entry.valid_replication_keys.retain(|key| key != CREATED_AT);
             entry.replication_key = Some(TIMESTAMP.to_owned());
             if self.chosen.is_empty() {
-                arrival::warn();
+                replication_key::warn();
             } else {
                 // What a given catalog makes of it is settled with the bookmark.
                 gone.retain(|name| name != CREATED_AT);

@@ -17,9 +17,9 @@ use crate::posthog::time::{Micros, to_rfc3339};
 use crate::singer::catalog::{Catalog, SelectedStream};
 
 use super::config::Config;
+use super::events::window::source;
 use super::flatten::Family;
 use super::item::is_text;
-use super::run::source;
 use super::stream::{List, Shape, Stream, find};
 
 use discovery::Discovery;

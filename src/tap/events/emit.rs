@@ -15,18 +15,19 @@ use crate::singer::output::{LineText as _, Output};
 use crate::singer::state::State;
 use crate::stop::Cause;
 
-use super::arrival::CREATED_AT;
+use super::arrivals;
+use super::arrivals::Hours;
 use super::bookmark::{Bookmark, Pass};
-use super::config::{CountProof, PersonIds};
 use super::delivered::{Delivered, SeenBuilder};
-use super::events::{Events, Summary};
-use super::ledger::{self, Hours};
-use super::pace::write_state;
-use super::pages::{Proof, ReadPage};
-use super::progress::Progress;
-use super::project::{Projection, column};
-use super::seen::Seen;
-use super::write::time;
+use super::overlap::Seen;
+use super::replication_key::CREATED_AT;
+use super::slice::{Proof, ReadPage};
+use super::{Events, Summary};
+use crate::tap::config::{CountProof, PersonIds};
+use crate::tap::pace::write_state;
+use crate::tap::progress::Progress;
+use crate::tap::project::{Projection, column};
+use crate::tap::write::time;
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);
@@ -166,7 +167,7 @@ impl<'a, W: Write> Printer<'a, W> {
         if arrived >= run.seen_from {
             self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
         } else if watched {
-            ledger::note(&mut self.unsafe_hours, arrived);
+            arrivals::note(&mut self.unsafe_hours, arrived);
         }
     }
 

@@ -4,9 +4,9 @@ use crate::posthog::query::hogql::{Interval, Key};
 use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::time::{Day, Micros};
 
-use super::project::column;
-use super::seen::Version;
-use super::write::time;
+use super::overlap::Version;
+use crate::tap::project::column;
+use crate::tap::write::time;
 
 /// Checks the rows of a page one after another: each must lie in the interval, in the order of the key.
 #[derive(Debug)]

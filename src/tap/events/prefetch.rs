@@ -12,9 +12,9 @@ use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
 use crate::posthog::query::hogql::{Cursor, Key};
 
-use super::memory::Memory;
-use super::pages::{Piece, Proof, ReadPage, Source};
+use super::buffers::Memory;
 use super::plan::{Plan, Slice, Step};
+use super::slice::{Piece, Proof, ReadPage, Source};
 
 /// PostHog runs three queries of a team at once; one is left to the people who work with it.
 const IN_FLIGHT: usize = 2;

@@ -17,11 +17,11 @@ use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{MAX_LIMIT, Range};
 use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
-use super::arrival::CREATED_AT;
+use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
-use super::config::EventsConfig;
-use super::ledger::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
+use super::replication_key::CREATED_AT;
 use crate::posthog::query::ask::{ask, ask_one};
+use crate::tap::config::EventsConfig;
 
 /// How far back the default of `initial_since` goes.
 const DEFAULT_DAYS: i64 = 30;

@@ -15,13 +15,13 @@ use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, Micros};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
 
+use super::arrivals::Ledger;
 use super::bookmark::Bookmark;
-use super::config::EventsConfig;
-use super::ledger::Ledger;
-use super::probe;
-use super::run;
-use super::stream::fields;
+use super::window;
 use crate::posthog::query::ask::ask;
+use crate::tap::config::EventsConfig;
+use crate::tap::probe;
+use crate::tap::stream::fields;
 
 /// The field that says when an event arrived.
 pub const CREATED_AT: &str = "created_at";
@@ -41,12 +41,12 @@ pub fn bookmark(
     (stream, chosen): (&str, &str),
     state: &State,
 ) -> Result<Bookmark> {
-    let source = run::source(client.options());
+    let source = window::source(client.options());
     let Some(mut bookmark) = Bookmark::read(state, stream, &source)? else {
         let by_arrival = chosen == CREATED_AT && is_usable(client, config)?;
         return Ok(Bookmark::new(source, if by_arrival { CREATED_AT } else { TIMESTAMP }));
     };
-    run::check_filters(&bookmark, &run::filters(config))?;
+    window::check_filters(&bookmark, &window::filters(config))?;
     match (bookmark.replication_key.as_str(), chosen) {
         (CREATED_AT, TIMESTAMP) => go_by_timestamp(&mut bookmark)?,
         (TIMESTAMP, CREATED_AT) => {
@@ -113,7 +113,7 @@ fn is_present(client: &Client, now: Micros) -> Result<bool> {
 
 /// Whether `created_at` says when events arrived. Looked at once, before the first run.
 fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
-    let now = run::server_time(client)?;
+    let now = window::server_time(client)?;
     let week = now - 7 * DAY_US;
     let range = Range {
         since: if config.since_is_default { week } else { config.since.max(week) },

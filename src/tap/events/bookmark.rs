@@ -10,7 +10,7 @@ use crate::posthog::query::hogql::{Cursor, Key, RowKey};
 use crate::posthog::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 use crate::singer::state::State;
 
-use super::ledger::Ledger;
+use super::arrivals::Ledger;
 
 /// The form of the bookmark that this program writes.
 const FORM: u32 = 1;

@@ -3,6 +3,20 @@
 //! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long slice, is not
 //! proved. Whatever ends the run, the last STATE that left is a position from which the same closed set goes on.
 
+pub mod arrivals;
+pub mod bits;
+pub mod bookmark;
+pub mod buffers;
+pub mod delivered;
+pub mod emit;
+pub mod overlap;
+pub mod plan;
+pub mod prefetch;
+pub mod replication_key;
+pub mod slice;
+pub mod verify;
+pub mod window;
+
 use std::io::Write;
 use std::sync::Mutex;
 
@@ -18,15 +32,14 @@ use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 
-use super::bookmark::{self, Bookmark, Pass};
 use super::config::EventsConfig;
-use super::fetch::{Delivery, read_all};
 use super::page_size::SizeModel;
-use super::pages::Source;
-use super::plan::Plan;
-use super::printer::Printer;
 use super::progress::Progress;
-use super::run;
+use bookmark::{Bookmark, Pass};
+use emit::Printer;
+use plan::Plan;
+use prefetch::{Delivery, read_all};
+use slice::Source;
 
 /// What a run of the stream works with.
 #[derive(Debug)]
@@ -73,7 +86,7 @@ impl Events<'_> {
             log::info("going on with the run that was interrupted");
             summary.add(self.read_run(&mut bookmark, state, output)?);
         }
-        run::open(&mut bookmark, self.client, self.config, &self.columns_hash())?;
+        window::open(&mut bookmark, self.client, self.config, &self.columns_hash())?;
         summary.add(self.read_run(&mut bookmark, state, output)?);
         Ok(summary)
     }
@@ -95,11 +108,11 @@ impl Events<'_> {
     }
 
     fn read_pass<W: Write>(&self, pass: &Pass, size: &Mutex<SizeModel>, printer: &mut Printer<'_, W>) -> Result<()> {
-        let range = run::range(pass, self.config);
+        let range = window::range(pass, self.config);
         if range.since >= range.until {
             return printer.pass_done();
         }
-        let days = run::count_days(self.client, &range, printer.horizon())?;
+        let days = window::count_days(self.client, &range, printer.horizon())?;
         let first = Cursor::At(Key::day_start(Day::of(range.since)));
         let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
         printer.progress = Some(Progress::new(self.stream, Some(plan.rows_left()), self.client.waits()));

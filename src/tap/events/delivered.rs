@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::posthog::time::{HOUR_US, Micros};
 
 use super::bits::{BitReader, Bits};
-use super::seen::Seen;
+use super::overlap::Seen;
 
 /// Bits of a cell's number in the state.
 const CELL_BITS: u32 = 9;
@@ -20,7 +20,7 @@ const CELLS: i64 = (1 << CELL_BITS) - 2;
 pub struct Delivered {
     /// When it arrived.
     pub arrived: Micros,
-    /// [`super::seen::Version::hash`].
+    /// [`super::overlap::Version::hash`].
     pub hash: u64,
     /// The ledger counts it once it is no longer part of the overlap.
     pub watched: bool,
@@ -176,7 +176,7 @@ impl SeenBuilder {
 mod tests {
     use super::*;
     use crate::posthog::time::SECOND_US;
-    use crate::tap::seen::Version;
+    use crate::tap::events::overlap::Version;
     use proptest::prelude::*;
 
     fn hash(n: u64) -> u64 {

@@ -18,14 +18,14 @@ use crate::posthog::query::page::{Page, Row};
 use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
 
-use super::check::Check;
-use super::config::CountProof;
-use super::memory::Reservation;
-use super::page_size::SizeModel;
+use super::buffers::Reservation;
 use super::plan::{Count, Slice};
-use super::project::column;
-use super::write::time;
+use super::verify::Check;
 use crate::posthog::query::ask::{ask, ask_one};
+use crate::tap::config::CountProof;
+use crate::tap::page_size::SizeModel;
+use crate::tap::project::column;
+use crate::tap::write::time;
 
 /// How often one row alone is asked for before it is held to be too large: the server may have been busy.
 const ONE_ROW_ATTEMPTS: u32 = 3;

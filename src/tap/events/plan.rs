@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use crate::posthog::query::hogql::{Cursor, Interval, Key, MAX_LIMIT};
 use crate::posthog::time::Day;
 
-use super::page_size::SizeModel;
+use crate::tap::page_size::SizeModel;
 
 /// A slice is packed from units of at most this share of it, where the hash allows it.
 const UNITS_A_SLICE: u64 = 16;
