@@ -54,5 +54,5 @@ pub mod bench {
     pub use crate::posthog::query::page::Page;
     pub use crate::posthog::time::Day;
     pub use crate::tap::events::verify::Check;
-    pub use crate::tap::project::Projection;
+    pub use crate::tap::record::projection::Projection;
 }

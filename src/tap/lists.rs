@@ -25,9 +25,9 @@ use crate::singer::state::State;
 
 use super::config::CountProof;
 use super::context::Context;
-use super::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
 use super::progress::Progress;
-use super::record::Envelope;
+use super::record::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
+use super::record::table::Envelope;
 use super::replication::{Extent, set_bookmark};
 use super::stream::{List, Shape, find};
 use super::tables::Sink;

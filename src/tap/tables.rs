@@ -31,7 +31,7 @@ use super::events::window::server_time;
 use super::pace::write_state;
 use super::page_size::SizeModel;
 use super::progress::Progress;
-use super::record::{Envelope, TableRecord, time_of};
+use super::record::table::{Envelope, TableRecord, time_of};
 use super::replication::{Extent, set_bookmark};
 use super::stream::{Raw, Table};
 

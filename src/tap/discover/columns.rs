@@ -12,8 +12,8 @@ use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
 use crate::tap::probe;
-use crate::tap::project::Projection;
-use crate::tap::record::TableRecord;
+use crate::tap::record::projection::Projection;
+use crate::tap::record::table::TableRecord;
 use crate::tap::stream::{List, Stream, Table, fields};
 
 use super::discovery::{Discovery, has_field};

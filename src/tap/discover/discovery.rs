@@ -12,7 +12,7 @@ use crate::posthog::http::retry::Patience;
 use crate::posthog::time::Micros;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
-use crate::tap::flatten::Family;
+use crate::tap::record::flatten::Family;
 use crate::tap::stream::{STREAMS, Source, Stream, fields};
 
 use super::left_out::Lacking;

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
-use crate::tap::flatten::Family;
+use crate::tap::record::flatten::Family;
 
 /// Columns that were asked for and are not there, by stream.
 #[derive(Debug, Default)]

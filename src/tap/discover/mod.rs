@@ -18,8 +18,8 @@ use crate::singer::catalog::{Catalog, SelectedStream};
 
 use super::config::Config;
 use super::events::window::source;
-use super::flatten::Family;
-use super::item::is_text;
+use super::record::flatten::Family;
+use super::record::item::is_text;
 use super::stream::{List, Shape, Stream, find};
 
 use discovery::Discovery;

@@ -26,8 +26,8 @@ use super::{Events, Summary};
 use crate::tap::config::{CountProof, PersonIds};
 use crate::tap::pace::write_state;
 use crate::tap::progress::Progress;
-use crate::tap::project::{Projection, column};
-use crate::tap::write::time;
+use crate::tap::record::cell::time;
+use crate::tap::record::projection::{Projection, column};
 
 /// STATE goes out at most this often, and at the end.
 const STATE_EVERY: Duration = Duration::from_secs(5);

@@ -24,8 +24,8 @@ use super::verify::Check;
 use crate::posthog::query::ask::{ask, ask_one};
 use crate::tap::config::CountProof;
 use crate::tap::page_size::SizeModel;
-use crate::tap::project::column;
-use crate::tap::write::time;
+use crate::tap::record::cell::time;
+use crate::tap::record::projection::column;
 
 /// How often one row alone is asked for before it is held to be too large: the server may have been busy.
 const ONE_ROW_ATTEMPTS: u32 = 3;

@@ -5,8 +5,8 @@ use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::time::{Day, Micros};
 
 use super::overlap::Version;
-use crate::tap::project::column;
-use crate::tap::write::time;
+use crate::tap::record::cell::time;
+use crate::tap::record::projection::column;
 
 /// Checks the rows of a page one after another: each must lie in the interval, in the order of the key.
 #[derive(Debug)]

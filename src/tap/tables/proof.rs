@@ -17,7 +17,7 @@ use crate::posthog::query::page::Page;
 use super::{Reading, Refused, Sink};
 use crate::posthog::query::ask::ask;
 use crate::tap::config::CountProof;
-use crate::tap::record::Envelope;
+use crate::tap::record::table::Envelope;
 
 /// How often a table is read of which something lacks, before that is held to be so.
 const MAX_READINGS: u32 = 3;

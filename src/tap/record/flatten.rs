@@ -16,9 +16,9 @@ use crate::json::scan::{Escapes, Scan, Scanner, Token};
 use crate::posthog::query::page::Row;
 use crate::singer::output::LineText;
 
-use super::write::{Object, document, write_invalid, write_on_one_line, write_text};
-use kind::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
-use members::Members;
+use super::cell::{Object, document, write_invalid, write_on_one_line, write_text};
+use super::fits::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
+use super::members::Members;
 
 /// Longer values are not copied before they are written.
 const LONG_BYTES: usize = 256;
@@ -367,9 +367,7 @@ fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, mem
     slot.place = Span { start, end: members.len() };
 }
 
-mod kind;
-mod members;
-pub(super) use kind::survives_a_double;
+pub(super) use super::fits::survives_a_double;
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::posthog::time::parse_rfc3339;
 
+use super::cell::write_on_one_line;
 use super::flatten::survives_a_double;
-use super::record::write_label;
-use super::write::write_on_one_line;
+use super::table::write_label;
 
 /// The field of what has no field of its own, as events have one for properties.
 pub const UNMAPPED: &str = "unmapped_fields";

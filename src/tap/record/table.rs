@@ -8,9 +8,9 @@ use crate::posthog::query::hogql::Column;
 use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 
+use super::cell::{Object, write_cell, write_document, write_text};
 use super::flatten::{Family, Properties};
 use super::item::is_text;
-use super::write::{Object, write_cell, write_document, write_text};
 
 /// What stands around each record of a stream.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::item;
 use crate::json::scan::{Escapes, Token};
-use crate::tap::item;
 
 /// A double holds every number of so many digits.
 pub(super) const SURE_DIGITS: usize = 15;

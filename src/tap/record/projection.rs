@@ -8,8 +8,8 @@ use crate::posthog::query::hogql::Column;
 use crate::posthog::query::page::Row;
 use crate::singer::output::LineText;
 
+use super::cell::{Object, write_cell, write_document, write_time};
 use super::flatten::{Family, Properties};
-use super::write::{Object, write_cell, write_document, write_time};
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
 pub mod column {
