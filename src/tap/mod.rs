@@ -13,7 +13,6 @@ pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod replication;
-pub mod sessions;
 pub mod stream;
 pub mod sync;
 pub mod tables;

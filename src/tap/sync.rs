@@ -20,8 +20,8 @@ use super::events::{Events, Summary};
 use super::lists;
 use super::pace::write_state;
 use super::replication::Extent;
-use super::sessions;
 use super::stream::{SESSIONS, Source, find};
+use super::tables::sessions;
 use super::tables::{self, Sink};
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can

@@ -12,13 +12,13 @@ use crate::posthog::query::hogql;
 use crate::posthog::time::{DAY_US, Day, Micros};
 use crate::singer::catalog::SelectedStream;
 
-use super::config::Config;
-use super::context::Context;
-use super::events::window::server_time;
-use super::pace::write_state;
-use super::replication::{bookmark, set_bookmark};
-use super::stream::SESSIONS;
-use super::tables::{Reading, Refused, Sink};
+use super::{Reading, Refused, Sink};
+use crate::tap::config::Config;
+use crate::tap::context::Context;
+use crate::tap::events::window::server_time;
+use crate::tap::pace::write_state;
+use crate::tap::replication::{bookmark, set_bookmark};
+use crate::tap::stream::SESSIONS;
 
 /// How long a session is held to change, PostHog's own figure.
 const UNSETTLED_US: Micros = 3 * DAY_US;

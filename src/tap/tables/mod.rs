@@ -36,6 +36,7 @@ use super::replication::{Extent, set_bookmark};
 use super::stream::{Raw, Table};
 
 mod proof;
+pub mod sessions;
 
 use proof::Count;
 pub use proof::Lack;
