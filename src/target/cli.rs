@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::config::Settings;
-use super::fs::Disk;
+use super::store::disk::Disk;
 use super::{about, allocator, commit, load};
 use crate::error::{Error, Kind, Result};
 use crate::log;

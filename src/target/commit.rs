@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::file::{STAGING, Staged};
-use super::fs::Fs;
+use super::store::disk::Fs;
 use super::version::{self, Activation};
 use crate::error::{Error, Kind, Result};
 

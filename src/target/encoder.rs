@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use super::encode::RowGroup;
 use super::file::{Files, Layout, Staged};
-use super::fs::Fs;
+use super::store::disk::Fs;
 use crate::error::{Error, Kind, Result};
 
 enum Job {

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::column::ColumnType;
-use super::fs::Fs;
+use super::store::disk::Fs;
 use super::version::HELD;
 use crate::error::{Error, Kind, Result};
 use crate::log;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::commit::{CommitLog, fingerprints_path};
 use super::config::Settings;
-use super::fs_memory::{Fault, Memory};
 use super::load;
+use super::store::memory::{Fault, Memory};
 use crate::singer::output::Output;
 use crate::stop::Stop;
 

@@ -19,7 +19,7 @@ use parquet::schema::types::{Type, TypePtr};
 use super::column::ColumnType;
 use super::config::Codec;
 use super::encode::RowGroup;
-use super::fs::{Fs, FsFile};
+use super::store::disk::{Fs, FsFile};
 use crate::error::{Error, Kind, Result};
 
 /// Where files wait for their commit.

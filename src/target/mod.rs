@@ -21,13 +21,11 @@ pub mod envelope;
 pub mod evolve;
 pub mod extremes;
 pub mod file;
-pub mod fs;
 pub mod json_chunk;
 pub mod line;
 pub mod load;
 pub mod memory;
 pub mod metadata;
-pub mod name;
 pub mod number;
 pub mod partition;
 pub mod publish;
@@ -37,11 +35,10 @@ pub mod row_hash;
 pub mod schema;
 pub mod schema_message;
 pub mod sink;
+pub mod store;
 pub mod streams;
 pub mod time;
 pub mod version;
 
 #[cfg(test)]
 mod fault_tests;
-#[cfg(test)]
-mod fs_memory;

@@ -2,9 +2,9 @@
 //! so that the record can go straight into the right sink; they usually stand at its start.
 
 use super::config::{Grain, PartitionColumn};
-use super::name::partition_folder;
 use super::schema::StreamSchema;
 use super::sink::RowError;
+use super::store::names::partition_folder;
 use super::time;
 use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner};

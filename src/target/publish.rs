@@ -6,7 +6,7 @@ use super::commit::CommitLog;
 use super::config::{LoadMethod, Settings};
 use super::encoder::Encoder;
 use super::file::Staged;
-use super::fs::Fs;
+use super::store::disk::Fs;
 use super::streams::Streams;
 use super::version::{self, Activation, HELD, held_folder};
 use crate::error::Result;

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use super::commit::{CommitLog, fingerprints_path};
 use super::config::Dedup;
 use super::file::{STAGING, Staged};
-use super::fs::FsFile;
 use super::recent::Recent;
 use super::row_hash::Fingerprint;
+use super::store::disk::FsFile;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 

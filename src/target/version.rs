@@ -7,7 +7,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::fs::{Entry, Fs};
+use super::store::disk::{Entry, Fs};
 use crate::error::{Error, Kind, Result};
 
 /// Where rows of versions wait.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use super::fs::{Entry, Fs, FsFile};
+use super::disk::{Entry, Fs, FsFile};
 
 /// What happens at the call that the countdown reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub enum Fault {
     /// This call fails; the next ones work.
     Once,
     /// This call and all later ones fail: the process was killed, the disk keeps everything.
@@ -35,12 +35,12 @@ struct State {
 
 /// The disk; clones are the same disk.
 #[derive(Clone, Debug)]
-pub(super) struct Memory(Arc<Mutex<State>>);
+pub struct Memory(Arc<Mutex<State>>);
 
 const ROOT: usize = 0;
 
 impl Memory {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         let nodes = vec![Node::Dir { durable: BTreeMap::new(), current: BTreeMap::new() }];
         Memory(Arc::new(Mutex::new(State {
             nodes,
@@ -52,13 +52,13 @@ impl Memory {
     }
 
     /// Fails call number `n` from now on, counted from 0.
-    pub(super) fn fail_at(&self, n: usize, fault: Fault) {
+    pub fn fail_at(&self, n: usize, fault: Fault) {
         let mut state = self.0.lock().unwrap();
         (state.calls, state.fail_at, state.fault) = (0, n, fault);
     }
 
     /// Starts the machine again. True if the fault had come.
-    pub(super) fn restart(&self) -> bool {
+    pub fn restart(&self) -> bool {
         let mut state = self.0.lock().unwrap();
         let came = state.calls > state.fail_at;
         if came && state.fault == Fault::PowerCut {
@@ -75,7 +75,7 @@ impl Memory {
     }
 
     /// Every file below `dir`, with its content.
-    pub(super) fn files(&self, dir: &str) -> Vec<(String, Vec<u8>)> {
+    pub fn files(&self, dir: &str) -> Vec<(String, Vec<u8>)> {
         let Ok(entries) = self.list(dir) else { return Vec::new() };
         let mut files = Vec::new();
         for entry in entries {
