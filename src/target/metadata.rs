@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::cells::{Oddities, plain};
-use super::envelope::Envelope;
+use super::input::message::Envelope;
 use super::time;
 
 /// The values in the order of [`super::schema::METADATA`]. The deletion time is the record's own and not given here.

@@ -1,0 +1,4 @@
+//! Standard input: a line, and what kind of message it holds.
+
+pub mod lines;
+pub mod message;
