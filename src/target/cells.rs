@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-use super::column::ColumnType;
+use super::columns::kind::ColumnType;
 use super::{number, time};
 use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner, Text};

@@ -17,7 +17,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::cells::{Cells, Piece, Validity, Values, give_back};
-use super::column::ColumnType;
+use super::columns::kind::ColumnType;
 use super::extremes;
 use super::file::Layout;
 use super::json_chunk::JsonChunk;

@@ -16,7 +16,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 
-use super::column::ColumnType;
+use super::columns::kind::ColumnType;
 use super::config::Codec;
 use super::encode::RowGroup;
 use super::store::disk::{Fs, FsFile};

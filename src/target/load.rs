@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::cells::Oddities;
+use super::columns::message::SchemaMessage;
+use super::columns::metadata;
 use super::commit::{CommitLog, Record};
 use super::config::{Dedup, LoadMethod, Settings};
 use super::encoder::Encoder;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
-use super::metadata;
 use super::publish::{End, Versions};
 use super::replay::Replay;
-use super::schema_message::SchemaMessage;
 use super::store::disk::Fs;
 use super::streams::Streams;
 use crate::error::{Error, Kind, Result};

@@ -1,8 +1,8 @@
 //! Hive folders: which one a record belongs into. The members that name it are looked for before the record is read,
 //! so that the record can go straight into the right sink; they usually stand at its start.
 
+use super::columns::schema::StreamSchema;
 use super::config::{Grain, PartitionColumn};
-use super::schema::StreamSchema;
 use super::sink::RowError;
 use super::store::names::partition_folder;
 use super::time;

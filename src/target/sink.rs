@@ -11,9 +11,9 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::cells::{Cells, Oddities, Refusal};
+use super::columns::schema::{DELETED_AT, Field, StreamSchema};
 use super::file::Layout;
 use super::row_hash::{Fingerprint, Hasher};
-use super::schema::{DELETED_AT, Field, StreamSchema};
 use crate::json::escape::unescape;
 use crate::json::same;
 use crate::json::scan::{Fault, Scanner, Text};
@@ -342,7 +342,7 @@ impl Sink {
         }
     }
 
-    /// Writes the metadata columns of the row that was read last; one value for each of [`super::schema::METADATA`].
+    /// Writes the metadata columns of the row that was read last; one value for each of [`super::columns::schema::METADATA`].
     pub fn metadata(&mut self, values: [Option<i64>; 7]) {
         let own = self.cells.iter_mut().skip(self.schema.metadata_from);
         for (cells, value) in own.zip(values) {

@@ -8,15 +8,15 @@ use std::sync::atomic::AtomicU64;
 use ahash::RandomState;
 
 use super::cells::Oddities;
+use super::columns::evolve::FolderColumns;
+use super::columns::message::SchemaMessage;
+use super::columns::schema::StreamSchema;
 use super::config::Settings;
 use super::encode::RowGroup;
 use super::encoder::Encoder;
-use super::evolve::FolderColumns;
 use super::file::{Layout, LayoutColumn, Staged};
 use super::input::message::UsualHead;
 use super::partition;
-use super::schema::StreamSchema;
-use super::schema_message::SchemaMessage;
 use super::sink::{COLUMN_BYTES, Members, RowError, Sink};
 use super::store::disk::Fs;
 use super::store::names::stream_folder;

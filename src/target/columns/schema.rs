@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::column::ColumnType;
 use super::evolve::FolderColumns;
-use super::file::LayoutColumn;
-use super::row_hash::slot;
-use super::schema_message::{Declared, SchemaMessage, refused};
+use super::kind::ColumnType;
+use super::message::{Declared, SchemaMessage, refused};
 use crate::error::Result;
+use crate::target::file::LayoutColumn;
+use crate::target::row_hash::slot;
 
 /// The names of the metadata columns of the Singer SDK, with their types.
 pub const METADATA: [(&str, ColumnType); 7] = [

@@ -2,9 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::cells::{Oddities, plain};
-use super::input::message::Envelope;
-use super::time;
+use crate::target::cells::{Oddities, plain};
+use crate::target::input::message::Envelope;
+use crate::target::time;
 
 /// The values in the order of [`super::schema::METADATA`]. The deletion time is the record's own and not given here.
 /// `started_ms`: when the run began, in Unix milliseconds. A time of extraction that is none is counted in `odd`.

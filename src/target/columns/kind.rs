@@ -7,11 +7,11 @@ use arrow_schema::DataType;
 use parquet::basic::{LogicalType, Repetition, TimeUnit, Type as Physical};
 use parquet::schema::types::{Type, TypePtr};
 
-use super::cells::plain;
-use super::number::{int64, scale_of};
-use super::schema_message::{items, members};
+use super::message::{items, members};
 use crate::error::{Error, Kind, Result};
 use crate::json::scan::{Fault, Scanner, Token};
+use crate::target::cells::plain;
+use crate::target::number::{int64, scale_of};
 
 /// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

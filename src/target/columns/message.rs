@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::cells::plain;
-use super::column::{Property, property};
+use super::kind::{Property, property};
 use crate::error::{Error, Kind, Result};
 use crate::json::scan::{Fault, Scanner, Token};
+use crate::target::cells::plain;
 
 /// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
 const MAX_COLUMNS: usize = 10_000;

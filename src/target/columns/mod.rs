@@ -1,0 +1,7 @@
+//! A SCHEMA becomes columns, which keep their types for the life of a folder.
+
+pub mod evolve;
+pub mod kind;
+pub mod message;
+pub mod metadata;
+pub mod schema;
