@@ -16,11 +16,11 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::cells::{Cells, Piece, Validity, Values, give_back};
 use super::columns::kind::ColumnType;
 use super::extremes;
 use super::file::Layout;
 use super::json_chunk::JsonChunk;
+use super::rows::cells::{Cells, Piece, Validity, Values, give_back};
 use crate::error::{Error, Kind, Result};
 
 /// Values looked at to decide how a column is encoded.

@@ -9,7 +9,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::cells::Oddities;
 use super::columns::message::SchemaMessage;
 use super::columns::metadata;
 use super::commit::{CommitLog, Record};
@@ -19,8 +18,9 @@ use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
 use super::publish::{End, Versions};
 use super::replay::Replay;
+use super::rows::cells::Oddities;
+use super::rows::streams::Streams;
 use super::store::disk::Fs;
-use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
 use crate::json::escape::unescape;
 use crate::json::scan::Scanner;
@@ -89,7 +89,7 @@ impl<W: Write> Load<W> {
         // Rows that replace what is there must all come in, also those that are there already.
         let dedup = if settings.load_method == LoadMethod::Overwrite { Dedup::Off } else { settings.dedup };
         Ok(Load {
-            streams: Streams::new(super::memory::row_groups(&settings, 0)),
+            streams: Streams::new(super::rows::memory::row_groups(&settings, 0)),
             versions: Versions::new(&commits, settings.load_method),
             replay: Replay::new(dedup, settings.dedup_window_rows),
             odd: Oddities::default(),
@@ -177,7 +177,7 @@ impl<W: Write> Load<W> {
 
     /// What the window takes, row groups cannot have.
     fn share_memory(&mut self) {
-        self.streams.set_budget(super::memory::row_groups(&self.settings, self.replay.bytes()));
+        self.streams.set_budget(super::rows::memory::row_groups(&self.settings, self.replay.bytes()));
     }
 
     fn any_record(&mut self, line: &[u8], envelope: Envelope<'_>) -> Result<()> {

@@ -10,7 +10,6 @@
 
 pub mod about;
 pub mod allocator;
-pub mod cells;
 pub mod cli;
 pub mod columns;
 pub mod commit;
@@ -22,16 +21,12 @@ pub mod file;
 pub mod input;
 pub mod json_chunk;
 pub mod load;
-pub mod memory;
 pub mod number;
-pub mod partition;
 pub mod publish;
 pub mod recent;
 pub mod replay;
-pub mod row_hash;
-pub mod sink;
+pub mod rows;
 pub mod store;
-pub mod streams;
 pub mod time;
 pub mod version;
 

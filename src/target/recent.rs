@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::row_hash::Fingerprint;
+use super::rows::fingerprint::Fingerprint;
 
 /// The newest fingerprints that were inserted, at most a fixed number.
 #[derive(Debug)]

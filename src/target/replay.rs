@@ -11,7 +11,7 @@ use super::commit::{CommitLog, fingerprints_path};
 use super::config::Dedup;
 use super::file::{STAGING, Staged};
 use super::recent::Recent;
-use super::row_hash::Fingerprint;
+use super::rows::fingerprint::Fingerprint;
 use super::store::disk::FsFile;
 use crate::error::{Error, Kind, Result};
 use crate::log;

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::kind::{Property, property};
 use crate::error::{Error, Kind, Result};
 use crate::json::scan::{Fault, Scanner, Token};
-use crate::target::cells::plain;
+use crate::target::rows::cells::plain;
 
 /// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
 const MAX_COLUMNS: usize = 10_000;

@@ -2,8 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::target::cells::{Oddities, plain};
 use crate::target::input::message::Envelope;
+use crate::target::rows::cells::{Oddities, plain};
 use crate::target::time;
 
 /// The values in the order of [`super::schema::METADATA`]. The deletion time is the record's own and not given here.

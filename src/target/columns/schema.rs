@@ -9,7 +9,7 @@ use super::kind::ColumnType;
 use super::message::{Declared, SchemaMessage, refused};
 use crate::error::Result;
 use crate::target::file::LayoutColumn;
-use crate::target::row_hash::slot;
+use crate::target::rows::fingerprint::slot;
 
 /// The names of the metadata columns of the Singer SDK, with their types.
 pub const METADATA: [(&str, ColumnType); 7] = [

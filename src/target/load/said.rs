@@ -6,8 +6,8 @@ use super::Load;
 use crate::error::{Error, Kind};
 use crate::json::scan::Fault;
 use crate::log;
-use crate::target::cells::Oddities;
-use crate::target::sink::RowError;
+use crate::target::rows::cells::Oddities;
+use crate::target::rows::sink::RowError;
 
 impl<W: Write> Load<W> {
     pub(super) fn report(&self) {

@@ -1,13 +1,13 @@
 //! Room in the memory budget: which row groups go to the encoder, and which sinks are given up.
 
-use super::{COLUMN_BYTES, Slot, Streams, complete, hand_over};
+use super::streams::{COLUMN_BYTES, Slot, Streams, complete, hand_over};
 use crate::error::Result;
 use crate::target::encoder::Encoder;
 
 impl Streams {
     /// What the values in open row groups may take.
     pub(super) fn values_budget(&self) -> usize {
-        crate::target::memory::less_columns(self.budget, self.columns)
+        super::memory::less_columns(self.budget, self.columns)
     }
 
     /// What one open sink of each stream takes without its values: that much is accounted for.

@@ -4,8 +4,8 @@
 use crate::json::escape::unescape;
 use crate::json::scan::{Escapes, Fault, Scanner};
 
-use super::columns::message::{items, members};
-use super::columns::schema::is_metadata;
+use crate::target::columns::message::{items, members};
+use crate::target::columns::schema::is_metadata;
 
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
 pub type Fingerprint = [u8; 16];

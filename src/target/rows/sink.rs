@@ -11,12 +11,12 @@ use std::sync::Arc;
 use ahash::RandomState;
 
 use super::cells::{Cells, Oddities, Refusal};
-use super::columns::schema::{DELETED_AT, Field, StreamSchema};
-use super::file::Layout;
-use super::row_hash::{Fingerprint, Hasher};
+use super::fingerprint::{Fingerprint, Hasher};
 use crate::json::escape::unescape;
 use crate::json::same;
 use crate::json::scan::{Fault, Scanner, Text};
+use crate::target::columns::schema::{DELETED_AT, Field, StreamSchema};
+use crate::target::file::Layout;
 
 /// Columns tried behind the last one before a name is looked up.
 const NEAR: usize = 8;
@@ -342,7 +342,7 @@ impl Sink {
         }
     }
 
-    /// Writes the metadata columns of the row that was read last; one value for each of [`super::columns::schema::METADATA`].
+    /// Writes the metadata columns of the row that was read last; one value for each of [`crate::target::columns::schema::METADATA`].
     pub fn metadata(&mut self, values: [Option<i64>; 7]) {
         let own = self.cells.iter_mut().skip(self.schema.metadata_from);
         for (cells, value) in own.zip(values) {

@@ -6,10 +6,10 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
-use super::columns::kind::ColumnType;
-use super::{number, time};
 use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner, Text};
+use crate::target::columns::kind::ColumnType;
+use crate::target::{number, time};
 
 /// Why a cell was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

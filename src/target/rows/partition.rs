@@ -1,13 +1,13 @@
 //! Hive folders: which one a record belongs into. The members that name it are looked for before the record is read,
 //! so that the record can go straight into the right sink; they usually stand at its start.
 
-use super::columns::schema::StreamSchema;
-use super::config::{Grain, PartitionColumn};
 use super::sink::RowError;
-use super::store::names::partition_folder;
-use super::time;
 use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner};
+use crate::target::columns::schema::StreamSchema;
+use crate::target::config::{Grain, PartitionColumn};
+use crate::target::store::names::partition_folder;
+use crate::target::time;
 
 /// The folder of a record, `a=1/b=2`. Columns that the stream does not have make no folder.
 ///

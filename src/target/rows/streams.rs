@@ -8,21 +8,21 @@ use std::sync::atomic::AtomicU64;
 use ahash::RandomState;
 
 use super::cells::Oddities;
-use super::columns::evolve::FolderColumns;
-use super::columns::message::SchemaMessage;
-use super::columns::schema::StreamSchema;
-use super::config::Settings;
-use super::encode::RowGroup;
-use super::encoder::Encoder;
-use super::file::{Layout, LayoutColumn, Staged};
-use super::input::message::UsualHead;
 use super::partition;
-use super::sink::{COLUMN_BYTES, Members, RowError, Sink};
-use super::store::disk::Fs;
-use super::store::names::stream_folder;
-use super::version::held_folder;
+pub use super::sink::{COLUMN_BYTES, Members, RowError, Sink};
 use crate::error::Result;
 use crate::json::scan::Scanner;
+use crate::target::columns::evolve::FolderColumns;
+use crate::target::columns::message::SchemaMessage;
+use crate::target::columns::schema::StreamSchema;
+use crate::target::config::Settings;
+use crate::target::encode::RowGroup;
+use crate::target::encoder::Encoder;
+use crate::target::file::{Layout, LayoutColumn, Staged};
+use crate::target::input::message::UsualHead;
+use crate::target::store::disk::Fs;
+use crate::target::store::names::stream_folder;
+use crate::target::version::held_folder;
 
 /// Rows of a row group, at most.
 const MAX_ROWS: usize = 1 << 20;
@@ -51,7 +51,7 @@ pub struct Stream {
     columns: FolderColumns,
     /// The columns as its files declare them.
     declared: Arc<Vec<LayoutColumn>>,
-    sinks: Vec<Slot>,
+    pub sinks: Vec<Slot>,
     by_place: HashMap<Place, usize, RandomState>,
     /// The sink of the last record, if there is one.
     current: usize,
@@ -62,25 +62,25 @@ type Place = (Option<i64>, String);
 
 /// A sink among others.
 #[derive(Debug)]
-struct Slot {
+pub struct Slot {
     place: Place,
-    sink: Sink,
+    pub sink: Sink,
     /// What it takes, as far as [`Streams::used`] knows.
-    counted: usize,
+    pub counted: usize,
     /// When records last began to go there.
-    used_at: u64,
+    pub used_at: u64,
 }
 
 /// All of them.
 #[derive(Debug)]
 pub struct Streams {
-    all: Vec<Stream>,
+    pub all: Vec<Stream>,
     by_name: HashMap<String, usize>,
-    budget: usize,
+    pub budget: usize,
     /// Columns of all streams: each costs something in the encoder and in the footers.
-    columns: usize,
+    pub columns: usize,
     /// What all sinks take.
-    used: usize,
+    pub used: usize,
     clock: u64,
     next_layout: u64,
 }
@@ -330,7 +330,7 @@ impl Stream {
     }
 
     /// Takes out the sinks that are not to be kept.
-    fn forget(&mut self, keep: impl Fn(&Slot) -> bool) -> Vec<Slot> {
+    pub fn forget(&mut self, keep: impl Fn(&Slot) -> bool) -> Vec<Slot> {
         let (kept, forgotten): (Vec<Slot>, Vec<Slot>) = self.sinks.drain(..).partition(keep);
         if !forgotten.is_empty() {
             let current = kept.iter().max_by_key(|slot| slot.used_at).map(|slot| slot.place.clone());
@@ -343,7 +343,7 @@ impl Stream {
 }
 
 impl Slot {
-    fn recount(&mut self, used: &mut usize) {
+    pub fn recount(&mut self, used: &mut usize) {
         let bytes = self.sink.footprint();
         *used = used.saturating_sub(self.counted) + bytes;
         self.counted = bytes;
@@ -351,14 +351,14 @@ impl Slot {
 }
 
 /// Hands the rows of a sink over and completes its file: no more rows will come.
-fn complete(mut sink: Sink, encoder: &mut Encoder) -> Result<()> {
+pub fn complete(mut sink: Sink, encoder: &mut Encoder) -> Result<()> {
     if sink.rows() == 0 {
         return encoder.close(sink.layout.id);
     }
     hand_over(&mut sink, encoder, true)
 }
 
-fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {
+pub fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {
     if sink.rows() == 0 {
         return Ok(());
     }
@@ -368,5 +368,3 @@ fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {
     }
     encoder.append(RowGroup::new(Arc::clone(&sink.layout), rows, sink.take()), last)
 }
-
-mod room;
