@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::file::{STAGING, Staged};
+use super::files::staged::{STAGING, Staged};
 use super::store::disk::Fs;
 use super::version::{self, Activation};
 use crate::error::{Error, Kind, Result};

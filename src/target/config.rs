@@ -7,7 +7,7 @@ use std::time::Duration;
 use parquet::basic::Compression;
 use serde_json::{Map, Value};
 
-use super::json_chunk::Level;
+use super::files::json_chunk::Level;
 use super::rows::memory;
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -185,7 +185,7 @@ pub struct Settings {
     pub json_logical_type: bool,
 }
 
-fn refused(name: &str, expected: &str) -> Error {
+pub fn refused(name: &str, expected: &str) -> Error {
     Error::new(Kind::Config, format!("setting {name}: expected {expected}"))
 }
 
@@ -243,7 +243,10 @@ impl Settings {
         let found = Found(&map);
         let settings = Settings {
             destination: PathBuf::from(found.text("destination_path")?),
-            compression: codec::compression(&found.text("compression")?, found.value("compression_level"))?,
+            compression: super::files::codec::compression(
+                &found.text("compression")?,
+                found.value("compression_level"),
+            )?,
             batch_size_rows: found.integer("batch_size_rows", 1, 1 << 40)?,
             file_size_bytes: found.integer("file_size_mb", 1, 1 << 20)? << 20,
             max_batch_age: found.minutes("max_batch_age_minutes")?,
@@ -381,8 +384,6 @@ fn partition_by(value: &Value) -> Result<Vec<PartitionColumn>> {
     };
     names.into_iter().map(column).collect()
 }
-
-mod codec;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use super::columns::message::SchemaMessage;
 use super::columns::metadata;
 use super::commit::{CommitLog, Record};
 use super::config::{Dedup, LoadMethod, Settings};
-use super::encoder::Encoder;
+use super::files::thread::Encoder;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
 use super::publish::{End, Versions};

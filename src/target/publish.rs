@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::commit::CommitLog;
 use super::config::{LoadMethod, Settings};
-use super::encoder::Encoder;
-use super::file::Staged;
+use super::files::staged::Staged;
+use super::files::thread::Encoder;
 use super::rows::streams::Streams;
 use super::store::disk::Fs;
 use super::version::{self, Activation, HELD, held_folder};

@@ -9,7 +9,7 @@ use std::io::Write as _;
 
 use super::commit::{CommitLog, fingerprints_path};
 use super::config::Dedup;
-use super::file::{STAGING, Staged};
+use super::files::staged::{STAGING, Staged};
 use super::recent::Recent;
 use super::rows::fingerprint::Fingerprint;
 use super::store::disk::FsFile;

@@ -8,7 +8,7 @@ use super::evolve::FolderColumns;
 use super::kind::ColumnType;
 use super::message::{Declared, SchemaMessage, refused};
 use crate::error::Result;
-use crate::target::file::LayoutColumn;
+use crate::target::files::staged::LayoutColumn;
 use crate::target::rows::fingerprint::slot;
 
 /// The names of the metadata columns of the Singer SDK, with their types.

@@ -2,7 +2,7 @@
 
 use super::streams::{COLUMN_BYTES, Slot, Streams, complete, hand_over};
 use crate::error::Result;
-use crate::target::encoder::Encoder;
+use crate::target::files::thread::Encoder;
 
 impl Streams {
     /// What the values in open row groups may take.

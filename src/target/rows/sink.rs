@@ -16,7 +16,7 @@ use crate::json::escape::unescape;
 use crate::json::same;
 use crate::json::scan::{Fault, Scanner, Text};
 use crate::target::columns::schema::{DELETED_AT, Field, StreamSchema};
-use crate::target::file::Layout;
+use crate::target::files::staged::Layout;
 
 /// Columns tried behind the last one before a name is looked up.
 const NEAR: usize = 8;

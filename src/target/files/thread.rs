@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-use super::encode::RowGroup;
-use super::file::{Files, Layout, Staged};
-use super::store::disk::Fs;
+use super::row_group::RowGroup;
+use super::staged::{Files, Layout, Staged};
 use crate::error::{Error, Kind, Result};
+use crate::target::store::disk::Fs;
 
 enum Job {
     Append(Arc<RowGroup>, bool),

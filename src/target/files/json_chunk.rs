@@ -18,7 +18,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
-use super::rows::cells::{Piece, give_back};
+use crate::target::rows::cells::{Piece, give_back};
 
 /// A page takes pieces until it has so many bytes.
 const PAGE_BYTES: usize = 4 << 20;
@@ -41,7 +41,7 @@ pub struct JsonChunk {
 }
 
 impl JsonChunk {
-    /// The chunk of a column whose values are `pieces` (as [`super::rows::cells`] makes them), in `rows` rows of which those of
+    /// The chunk of a column whose values are `pieces` (as [`crate::target::rows::cells`] makes them), in `rows` rows of which those of
     /// `nulls` have none. `root` is the schema with this column alone.
     ///
     /// # Errors

@@ -16,11 +16,11 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 
-use super::columns::kind::ColumnType;
-use super::config::Codec;
-use super::encode::RowGroup;
-use super::store::disk::{Fs, FsFile};
+use super::row_group::RowGroup;
 use crate::error::{Error, Kind, Result};
+use crate::target::columns::kind::ColumnType;
+use crate::target::config::Codec;
+use crate::target::store::disk::{Fs, FsFile};
 
 /// Where files wait for their commit.
 pub const STAGING: &str = "_target/staging";

@@ -3,12 +3,12 @@
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use serde_json::Value;
 
-use super::{Codec, refused};
+use super::json_chunk::Level;
 use crate::error::Result;
-use crate::target::json_chunk::Level;
+use crate::target::config::{Codec, refused};
 
 /// The codec that these settings name.
-pub(super) fn compression(name: &str, level: Value) -> Result<Codec> {
+pub fn compression(name: &str, level: Value) -> Result<Codec> {
     let is_default = level.is_null();
     let compression = codec(name, level)?;
     let json = match compression {

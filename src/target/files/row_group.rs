@@ -16,12 +16,12 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::columns::kind::ColumnType;
 use super::extremes;
-use super::file::Layout;
 use super::json_chunk::JsonChunk;
-use super::rows::cells::{Cells, Piece, Validity, Values, give_back};
+use super::staged::Layout;
 use crate::error::{Error, Kind, Result};
+use crate::target::columns::kind::ColumnType;
+use crate::target::rows::cells::{Cells, Piece, Validity, Values, give_back};
 
 /// Values looked at to decide how a column is encoded.
 const SAMPLE: usize = 1024;

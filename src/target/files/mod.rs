@@ -1,0 +1,8 @@
+//! Rows become Parquet files, out of sight until a commit names them.
+
+pub mod codec;
+pub mod extremes;
+pub mod json_chunk;
+pub mod row_group;
+pub mod staged;
+pub mod thread;
