@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::commit::log::{make_dirs, read_last};
 use super::config::Settings;
 use super::store::disk::Disk;
-use super::{about, allocator, commit, load};
+use super::{about, allocator, load};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::program::{self, say};
@@ -121,7 +122,7 @@ fn locked(settings: &Settings) -> Result<Disk> {
     let shown = settings.destination.display();
     let failed = |e: std::io::Error| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}"));
     let mut disk = Disk::open(&settings.destination).map_err(failed)?;
-    commit::make_dirs(&disk, "_target")?;
+    make_dirs(&disk, "_target")?;
     if !disk.lock("_target/lock").map_err(failed)? {
         return Err(Error::new(Kind::Disk, format!("another target writes to {shown}; one at a time")));
     }
@@ -135,7 +136,7 @@ fn state(settings: &Settings) -> Result<()> {
     let shown = settings.destination.display();
     let disk = Disk::open(&settings.destination);
     let disk = disk.map_err(|e| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}")))?;
-    match commit::read_last(&disk)?.and_then(|last| last.state) {
+    match read_last(&disk)?.and_then(|last| last.state) {
         Some(state) => say(&format!("{}\n", state.get())),
         None => Ok(()),
     }

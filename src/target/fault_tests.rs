@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
-use super::commit::{CommitLog, fingerprints_path};
+use super::commit::log::{CommitLog, fingerprints_path};
 use super::config::Settings;
 use super::load;
 use super::store::memory::{Fault, Memory};

@@ -11,13 +11,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::columns::message::SchemaMessage;
 use super::columns::metadata;
-use super::commit::{CommitLog, Record};
+use super::commit::log::{CommitLog, Record};
+use super::commit::replay::Replay;
+use super::commit::versions::{End, Versions};
 use super::config::{Dedup, LoadMethod, Settings};
 use super::files::thread::Encoder;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
-use super::publish::{End, Versions};
-use super::replay::Replay;
 use super::rows::cells::Oddities;
 use super::rows::streams::Streams;
 use super::store::disk::Fs;

@@ -18,13 +18,9 @@ pub mod files;
 pub mod input;
 pub mod load;
 pub mod number;
-pub mod publish;
-pub mod recent;
-pub mod replay;
 pub mod rows;
 pub mod store;
 pub mod time;
-pub mod version;
 
 #[cfg(test)]
 mod fault_tests;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::kind::ColumnType;
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::target::commit::folder::HELD;
 use crate::target::store::disk::Fs;
-use crate::target::version::HELD;
 
 /// Where the columns of folders are kept.
 const COLUMNS: &str = "_target/columns";
@@ -132,7 +132,7 @@ impl FolderColumns {
         }
         let text = serde_json::to_vec(&self.content)
             .map_err(|e| Error::new(Kind::Internal, format!("writing {} failed: {e}", self.path)))?;
-        crate::target::commit::put(fs, COLUMNS, &self.path, &text)?;
+        crate::target::commit::log::put(fs, COLUMNS, &self.path, &text)?;
         self.changed = false;
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::json::scan::Scanner;
 use crate::target::columns::evolve::FolderColumns;
 use crate::target::columns::message::SchemaMessage;
 use crate::target::columns::schema::StreamSchema;
+use crate::target::commit::folder::held_folder;
 use crate::target::config::Settings;
 use crate::target::files::row_group::RowGroup;
 use crate::target::files::staged::{Layout, LayoutColumn, Staged};
@@ -22,7 +23,6 @@ use crate::target::files::thread::Encoder;
 use crate::target::input::message::UsualHead;
 use crate::target::store::disk::Fs;
 use crate::target::store::names::stream_folder;
-use crate::target::version::held_folder;
 
 /// Rows of a row group, at most.
 const MAX_ROWS: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::rows::fingerprint::Fingerprint;
+use crate::target::rows::fingerprint::Fingerprint;
 
 /// The newest fingerprints that were inserted, at most a fixed number.
 #[derive(Debug)]

@@ -12,10 +12,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::files::staged::{STAGING, Staged};
-use super::store::disk::Fs;
-use super::version::{self, Activation};
+use super::folder;
+use super::folder::Activation;
 use crate::error::{Error, Kind, Result};
+use crate::target::files::staged::{STAGING, Staged};
+use crate::target::store::disk::Fs;
 
 /// Where the records are.
 const COMMITS: &str = "_target/commits";
@@ -111,7 +112,7 @@ impl CommitLog {
     /// # Errors
     /// [`Kind::Disk`], also for a record that cannot be understood: it is never skipped.
     pub fn open(fs: Arc<dyn Fs>) -> Result<Self> {
-        for dir in ["_target", STAGING, COMMITS, "_target/columns", version::HELD] {
+        for dir in ["_target", STAGING, COMMITS, "_target/columns", folder::HELD] {
             make_dirs(&*fs, dir)?;
         }
         let last = read_last(&*fs)?;
@@ -201,7 +202,7 @@ impl CommitLog {
                 other => other.map_err(|e| disk(format!("fsync of {folder}"), &e))?,
             }
         }
-        record.activate.iter().try_for_each(|activation| version::publish(fs, activation))
+        record.activate.iter().try_for_each(|activation| folder::publish(fs, activation))
     }
 
     /// Removes everything that was staged and not committed.
@@ -266,7 +267,7 @@ fn entry(staged: &Staged, n: u64) -> FileEntry {
     let (stem, _) = staged.name.rsplit_once('.').unwrap_or((&staged.name, ""));
     let path = if staged.folder.is_empty() {
         fingerprints_path(n)
-    } else if staged.folder.starts_with(version::HELD) {
+    } else if staged.folder.starts_with(folder::HELD) {
         format!("{}/{stem}.held", staged.folder)
     } else {
         format!("{}/{stem}.parquet", staged.folder)

@@ -7,14 +7,14 @@
 
 use std::io::Write as _;
 
-use super::commit::{CommitLog, fingerprints_path};
-use super::config::Dedup;
-use super::files::staged::{STAGING, Staged};
+use super::log::{CommitLog, fingerprints_path};
 use super::recent::Recent;
-use super::rows::fingerprint::Fingerprint;
-use super::store::disk::FsFile;
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::target::config::Dedup;
+use crate::target::files::staged::{STAGING, Staged};
+use crate::target::rows::fingerprint::Fingerprint;
+use crate::target::store::disk::FsFile;
 
 /// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
 /// large.

@@ -7,8 +7,8 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::store::disk::{Entry, Fs};
 use crate::error::{Error, Kind, Result};
+use crate::target::store::disk::{Entry, Fs};
 
 /// Where rows of versions wait.
 pub const HELD: &str = "_target/held";
@@ -45,7 +45,7 @@ pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     let waits = is_there(fs, &held)?;
     if waits && !exists(fs, &format!("{folder}/{marker}.parquet"))? {
         name_files(fs, &held)?;
-        super::commit::make_dirs(fs, folder)?;
+        super::log::make_dirs(fs, folder)?;
         exchange(fs, &held, folder)?;
     }
     fs.sync_dir("").map_err(disk("fsync of the destination"))?;

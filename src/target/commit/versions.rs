@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::commit::CommitLog;
-use super::config::{LoadMethod, Settings};
-use super::files::staged::Staged;
-use super::files::thread::Encoder;
-use super::rows::streams::Streams;
-use super::store::disk::Fs;
-use super::version::{self, Activation, HELD, held_folder};
+use super::folder;
+use super::folder::{Activation, HELD, held_folder};
+use super::log::CommitLog;
 use crate::error::Result;
 use crate::log;
+use crate::target::config::{LoadMethod, Settings};
+use crate::target::files::staged::Staged;
+use crate::target::files::thread::Encoder;
+use crate::target::rows::streams::Streams;
+use crate::target::store::disk::Fs;
 
 /// A version whose rows are held in this run.
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Versions {
         if self.visible.contains_key(stream) || self.held.iter().any(held) {
             return Ok(false);
         }
-        Ok(version::is_empty(fs, folder)? && !version::is_there(fs, &held_folder(folder, version))?)
+        Ok(folder::is_empty(fs, folder)? && !folder::is_there(fs, &held_folder(folder, version))?)
     }
 
     fn add(&mut self, stream: &str, folder: &str, version: i64) -> &mut Held {
@@ -158,9 +159,9 @@ impl Versions {
         self.due.clear();
         for held in self.held.iter().filter(is_due) {
             let Held { stream, folder, version, .. } = held;
-            version::refuse_foreign(fs, folder)?;
+            folder::refuse_foreign(fs, folder)?;
             self.due.push((stream.clone(), folder.clone(), *version));
-            if held.rows || version::is_there(fs, &held_folder(folder, *version))? {
+            if held.rows || folder::is_there(fs, &held_folder(folder, *version))? {
                 continue;
             }
             let Some(index) = streams.find(stream) else { continue };
@@ -231,7 +232,7 @@ impl Versions {
         self.held
             .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
         let of_use = self.held.iter().filter(|held| held.rows && !held.old);
-        of_use.into_iter().try_for_each(|held| version::sweep_older(commits.fs(), &held.folder, held.version))
+        of_use.into_iter().try_for_each(|held| folder::sweep_older(commits.fs(), &held.folder, held.version))
     }
 }
 
