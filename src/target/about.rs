@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::config::SETTINGS;
+use super::settings::SETTINGS;
 
 const DESCRIPTION: &str = "Singer target that writes Parquet files, each row exactly once";
 const CAPABILITIES: [&str; 3] = ["about", "activate-version", "structured-logging"];

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::commit::log::{make_dirs, read_last};
-use super::config::Settings;
+use super::settings::Settings;
 use super::store::disk::Disk;
 use super::{about, allocator, load};
 use crate::error::{Error, Kind, Result};

@@ -9,8 +9,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
 use super::commit::log::{CommitLog, fingerprints_path};
-use super::config::Settings;
 use super::load;
+use super::settings::Settings;
 use super::store::memory::{Fault, Memory};
 use crate::singer::output::Output;
 use crate::stop::Stop;

@@ -14,12 +14,12 @@ use super::columns::metadata;
 use super::commit::log::{CommitLog, Record};
 use super::commit::replay::Replay;
 use super::commit::versions::{End, Versions};
-use super::config::{Dedup, LoadMethod, Settings};
 use super::files::thread::Encoder;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
 use super::rows::cells::Oddities;
 use super::rows::streams::Streams;
+use super::settings::{Dedup, LoadMethod, Settings};
 use super::store::disk::Fs;
 use crate::error::{Error, Kind, Result};
 use crate::json::escape::unescape;
@@ -34,16 +34,16 @@ const SHARE_MEMORY_EVERY: u64 = 1 << 16;
 /// One run.
 #[derive(Debug)]
 pub struct Load<W: Write> {
-    settings: Settings,
+    pub settings: Settings,
     output: Output<W>,
     commits: CommitLog,
     encoder: Encoder,
-    streams: Streams,
-    versions: Versions,
-    replay: Replay,
-    odd: Oddities,
-    line: u64,
-    messages: u64,
+    pub streams: Streams,
+    pub versions: Versions,
+    pub replay: Replay,
+    pub odd: Oddities,
+    pub line: u64,
+    pub messages: u64,
     /// The stream of the last record: the next one is probably of the same.
     last_stream: usize,
     start_state: Option<Box<[u8]>>,
@@ -364,8 +364,6 @@ impl<W: Write> Load<W> {
         Err(error)
     }
 }
-
-mod said;
 
 /// Stands for members that the usual start of a line has.
 const EMPTY: crate::json::scan::Text<'static> =

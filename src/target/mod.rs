@@ -13,12 +13,13 @@ pub mod allocator;
 pub mod cli;
 pub mod columns;
 pub mod commit;
-pub mod config;
 pub mod files;
 pub mod input;
 pub mod load;
 pub mod number;
+pub mod report;
 pub mod rows;
+pub mod settings;
 pub mod store;
 pub mod time;
 

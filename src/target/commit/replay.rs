@@ -11,9 +11,9 @@ use super::log::{CommitLog, fingerprints_path};
 use super::recent::Recent;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::target::config::Dedup;
 use crate::target::files::staged::{STAGING, Staged};
 use crate::target::rows::fingerprint::Fingerprint;
+use crate::target::settings::Dedup;
 use crate::target::store::disk::FsFile;
 
 /// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be

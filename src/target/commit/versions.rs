@@ -7,10 +7,10 @@ use super::folder::{Activation, HELD, held_folder};
 use super::log::CommitLog;
 use crate::error::Result;
 use crate::log;
-use crate::target::config::{LoadMethod, Settings};
 use crate::target::files::staged::Staged;
 use crate::target::files::thread::Encoder;
 use crate::target::rows::streams::Streams;
+use crate::target::settings::{LoadMethod, Settings};
 use crate::target::store::disk::Fs;
 
 /// A version whose rows are held in this run.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::json_chunk::Level;
 use crate::error::Result;
-use crate::target::config::{Codec, refused};
+use crate::target::settings::{Codec, refused};
 
 /// The codec that these settings name.
 pub fn compression(name: &str, level: Value) -> Result<Codec> {

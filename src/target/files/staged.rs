@@ -19,7 +19,7 @@ use parquet::schema::types::{Type, TypePtr};
 use super::row_group::RowGroup;
 use crate::error::{Error, Kind, Result};
 use crate::target::columns::kind::ColumnType;
-use crate::target::config::Codec;
+use crate::target::settings::Codec;
 use crate::target::store::disk::{Fs, FsFile};
 
 /// Where files wait for their commit.

@@ -2,7 +2,7 @@
 
 use parquet::basic::Compression;
 
-use crate::target::config::Settings;
+use crate::target::settings::Settings;
 
 /// What the process takes apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
 /// footers of open files.

@@ -5,7 +5,7 @@ use super::sink::RowError;
 use crate::json::escape::unescape;
 use crate::json::scan::{Fault, Scanner};
 use crate::target::columns::schema::StreamSchema;
-use crate::target::config::{Grain, PartitionColumn};
+use crate::target::settings::{Grain, PartitionColumn};
 use crate::target::store::names::partition_folder;
 use crate::target::time;
 

@@ -16,11 +16,11 @@ use crate::target::columns::evolve::FolderColumns;
 use crate::target::columns::message::SchemaMessage;
 use crate::target::columns::schema::StreamSchema;
 use crate::target::commit::folder::held_folder;
-use crate::target::config::Settings;
 use crate::target::files::row_group::RowGroup;
 use crate::target::files::staged::{Layout, LayoutColumn, Staged};
 use crate::target::files::thread::Encoder;
 use crate::target::input::message::UsualHead;
+use crate::target::settings::Settings;
 use crate::target::store::disk::Fs;
 use crate::target::store::names::stream_folder;
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::Load;
+use super::load::Load;
 use crate::error::{Error, Kind};
 use crate::json::scan::Fault;
 use crate::log;
