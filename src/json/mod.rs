@@ -7,6 +7,7 @@
 mod blocks;
 pub mod decode;
 pub mod escape;
+pub mod exact;
 pub mod label;
 pub mod scan;
 mod stride;

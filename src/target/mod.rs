@@ -16,7 +16,6 @@ pub mod commit;
 pub mod files;
 pub mod input;
 pub mod load;
-pub mod number;
 pub mod report;
 pub mod rows;
 pub mod settings;

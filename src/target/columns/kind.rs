@@ -9,8 +9,8 @@ use parquet::schema::types::{Type, TypePtr};
 
 use super::message::{items, members};
 use crate::error::{Error, Kind, Result};
+use crate::json::exact::{int64, scale_of};
 use crate::json::scan::{Fault, Scanner, Token};
-use crate::target::number::{int64, scale_of};
 use crate::target::rows::cells::plain;
 
 /// The type of a column.

@@ -82,8 +82,8 @@ impl<'a> Envelope<'a> {
             }
             b"version" if scanner.peek() != b'n' => {
                 let number = scanner.number()?;
-                let version = crate::target::number::int64(number)
-                    .ok_or(Fault { at: start, what: "version is not an integer" })?;
+                let version =
+                    crate::json::exact::int64(number).ok_or(Fault { at: start, what: "version is not an integer" })?;
                 self.version.replace(version).is_some()
             }
             b"time_extracted" if scanner.peek() != b'n' => self.time_extracted.replace(scanner.string()?).is_some(),
@@ -129,7 +129,7 @@ impl UsualHead {
 
 /// An integer and the comma behind it.
 fn version(scanner: &mut Scanner<'_>) -> Option<i64> {
-    let version = crate::target::number::int64(scanner.number().ok()?)?;
+    let version = crate::json::exact::int64(scanner.number().ok()?)?;
     scanner.eat(b",").then_some(version)
 }
 

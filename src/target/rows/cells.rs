@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::sync::{Mutex, PoisonError};
 
 use crate::json::escape::unescape;
+use crate::json::exact;
 use crate::json::scan::{Fault, Scanner, Text};
 use crate::target::columns::kind::ColumnType;
-use crate::target::{number, time};
+use crate::target::time;
 
 /// Why a cell was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,7 +287,7 @@ impl Cells {
             }
             Values::Int(values) if self.kind == ColumnType::Int64 => {
                 let text = any_number(scanner, first, "this column holds whole numbers")?;
-                let fits = number::int64(text);
+                let fits = exact::int64(text);
                 values.push(fits.ok_or(Refusal::Misfit("this column holds whole numbers of 64 bits"))?);
             }
             Values::Int(values) => values.push(moment(self.kind, scanner, first, odd)?),
@@ -297,7 +298,7 @@ impl Cells {
             }
             Values::Float(values) => {
                 let text = any_number(scanner, first, "this column holds numbers")?;
-                let fits = number::float64(text);
+                let fits = exact::float64(text);
                 values.push(fits.ok_or(Refusal::Misfit("this column holds doubles, and the number is not one"))?);
             }
             Values::Bool(values) => values.push(boolean(scanner)?),
@@ -373,12 +374,12 @@ fn decimal(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8) -> Result<i12
     let ColumnType::Decimal { precision, scale } = kind else { return Err(misfit) };
     if first != b'"' {
         let text = any_number(scanner, first, "this column holds decimals")?;
-        return number::decimal(text, precision, scale).ok_or(misfit);
+        return exact::decimal(text, precision, scale).ok_or(misfit);
     }
     let text = plain(scanner.string()?);
     let mut inner = Scanner::new(&text);
     let number = inner.number().ok().filter(|_| inner.end().is_ok());
-    number::decimal(number.ok_or(Refusal::Misfit("this column holds decimals"))?, precision, scale).ok_or(misfit)
+    exact::decimal(number.ok_or(Refusal::Misfit("this column holds decimals"))?, precision, scale).ok_or(misfit)
 }
 
 #[cfg(test)]
