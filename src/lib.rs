@@ -16,18 +16,20 @@
 //! An event is never a [`serde_json::Value`] on this path. Two loops own everything: [`tap::sync`] and
 //! [`target::load`]. Both pull; there is no async code of ours.
 //!
-//! # Floors
-//! A floor imports only lower floors. `singer` and `posthog` do not know each other, nor do `tap` and `target`. The
-//! network is used in `posthog/client.rs` only, `arrow` and `parquet` under `target/` only, and standard output is written
-//! by [`singer::message::Output`] only. `tests/it/floors.rs` holds these rules.
+//! # The rooms
+//! A room imports only rooms below it; `tests/it/floors.rs` holds the rules.
 //!
-//! | floor | modules |
+//! | floor | rooms |
 //! |---|---|
-//! | 0 | [`error`], [`json`], [`log`], [`metrics`], [`fingerprint`], [`dotenv`], [`retry`], [`stop`] |
-//! | 1 | [`singer`] (the wire format), [`posthog`] (the service) |
-//! | 2 | [`tap`], [`target`] |
-//! | 3 | `src/bin/`: parse, run, exit code |
+//! | 3 | `src/bin/`: the two programs |
+//! | 2 | [`tap`] reads a project out, [`target`] writes files; neither knows the other |
+//! | 1 | [`posthog`] (the service: [`posthog::http`], [`posthog::pace`], [`posthog::query`]) and [`singer`] (the wire format) |
+//! | 0 | [`settings`], [`json`] (text without a tree), [`program`] (start and exit code), [`error`], [`log`], [`metrics`], [`stop`], [`fingerprint`] |
+//!
+//! The network is used in `posthog/http` only, `arrow` and `parquet` under `target` only, and standard output is written by
+//! [`singer::output::Output`] only.
 
+#![allow(rustdoc::private_intra_doc_links, reason = "the documentation is for those who work on this crate")]
 #![forbid(unsafe_code)]
 
 mod error;

@@ -26,7 +26,7 @@ use crate::stop::Stop;
 #[derive(Debug, Parser)]
 #[command(name = "target-parquet", version, args_conflicts_with_subcommands = true)]
 struct Cli {
-    /// A JSON file of settings; may be given several times, later ones win. ENV reads TARGET_PARQUET_<SETTING>.
+    /// A JSON file of settings; may be given several times, later ones win. ENV reads `TARGET_PARQUET_*`.
     #[arg(long, short, value_name = "FILE")]
     config: Vec<PathBuf>,
     /// Read messages from this file instead of standard input.

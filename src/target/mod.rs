@@ -1,12 +1,14 @@
 //! The target: Singer lines in, Parquet files out. [`load`] is the loop; read it first.
 //!
-//! | step | files |
+//! | step | room |
 //! |---|---|
-//! | a line becomes a row | [`mod@line`], [`envelope`], [`crate::json`], [`sink`], [`cells`] ([`number`], [`time`]), [`partition`] |
-//! | a SCHEMA becomes columns | [`schema_message`], [`schema`], [`mod@column`] (the type table), [`evolve`] (across runs) |
-//! | rows become files | [`streams`] (the memory budget: [`memory`]), [`encoder`] (the thread), [`encode`] ([`json_chunk`], [`extremes`]), [`mod@file`] |
-//! | files become visible | [`commit`] (the log), [`replay`] (rows that come again), [`publish`] and [`version`] (full tables) |
-//! | around it | [`cli`], [`config`], [`about`], [`fs`] (the disk), [`name`] (folders), [`metadata`] |
+//! | a line becomes a message | [`input`] |
+//! | a SCHEMA becomes columns, whose types stay for the life of a folder | [`columns`] |
+//! | a RECORD becomes a row, and rows wait within the memory budget | [`rows`] |
+//! | rows become row groups, and these files out of sight | [`files`] |
+//! | files become visible with the state behind them; full tables are exchanged; repeats are left out | [`commit`] |
+//! | where all of this lies | [`store`] |
+//! | around it | [`cli`], [`settings`], [`report`] |
 
 pub mod about;
 pub mod allocator;
