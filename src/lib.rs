@@ -24,7 +24,7 @@
 //! | 3 | `src/bin/`: the two programs |
 //! | 2 | [`tap`] reads a project out, [`target`] writes files; neither knows the other |
 //! | 1 | [`posthog`] (the service: [`posthog::http`], [`posthog::pace`], [`posthog::query`]) and [`singer`] (the wire format) |
-//! | 0 | [`settings`], [`json`] (text without a tree), [`program`] (start and exit code), [`error`], [`log`], [`metrics`], [`stop`], [`fingerprint`] |
+//! | 0 | [`settings`], [`json`] (text without a tree), [`program`] (start and exit code), [`error`], [`log`], [`metrics`], [`stop`], [`fingerprint`], [`time`] |
 //!
 //! The network is used in `posthog/http` only, `arrow` and `parquet` under `target` only, and standard output is written by
 //! [`singer::output::Output`] only.
@@ -44,6 +44,7 @@ mod singer;
 mod stop;
 mod tap;
 mod target;
+mod time;
 
 pub use tap::cli::main as tap_posthog;
 pub use target::cli::main as target_parquet;
@@ -54,7 +55,7 @@ pub use target::cli::main as target_parquet;
 pub mod bench {
     pub use crate::posthog::query::hogql::{Cursor, Interval, Key};
     pub use crate::posthog::query::page::Page;
-    pub use crate::posthog::time::Day;
     pub use crate::tap::events::verify::Check;
     pub use crate::tap::record::projection::Projection;
+    pub use crate::time::Day;
 }

@@ -8,4 +8,3 @@ pub mod pace;
 pub mod query;
 pub mod rest;
 pub mod secret;
-pub mod time;

@@ -13,13 +13,13 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::http::client::Client;
-use crate::posthog::time::{Micros, SECOND_US};
 use crate::program;
 use crate::settings::dotenv;
 use crate::singer::catalog::Catalog;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
+use crate::time::{Micros, SECOND_US};
 
 use super::command::about;
 use super::command::doctor;

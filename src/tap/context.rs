@@ -1,8 +1,8 @@
 //! What every stream of a run shares.
 
 use crate::posthog::http::client::Client;
-use crate::posthog::time::Micros;
 use crate::stop::Stop;
+use crate::time::Micros;
 
 use super::config::Config;
 

@@ -18,10 +18,10 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::rest;
-use crate::posthog::time::{DAY_US, Day, Micros, SECOND_US, parse_rfc3339};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::output::Output;
 use crate::singer::state::State;
+use crate::time::{DAY_US, Day, Micros, SECOND_US, parse_rfc3339};
 
 use super::config::CountProof;
 use super::context::Context;

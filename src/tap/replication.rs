@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
-use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 use crate::singer::catalog::{Method, SelectedStream};
 use crate::singer::state::State;
+use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::context::Context;
 

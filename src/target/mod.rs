@@ -22,7 +22,6 @@ pub mod report;
 pub mod rows;
 pub mod settings;
 pub mod store;
-pub mod time;
 
 #[cfg(test)]
 mod fault_tests;

@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::posthog::time::{Day, FAR_FUTURE, Micros};
+use crate::time::{Day, FAR_FUTURE, Micros};
 
 /// The largest LIMIT that PostHog honours; above it the answer is silently cut.
 pub const MAX_LIMIT: u32 = 50_000;

@@ -8,9 +8,9 @@ use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Cursor, Interval, Key, Range};
-use crate::posthog::time::{Day, Micros, to_rfc3339};
 use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
+use crate::time::{Day, Micros, to_rfc3339};
 
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
@@ -221,7 +221,7 @@ fn time_text(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::time::DAY_US;
+    use crate::time::DAY_US;
 
     fn days(rows: &[u64]) -> Vec<(Day, u64)> {
         (0..).zip(rows).map(|(n, rows)| (Day::of(n * DAY_US), *rows)).collect()

@@ -6,7 +6,6 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::Column;
-use crate::posthog::time::Day;
 use crate::singer::catalog::StreamEntry;
 use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
@@ -15,6 +14,7 @@ use crate::tap::probe;
 use crate::tap::record::projection::Projection;
 use crate::tap::record::table::TableRecord;
 use crate::tap::stream::{List, Stream, Table, fields};
+use crate::time::Day;
 
 use super::discovery::{Discovery, has_field};
 use super::{ATTEMPTS, LISTS_THAT_VARY, try_list};

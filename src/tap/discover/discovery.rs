@@ -9,11 +9,11 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::Client;
 use crate::posthog::http::retry::Patience;
-use crate::posthog::time::Micros;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::record::flatten::Family;
 use crate::tap::stream::{STREAMS, Source, Stream, fields};
+use crate::time::Micros;
 
 use super::left_out::Lacking;
 use super::unreadable::{Unreadable, left_out_for};

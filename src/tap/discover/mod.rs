@@ -13,8 +13,8 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::{Client, Get, RateClass};
 use crate::posthog::http::retry::Patience;
-use crate::posthog::time::{Micros, to_rfc3339};
 use crate::singer::catalog::{Catalog, SelectedStream};
+use crate::time::{Micros, to_rfc3339};
 
 use super::config::Config;
 use super::events::window::source;

@@ -16,7 +16,7 @@ use crate::posthog::http::client::{Client, Get, Query, RateClass};
 use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
 use crate::posthog::query::page::Page;
-use crate::posthog::time::{DAY_US, Day, Micros};
+use crate::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
 const DEFINITIONS_A_PAGE: u32 = 1000;

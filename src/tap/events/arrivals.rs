@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::posthog::time::{DAY_US, HOUR_US, Micros, SECOND_US};
+use crate::time::{DAY_US, HOUR_US, Micros, SECOND_US};
 
 /// How far back arrivals are watched.
 pub const WATCHED_US: Micros = 48 * HOUR_US;

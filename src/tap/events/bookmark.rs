@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::query::hogql::{Cursor, Key, RowKey};
-use crate::posthog::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 use crate::singer::state::State;
+use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
 use super::arrivals::Ledger;
 

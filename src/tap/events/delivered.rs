@@ -5,7 +5,7 @@
 //! cells, so one that is interrupted ends with what it would have known without that.
 
 use crate::error::{Error, Kind, Result};
-use crate::posthog::time::{HOUR_US, Micros};
+use crate::time::{HOUR_US, Micros};
 
 use super::bits::{BitReader, Bits};
 use super::overlap::Seen;
@@ -175,8 +175,8 @@ impl SeenBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::time::SECOND_US;
     use crate::tap::events::overlap::Version;
+    use crate::time::SECOND_US;
     use proptest::prelude::*;
 
     fn hash(n: u64) -> u64 {

@@ -10,10 +10,10 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::query::hogql::Cursor;
 use crate::posthog::query::page::Row;
-use crate::posthog::time::{Micros, to_rfc3339};
 use crate::singer::output::{LineText as _, Output};
 use crate::singer::state::State;
 use crate::stop::Cause;
+use crate::time::{Micros, to_rfc3339};
 
 use super::arrivals;
 use super::arrivals::Hours;

@@ -27,10 +27,10 @@ use crate::fingerprint;
 use crate::log;
 use crate::posthog::http::client::Client;
 use crate::posthog::query::hogql::{Cursor, Key};
-use crate::posthog::time::Day;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
+use crate::time::Day;
 
 use super::config::EventsConfig;
 use super::page_size::SizeModel;

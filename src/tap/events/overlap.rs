@@ -6,7 +6,7 @@
 //! written by strangers, and a collision would drop an event.
 
 use crate::error::{Error, Kind, Result};
-use crate::posthog::time::Micros;
+use crate::time::Micros;
 
 use super::bits::{BitReader, Bits};
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::posthog::query::hogql::{Cursor, Interval, Key, MAX_LIMIT};
-use crate::posthog::time::Day;
+use crate::time::Day;
 
 use crate::tap::page_size::SizeModel;
 
@@ -211,7 +211,7 @@ fn is_coarse(unit: &Unit, size: &SizeModel) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::time::DAY_US;
+    use crate::time::DAY_US;
     use proptest::prelude::*;
 
     fn day(n: i64) -> Day {

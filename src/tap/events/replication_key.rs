@@ -11,9 +11,9 @@ use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::http::client::Client;
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Column, Range};
-use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, Micros};
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
+use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
 
 use super::arrivals::Ledger;
 use super::bookmark::Bookmark;

@@ -15,8 +15,8 @@ use crate::posthog::http::client::{Client, Incoming, Query};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
 use crate::posthog::query::page::{Page, Row};
-use crate::posthog::time::{Day, Micros};
 use crate::stop::Stop;
+use crate::time::{Day, Micros};
 
 use super::buffers::Reservation;
 use super::plan::{Count, Slice};

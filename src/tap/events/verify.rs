@@ -2,7 +2,7 @@
 
 use crate::posthog::query::hogql::{Interval, Key};
 use crate::posthog::query::page::{Cell, Row};
-use crate::posthog::time::{Day, Micros};
+use crate::time::{Day, Micros};
 
 use super::overlap::Version;
 use crate::tap::record::cell::time;

@@ -15,7 +15,7 @@ use crate::posthog::fault::Fault;
 use crate::posthog::http::client::{Client, Options};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{MAX_LIMIT, Range};
-use crate::posthog::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
+use crate::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
 
 use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, Filters, Pass, Run};

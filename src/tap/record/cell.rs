@@ -4,8 +4,8 @@
 use crate::json::label::Label;
 use crate::json::scan::Scanner;
 use crate::posthog::query::page::Cell;
-use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
 use crate::singer::output::LineText;
+use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 
 /// Text with escapes is written in parts of this size.
 const PART_BYTES: usize = 64 * 1024;

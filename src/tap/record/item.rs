@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::posthog::time::parse_rfc3339;
+use crate::time::parse_rfc3339;
 
 use super::cell::write_on_one_line;
 use super::flatten::survives_a_double;

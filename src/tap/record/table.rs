@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::json::label::Label;
 use crate::posthog::query::hogql::Column;
 use crate::posthog::query::page::{Cell, Row};
-use crate::posthog::time::{Micros, parse_rfc3339, to_rfc3339};
+use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 
 use super::cell::{Object, write_cell, write_document, write_text};
 use super::flatten::{Family, Properties};

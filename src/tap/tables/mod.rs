@@ -21,10 +21,10 @@ use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::MAX_LIMIT;
 use crate::posthog::query::keyset::{KeyPart, Place, Walk};
 use crate::posthog::query::page::{Cell, Page, Row};
-use crate::posthog::time::HOUR_US;
 use crate::singer::catalog::SelectedStream;
 use crate::singer::output::Output;
 use crate::singer::state::State;
+use crate::time::HOUR_US;
 
 use super::context::Context;
 use super::events::window::server_time;

@@ -9,8 +9,8 @@ use std::io::Write;
 use crate::error::Result;
 use crate::log;
 use crate::posthog::query::hogql;
-use crate::posthog::time::{DAY_US, Day, Micros};
 use crate::singer::catalog::SelectedStream;
+use crate::time::{DAY_US, Day, Micros};
 
 use super::{Reading, Refused, Sink};
 use crate::tap::config::Config;

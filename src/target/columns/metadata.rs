@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::target::input::message::Envelope;
 use crate::target::rows::cells::{Oddities, plain};
-use crate::target::time;
+use crate::time;
 
 /// The values in the order of [`super::schema::METADATA`]. The deletion time is the record's own and not given here.
 /// `started_ms`: when the run began, in Unix milliseconds. A time of extraction that is none is counted in `odd`.

@@ -10,7 +10,7 @@ use crate::json::escape::unescape;
 use crate::json::exact;
 use crate::json::scan::{Fault, Scanner, Text};
 use crate::target::columns::kind::ColumnType;
-use crate::target::time;
+use crate::time;
 
 /// Why a cell was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use crate::json::scan::{Fault, Scanner};
 use crate::target::columns::schema::StreamSchema;
 use crate::target::settings::{Grain, PartitionColumn};
 use crate::target::store::names::partition_folder;
-use crate::target::time;
+use crate::time;
 
 /// The folder of a record, `a=1/b=2`. Columns that the stream does not have make no folder.
 ///

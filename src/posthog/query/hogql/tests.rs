@@ -6,13 +6,7 @@ fn key(day: &str, event: &str, hash: u64) -> Key {
 }
 
 fn range() -> Range {
-    Range {
-        since: 0,
-        until: crate::posthog::time::FAR_FUTURE,
-        created_from: None,
-        created_until: Some(7),
-        event_types: vec![],
-    }
+    Range { since: 0, until: crate::time::FAR_FUTURE, created_from: None, created_until: Some(7), event_types: vec![] }
 }
 
 /// What the interval adds to the conditions of the range.

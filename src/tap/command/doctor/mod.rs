@@ -20,7 +20,7 @@ use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Answer, Client, Get, Options, Query, RateClass};
 use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
-use crate::posthog::time::{Micros, to_rfc3339};
+use crate::time::{Micros, to_rfc3339};
 
 use crate::posthog::query::ask;
 use crate::tap::config::Config;

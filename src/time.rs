@@ -1,0 +1,362 @@
+//! Times and days as numbers: microseconds and days since 1970-01-01 UTC, read from RFC 3339 and written as such.
+//!
+//! The two programs share the arithmetic and differ in strictness. The tap reads what a service sends, with
+//! [`parse_rfc3339`]: an offset must be there, and digits beyond the microsecond are cut off. The target reads what a
+//! column must hold exactly, with [`moment`], [`date`] and [`time`]: no leap seconds, no year 0, no digit beyond the
+//! microsecond that is not zero; a value outside these bounds is refused by the caller, never rounded.
+
+use chrono::DateTime;
+
+/// Microseconds since 1970-01-01T00:00:00Z; negative before.
+pub type Micros = i64;
+
+/// One second in microseconds.
+pub const SECOND_US: Micros = 1_000_000;
+/// One minute in microseconds.
+const MINUTE_US: Micros = 60 * SECOND_US;
+/// One hour in microseconds.
+pub const HOUR_US: Micros = 60 * MINUTE_US;
+/// One day in microseconds.
+pub const DAY_US: Micros = 24 * HOUR_US;
+/// The upper bound of every `timestamp` of PostHog: 2149-06-07, behind the last day that ClickHouse's `Date` holds.
+pub const FAR_FUTURE: Micros = 65_536 * DAY_US;
+/// The lower bound of every `timestamp` of PostHog: 1970-01-01, the first day that `Date` holds.
+pub const FAR_PAST: Micros = 0;
+/// The first moment of year 1 and the last of year 9999, in UTC.
+const MOMENTS: std::ops::RangeInclusive<Micros> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+
+/// A UTC day, with which PostHog's sort key begins: whole days since 1970-01-01, as ClickHouse's `Date` holds it.
+///
+/// ClickHouse's `toDate` gives a 16-bit day number. Its results for times outside 1970-01-01 to 2149-06-06 differ by
+/// version (they wrap, or saturate), so rows there have no place in the key, and nothing outside is ever asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(u16);
+
+impl Day {
+    /// The first day that exists.
+    pub const FIRST: Day = Day(0);
+
+    /// The day of a time.
+    #[must_use]
+    pub fn of(time: Micros) -> Day {
+        let days = time.div_euclid(DAY_US).clamp(0, i64::from(u16::MAX));
+        Day(u16::try_from(days).unwrap_or(u16::MAX))
+    }
+
+    /// Reads `YYYY-MM-DD`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Day> {
+        Some(Day::of(i64::from(date(text.as_bytes())?) * DAY_US))
+    }
+
+    /// The earliest time that `toDate` maps to this day.
+    #[must_use]
+    pub fn start(self) -> Micros {
+        i64::from(self.0) * DAY_US
+    }
+
+    /// The day after; `None` after the last one.
+    #[must_use]
+    pub fn next(self) -> Option<Day> {
+        self.0.checked_add(1).map(Day)
+    }
+
+    /// The end of this day: the first time that belongs to the next one.
+    #[must_use]
+    pub fn end(self) -> Micros {
+        self.next().map_or(FAR_FUTURE, Day::start)
+    }
+}
+
+impl std::fmt::Display for Day {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(to_rfc3339(self.start()).get(..10).unwrap_or_default())
+    }
+}
+
+/// How strictly a time is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Strictness {
+    /// As RFC 3339 writes times: with an offset; year 0 and leap seconds exist; digits beyond the microsecond are cut.
+    Rfc3339,
+    /// As a column holds times: the offset, the seconds and the clock itself may be left out, and nothing is lost.
+    Exact,
+}
+
+/// Reads an RFC 3339 time with any offset, with any number of digits of fraction of which six are kept.
+#[must_use]
+pub fn parse_rfc3339(text: impl AsRef<[u8]>) -> Option<Micros> {
+    date_time(text.as_ref(), Strictness::Rfc3339).map(|moment| moment.micros)
+}
+
+/// `YYYY-MM-DDTHH:MM:SS.ffffffZ`: always 27 characters for the years 0 to 9999.
+#[must_use]
+pub fn to_rfc3339(time: Micros) -> String {
+    DateTime::from_timestamp_micros(time).unwrap_or_default().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+/// Days from 1970-01-01 to the civil date, if it exists. By Howard Hinnant's algorithm.
+fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let length = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 => 28 + i64::from(leap),
+        _ => return None,
+    };
+    if !(1..=length).contains(&day) {
+        return None;
+    }
+    // Years that start in March put the leap day last; 719,468 days lie between 0000-03-01 and 1970-01-01.
+    let y = if month <= 2 { year - 1 } else { year };
+    let (era, yoe) = (y.div_euclid(400), y.rem_euclid(400));
+    let doy = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    Some(era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468)
+}
+
+/// The number written in the two, four ... digits of `text`.
+#[inline]
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
+}
+
+/// `YYYY-MM-DD` as days since 1970-01-01; years 0 to 9999.
+fn civil(text: &[u8]) -> Option<i64> {
+    if text.len() != 10 || text.get(4) != Some(&b'-') || text.get(7) != Some(&b'-') {
+        return None;
+    }
+    days(digits(text.get(0..4)?)?, digits(text.get(5..7)?)?, digits(text.get(8..10)?)?)
+}
+
+/// `YYYY-MM-DD` as days since 1970-01-01; years 1 to 9999.
+#[must_use]
+pub fn date(text: &[u8]) -> Option<i32> {
+    let days = civil(text)?;
+    if text.starts_with(b"0000") { None } else { i32::try_from(days).ok() }
+}
+
+/// `hh:mm[:ss[.fraction]]` as microseconds, and the text behind it.
+fn clock(text: &[u8], strictness: Strictness) -> Option<(Micros, &[u8])> {
+    let (hour, minute) = (digits(text.get(0..2)?)?, digits(text.get(3..5)?)?);
+    if text.get(2) != Some(&b':') || hour > 23 || minute > 59 {
+        return None;
+    }
+    let minutes = hour * HOUR_US + minute * MINUTE_US;
+    let is_exact = strictness == Strictness::Exact;
+    if text.get(5) != Some(&b':') {
+        return if is_exact { Some((minutes, text.get(5..)?)) } else { None };
+    }
+    let second = digits(text.get(6..8)?)?;
+    if second > if is_exact { 59 } else { 60 } {
+        return None;
+    }
+    let whole = minutes + second * SECOND_US;
+    let rest = text.get(8..)?;
+    match rest.first() {
+        Some(b'.') => {}
+        Some(b',') if is_exact => {}
+        _ => return Some((whole, rest)),
+    }
+    let (micros, used) = fraction(rest.get(1..)?, strictness)?;
+    Some((whole + micros, rest.get(1 + used..)?))
+}
+
+/// The digits of a fraction of a second as microseconds, and how many digits there are. `None` without a digit, or where
+/// a digit beyond the sixth would be lost that must not be.
+fn fraction(text: &[u8], strictness: Strictness) -> Option<(Micros, usize)> {
+    let (mut micros, mut used) = (0, 0);
+    for byte in text.iter().take_while(|b| b.is_ascii_digit()) {
+        match used {
+            0..6 => micros = micros * 10 + i64::from(byte - b'0'),
+            _ if *byte != b'0' && strictness == Strictness::Exact => return None,
+            _ => {}
+        }
+        used += 1;
+    }
+    for _ in used..6 {
+        micros *= 10;
+    }
+    (used > 0).then_some((micros, used))
+}
+
+/// A time of day as microseconds since midnight. A trailing `Z` is allowed, another offset is not: a time of day
+/// without a date cannot be moved to UTC.
+#[must_use]
+pub fn time(text: &[u8]) -> Option<Micros> {
+    let (micros, rest) = clock(text, Strictness::Exact)?;
+    matches!(rest, b"" | b"Z" | b"z" | b"+00:00").then_some(micros)
+}
+
+/// A moment, and whether its text said at which offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Microseconds since 1970-01-01T00:00:00Z.
+    pub micros: Micros,
+    /// False: no offset was written, and UTC was taken.
+    pub zoned: bool,
+}
+
+/// A date-time (`T`, `t` or a space in the middle; a bare date is its midnight) as a moment of the years 1 to 9999.
+#[must_use]
+pub fn moment(text: &[u8]) -> Option<Moment> {
+    if text.len() == 10 {
+        return Some(Moment { micros: i64::from(date(text)?) * DAY_US, zoned: false });
+    }
+    let moment = date_time(text, Strictness::Exact)?;
+    // The offset may lead out of the years that there are, but not back into them.
+    (MOMENTS.contains(&moment.micros) && !text.starts_with(b"0000")).then_some(moment)
+}
+
+/// A date and a time of day.
+fn date_time(text: &[u8], strictness: Strictness) -> Option<Moment> {
+    let day = civil(text.get(0..10)?)? * DAY_US;
+    if !matches!(text.get(10)?, b'T' | b't' | b' ') {
+        return None;
+    }
+    let (micros, rest) = clock(text.get(11..)?, strictness)?;
+    let (offset, zoned) = match rest {
+        b"Z" | b"z" => (0, true),
+        b"" if strictness == Strictness::Exact => (0, false),
+        _ => (offset(rest, strictness)?, true),
+    };
+    Some(Moment { micros: day + micros - offset, zoned })
+}
+
+/// `+hh:mm` in microseconds; where the strictness is that of a column also `+hhmm` and `+hh`.
+fn offset(text: &[u8], strictness: Strictness) -> Option<Micros> {
+    let (sign, text) = text.split_first()?;
+    let (hours, minutes) = match text.len() {
+        5 if text.get(2) == Some(&b':') => (text.get(0..2)?, text.get(3..5)?),
+        4 if strictness == Strictness::Exact => text.split_at(2),
+        2 if strictness == Strictness::Exact => (text, &b"00"[..]),
+        _ => return None,
+    };
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let micros = hours * HOUR_US + minutes * MINUTE_US;
+    match sign {
+        b'+' => Some(micros),
+        b'-' => Some(-micros),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn micros(text: &str) -> Option<i64> {
+        moment(text.as_bytes()).map(|m| m.micros)
+    }
+
+    #[test]
+    fn known_moments() {
+        assert_eq!(micros("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(micros("2026-03-01T12:30:45.123456Z"), Some(1_772_368_245_123_456));
+        assert_eq!(micros("2026-03-01T12:30:45.123456000+05:30"), Some(1_772_368_245_123_456 - 19_800_000_000));
+        assert_eq!(micros("2026-03-01 12:30:45-0800"), Some(1_772_368_245_000_000 + 28_800_000_000));
+        assert_eq!(micros("0001-01-01T00:00:00Z"), Some(-62_135_596_800_000_000));
+        assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Some(253_402_300_799_999_999));
+        assert_eq!(moment(b"2026-03-01"), Some(Moment { micros: 1_772_323_200_000_000, zoned: false }));
+    }
+
+    #[test]
+    fn what_does_not_exist_or_does_not_fit_is_refused() {
+        for bad in [
+            "",
+            "2026-02-30T00:00:00Z",
+            "2025-02-29T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "10000-01-01T00:00:00Z",
+            "9999-12-31T23:59:59-05:00",
+            "0001-01-01T00:00:00+05:00",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T24:00:00Z",
+            "2026-01-01T00:60:00Z",
+            "2026-12-31T23:59:60Z",
+            "2026-01-01T00:00:00.1234567Z",
+            "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00+24:00",
+            "2026-1-1T00:00:00Z",
+            "2026-01-01X00:00:00Z",
+            "2026-01-01T00:00:00Z ",
+            "-026-01-01T00:00:00Z",
+            "2026-01-01T",
+            "+2026-01-01",
+        ] {
+            assert_eq!(micros(bad), None, "{bad}");
+        }
+        assert_eq!(time(b"12:00:00+01:00"), None);
+        assert_eq!(time(b"23:59:59.999999"), Some(86_399_999_999));
+        assert_eq!(date(b"2024-02-29"), Some(19_782));
+        assert_eq!(date(b"2024-02-29T00:00:00Z"), None);
+    }
+
+    #[test]
+    fn days_saturate_as_clickhouse_does() {
+        assert_eq!(Day::of(-5), Day::FIRST);
+        const LAST: Day = Day(u16::MAX);
+        assert_eq!(Day::of(FAR_FUTURE), LAST);
+        assert_eq!(LAST.to_string(), "2149-06-06");
+        assert_eq!(LAST.end(), FAR_FUTURE);
+        assert_eq!(Day::parse("2026-08-01").unwrap().to_string(), "2026-08-01");
+        assert_eq!(Day::parse("1970-01-02").unwrap().start(), DAY_US);
+    }
+
+    #[test]
+    fn every_form_of_the_service_is_read() {
+        let us = parse_rfc3339("2026-08-01T00:00:00Z").unwrap();
+        assert_eq!(parse_rfc3339("2026-08-01T00:00:00.000000Z"), Some(us));
+        assert_eq!(parse_rfc3339("2026-07-31T17:00:00-07:00"), Some(us));
+        assert_eq!(parse_rfc3339("2026-08-01T00:00:00.123456789+00:00"), Some(us + 123_456));
+        assert_eq!(parse_rfc3339("2026-08-31T00:00:00Z"), Some(us + 30 * DAY_US));
+        assert_eq!(parse_rfc3339("2028-02-29T00:00:00Z").map(Day::of), Day::parse("2028-02-29"));
+        for bad in [
+            "",
+            "2026-08-01",
+            "2026-13-01T00:00:00Z",
+            "2026-02-29T00:00:00Z",
+            "2026-02-30T00:00:00Z",
+            "2026-04-31T00:00:00Z",
+            "2026-08-32T00:00:00Z",
+            "2026-08-00T00:00:00Z",
+            "2026-08-01 00:00:0xZ",
+        ] {
+            assert_eq!(parse_rfc3339(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_chrono(micros_since in -62_135_596_800_000_000i64..253_402_300_799_999_999, offset in -1439i32..1440) {
+            let utc = chrono::DateTime::from_timestamp_micros(micros_since).unwrap();
+            let local = utc.with_timezone(&chrono::FixedOffset::east_opt(offset * 60).unwrap());
+            let text = local.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
+            prop_assume!(text.len() == 32 && !text.starts_with("0000"));
+            prop_assert_eq!(micros(&text), Some(micros_since), "{}", text);
+        }
+
+        #[test]
+        fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            let _ = (moment(&bytes), date(&bytes), time(&bytes));
+        }
+
+        #[test]
+        fn printing_and_reading_agree(us in FAR_PAST..FAR_FUTURE) {
+            prop_assert_eq!(parse_rfc3339(to_rfc3339(us)), Some(us));
+        }
+
+        #[test]
+        fn the_service_s_times_are_read_as_chrono_reads_them(
+            year in 0..3000u32, month in 0..14u32, day in 0..33u32, separator in "[Tt ]", hour in 0..25u32,
+            second in 0..62u32, fraction in "(|\\.[0-9]{0,10})", zone in "(Z|z||[+-][0-2][0-9]:?[0-6][0-9])",
+        ) {
+            let text = format!("{year:04}-{month:02}-{day:02}{separator}{hour:02}:30:{second:02}{fraction}{zone}");
+            let theirs = DateTime::parse_from_rfc3339(&text).ok().map(|time| time.timestamp_micros());
+            prop_assert_eq!(parse_rfc3339(&text), theirs, "{}", text);
+        }
+    }
+}
