@@ -1,7 +1,6 @@
 //! The Singer wire format: messages, catalog and selection, state. Knows neither PostHog nor Parquet.
 
 pub mod catalog;
-mod nested;
 pub mod output;
 pub mod state;
 

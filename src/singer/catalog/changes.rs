@@ -2,30 +2,30 @@
 
 use serde_json::{Map, Value};
 
+use super::members::{member, name, properties};
 use super::selection::stream_is_selected;
-use super::{Catalog, member, name, properties};
 
-impl Catalog {
-    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
-    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count, nor a stream or a field for
-    /// which `is_compared` does not hold.
-    #[must_use]
-    pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
-        let mut changes = Vec::new();
-        for stream in self.streams().iter().filter(|stream| stream_is_selected(stream)) {
-            let Some(name) = name(stream).filter(|name| is_compared(name, None)) else { continue };
-            let is_compared = |field: &str| is_compared(name, Some(field));
-            match fresh.streams().iter().find(|other| super::name(other) == Some(name)) {
-                None => changes.push(format!("{name} cannot be read any more")),
-                Some(other) => {
-                    changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{name}: {what}")))
-                }
+/// What the streams of a fresh discovery have that the selected ones of the `given` catalog have not, and the other way
+/// round.
+pub(super) fn changes(
+    given: &[Value],
+    fresh: &[Value],
+    is_compared: impl Fn(&str, Option<&str>) -> bool,
+) -> Vec<String> {
+    let mut changes = Vec::new();
+    for stream in given.iter().filter(|stream| stream_is_selected(stream)) {
+        let Some(id) = name(stream).filter(|id| is_compared(id, None)) else { continue };
+        let is_compared = |field: &str| is_compared(id, Some(field));
+        match fresh.iter().find(|other| name(other) == Some(id)) {
+            None => changes.push(format!("{id} cannot be read any more")),
+            Some(other) => {
+                changes.extend(changed_fields(stream, other, is_compared).map(|what| format!("{id}: {what}")))
             }
         }
-        let known: Vec<&str> = self.names().collect();
-        changes.extend(fresh.names().filter(|name| !known.contains(name)).map(|name| format!("{name} is new")));
-        changes
     }
+    let known: Vec<&str> = given.iter().filter_map(name).collect();
+    changes.extend(fresh.iter().filter_map(name).filter(|id| !known.contains(id)).map(|id| format!("{id} is new")));
+    changes
 }
 
 /// How many names a warning lists.

@@ -12,9 +12,8 @@ use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 
-use super::nested;
-pub(super) use selection::decision;
-use selection::{is_refused, pruned, say_overruled, stream_is_selected};
+use members::{member, metadata, name, properties};
+use selection::{is_refused, prune_nested, pruned, say_overruled, stream_is_selected};
 
 /// How a stream is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,11 +197,6 @@ impl Catalog {
         self.0.get("streams").and_then(Value::as_array).map_or(&[], Vec::as_slice)
     }
 
-    /// The names of all streams, selected or not.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.streams().iter().filter_map(name)
-    }
-
     /// The names of all fields of a stream, selected or not.
     pub fn fields(&self, stream: &str) -> impl Iterator<Item = &str> {
         let given = self.streams().iter().filter(move |value| name(value) == Some(stream));
@@ -217,6 +211,14 @@ impl Catalog {
         kept["selected"] = Value::Bool(true);
         root.insert("streams".to_owned(), Value::Array(vec![kept]));
         Some(Catalog(root))
+    }
+
+    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
+    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count, nor a stream or a field for
+    /// which `is_compared` does not hold.
+    #[must_use]
+    pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
+        changes::changes(self.streams(), fresh.streams(), is_compared)
     }
 
     /// The selected streams in the catalog's order.
@@ -240,42 +242,6 @@ impl Catalog {
     }
 }
 
-fn name(stream: &Value) -> Option<&str> {
-    member(stream, "tap_stream_id").or_else(|| member(stream, "stream"))?.as_str().filter(|name| !name.is_empty())
-}
-
-fn properties(schema: &Value) -> Option<&Map<String, Value>> {
-    schema.get("properties")?.as_object()
-}
-
-/// A member by its name with underscores or with dashes.
-fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    object.get(name).or_else(|| object.get(name.replace('_', "-"))).filter(|value| !value.is_null())
-}
-
-/// A flag, also as the text that some hand-made catalogs hold.
-fn flag(value: &Value) -> Option<bool> {
-    match value {
-        Value::Bool(flag) => Some(*flag),
-        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
-        _ => None,
-    }
-}
-
-/// The metadata of a breadcrumb; `None` where there is no entry for it.
-fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
-    let entries = stream.get("metadata")?.as_array()?;
-    let is_meant = |entry: &&Value| {
-        self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)))
-    };
-    entries.iter().find(is_meant)?.get("metadata")
-}
-
-fn breadcrumb(entry: &Value) -> &[Value] {
-    entry.get("breadcrumb").and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
 fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let nothing = Value::Null;
     let entry = metadata(stream, &[]).unwrap_or(&nothing);
@@ -285,7 +251,7 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let is_key = |name: &str| key_properties.iter().any(|key| key == name) || replication_key.as_deref() == Some(name);
     say_overruled(id, stream, is_key);
     let mut schema = pruned(stream, &key_properties, replication_key.as_deref())?;
-    let nested_off = nested::prune(stream, &mut schema)?;
+    let nested_off = prune_nested(stream, &mut schema)?;
     let is_off = |name: &&String| schema["properties"].get(name.as_str()).is_none();
     let all = stream.get("schema").and_then(properties).into_iter().flat_map(Map::keys);
     let fields_off = all.filter(is_off).cloned().collect();
@@ -333,6 +299,7 @@ fn key_properties(id: &str, stream: &Value, entry: &Value) -> Result<Vec<String>
 }
 
 mod changes;
+mod members;
 mod selection;
 
 #[cfg(test)]

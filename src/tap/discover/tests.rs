@@ -39,8 +39,10 @@ fn event_columns(without: &str) -> Play {
     columns(&names.filter(|name| *name != without).collect::<Vec<_>>())
 }
 
-fn names(catalog: &Catalog) -> Vec<&str> {
-    catalog.names().collect()
+fn names(catalog: &Catalog) -> Vec<String> {
+    let value = catalog.to_value();
+    let streams = value["streams"].as_array().unwrap();
+    streams.iter().map(|stream| stream["tap_stream_id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
     ];
     let catalog = discovered(script, true).0.unwrap();
     // The stream of definitions also holds those of groups, which take another scope.
-    assert!(names(&catalog).len() == 6 && !names(&catalog).contains(&"property_definitions"));
+    assert!(names(&catalog).len() == 6 && !names(&catalog).contains(&"property_definitions".to_owned()));
     let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
     let fields: Vec<String> = events.schema["properties"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(
@@ -178,7 +180,7 @@ fn twenty_requests_are_all_whatever_the_server_says() {
     let (catalog, asked) = discovered(script, true);
     assert_eq!(asked.len(), 20, "{asked:#?}");
     let catalog = catalog.unwrap();
-    assert_eq!(catalog.names().count(), STREAMS.len());
+    assert_eq!(names(&catalog).len(), STREAMS.len());
     let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
     assert_eq!(events.replication_key.as_deref(), Some("timestamp"));
     let fields = events.schema["properties"].as_object().unwrap();
@@ -197,7 +199,7 @@ fn requests_that_are_refused_for_now_count_too() {
     let busy = error_answer(429, "", "throttled", "Exceeded maximum concurrency limit: 3 for key: x");
     let (catalog, asked) = discovered(vec![busy; 60], true);
     assert_eq!(asked.len(), 20, "{asked:#?}");
-    assert_eq!(catalog.unwrap().names().count(), STREAMS.len());
+    assert_eq!(names(&catalog.unwrap()).len(), STREAMS.len());
 }
 
 /// It has to know its columns, however often it has to ask.
@@ -231,7 +233,7 @@ fn ready_made_catalogs_are_what_the_code_makes() {
             std::fs::write(&path, &text).unwrap();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{file}");
-        assert_eq!(catalog.selected().unwrap().len(), catalog.names().count());
+        assert_eq!(catalog.selected().unwrap().len(), names(&catalog).len());
     }
 }
 
