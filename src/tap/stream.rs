@@ -7,7 +7,6 @@
 use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
 use crate::posthog::query::keyset::KeyKind;
-use crate::tap::record::flatten::Family;
 
 pub use row::{List, Raw, Shape, Source, Stream, Table, fields};
 use row::{full, list};

@@ -7,7 +7,6 @@ use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
 use crate::posthog::query::keyset::KeyKind;
 use crate::singer::catalog::{Method, SelectedStream, StreamEntry};
-use crate::tap::record::flatten::Family;
 
 /// Where a stream is read from.
 #[derive(Clone, Copy, Debug)]

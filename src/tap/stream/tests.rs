@@ -1,4 +1,5 @@
 use super::*;
+use crate::singer::catalog::{Method, SelectedStream};
 
 #[test]
 fn rows_are_sorted_and_their_keys_are_fields() {
