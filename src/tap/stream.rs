@@ -7,8 +7,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
 use crate::posthog::query::keyset::KeyKind;
+use crate::tap::record::flatten::Family;
 
-pub use row::{List, Raw, Shape, Source, Stream, Table, fields};
+pub use row::{List, PropertyObject, Raw, Shape, Source, Stream, Table, fields};
 use row::{full, list};
 
 macro_rules! schema {
@@ -18,8 +19,10 @@ macro_rules! schema {
 }
 
 const QUERY: &str = "query:read";
+const EVENT_PROPERTIES: PropertyObject = PropertyObject { field: "properties", family: Family::Event };
+const PERSONS_PROPERTIES: PropertyObject = PropertyObject { field: "properties", family: Family::Person };
 
-/// Every stream, by name.
+/// Every stream, by name. A new one is a row here and a file in `schemas/`.
 pub const STREAMS: &[Stream] = &[
     full("actions", Source::List(&list("actions/")), "action:read", schema!("actions")),
     full("annotations", Source::List(&list("annotations/")), "annotation:read", schema!("annotations"))
@@ -39,9 +42,12 @@ pub const STREAMS: &[Stream] = &[
         .keys(&["uuid", "event", "distinct_id"])
         .incremental(&["created_at", "timestamp"])
         .without(&["elements_chain"])
+        .properties(&[EVENT_PROPERTIES, PropertyObject { field: "person_properties", family: Family::Person }])
+        .varies()
         .on(),
     full("experiments", Source::List(&list("experiments/")), "experiment:read", schema!("experiments"))
-        .usually_incremental(&["updated_at"]),
+        .usually_incremental(&["updated_at"])
+        .varies(),
     full("feature_flags", Source::List(&list("feature_flags/")), "feature_flag:read", schema!("feature_flags"))
         .usually_incremental(&["updated_at"])
         .on(),
@@ -49,11 +55,16 @@ pub const STREAMS: &[Stream] = &[
         .keys(&["group_type_index"]),
     full("groups", Source::Table(&GROUPS), QUERY, schema!("groups"))
         .keys(&["group_type_index", "group_key"])
-        .usually_full(&["updated_at"]),
+        .usually_full(&["updated_at"])
+        .varies(),
     full("insights", Source::List(&INSIGHTS), "insight:read", schema!("insights")).usually_incremental(&["updated_at"]),
     full("person_distinct_ids", Source::Table(&PERSON_DISTINCT_IDS), QUERY, schema!("person_distinct_ids"))
         .keys(&["distinct_id"]),
-    full("persons", Source::Table(&PERSONS), QUERY, schema!("persons")).usually_full(&["last_seen_at"]).on(),
+    full("persons", Source::Table(&PERSONS), QUERY, schema!("persons"))
+        .usually_full(&["last_seen_at"])
+        .properties(&[PERSONS_PROPERTIES])
+        .varies()
+        .on(),
     full("projects", Source::List(&PROJECT), "project:read", schema!("projects")).usually_full(&["updated_at"]),
     full(
         "property_definitions",
@@ -62,25 +73,27 @@ pub const STREAMS: &[Stream] = &[
         schema!("property_definitions"),
     )
     .and_scope("group:read")
-    .usually_full(&["updated_at"]),
+    .usually_full(&["updated_at"])
+    .defines_properties(),
     full(
         "session_recordings",
         Source::List(&SESSION_RECORDINGS),
         "session_recording:read",
         schema!("session_recordings"),
     )
-    .incremental(&["start_time"]),
-    full("sessions", Source::Table(&SESSIONS), QUERY, schema!("sessions"))
+    .incremental(&["start_time"])
+    .varies(),
+    full("sessions", Source::Sessions(&SESSIONS), QUERY, schema!("sessions"))
         .keys(&["session_id"])
-        .incremental(&["$start_timestamp"]),
-    full("surveys", Source::List(&list("surveys/")), "survey:read", schema!("surveys")),
+        .incremental(&["$start_timestamp"])
+        .varies(),
+    full("surveys", Source::List(&list("surveys/")), "survey:read", schema!("surveys")).varies(),
 ];
 
 /// Persons. The newest version counts; of two that are equally new, the one that says the person is gone.
 pub const PERSONS: Table = Table {
     name: "persons",
     renamed: &[],
-    varies: true,
     key: &[("id", KeyKind::Uuid)],
     raw: Some(Raw { table: "raw_persons", ..NEWEST_VERSION }),
     also: None,
@@ -89,7 +102,6 @@ pub const PERSONS: Table = Table {
 pub const PERSON_DISTINCT_IDS: Table = Table {
     name: "person_distinct_ids",
     renamed: &[],
-    varies: false,
     key: &[("distinct_id", KeyKind::Text)],
     raw: Some(Raw { table: "raw_person_distinct_ids", ..NEWEST_VERSION }),
     also: None,
@@ -105,7 +117,6 @@ const NEWEST_VERSION: Raw = Raw {
 pub const COHORT_PEOPLE: Table = Table {
     name: "cohort_people",
     renamed: &[],
-    varies: false,
     key: &[("cohort_id", KeyKind::Whole), ("person_id", KeyKind::Uuid)],
     raw: None,
     also: Some("static_cohort_people"),
@@ -114,7 +125,6 @@ pub const COHORT_PEOPLE: Table = Table {
 pub const GROUPS: Table = Table {
     name: "groups",
     renamed: &[("group_type_index", "index"), ("group_key", "key"), ("group_properties", "properties")],
-    varies: true,
     key: &[("group_type_index", KeyKind::Whole), ("group_key", KeyKind::Text)],
     raw: Some(Raw {
         table: "raw_groups",
@@ -126,14 +136,8 @@ pub const GROUPS: Table = Table {
     also: None,
 };
 /// Sessions; every generation of the table has other columns. They are made of events, so there is nothing raw to read.
-pub const SESSIONS: Table = Table {
-    name: "sessions",
-    renamed: &[],
-    varies: true,
-    key: &[("session_id", KeyKind::Text)],
-    raw: None,
-    also: None,
-};
+pub const SESSIONS: Table =
+    Table { name: "sessions", renamed: &[], key: &[("session_id", KeyKind::Text)], raw: None, also: None };
 
 /// Results of insights can be megabytes, and belong to the people who look at them.
 const INSIGHTS: List = List {
@@ -159,6 +163,15 @@ const PROPERTY_DEFINITIONS: List = List { shape: Shape::PerPropertyType, ..list(
 /// The person of a recording is a copy of what the stream persons has.
 const SESSION_RECORDINGS: List =
     List { class: RateClass::ClickHouse, shape: Shape::Since, left_out: &["person"], ..list("session_recordings/") };
+
+/// The list whose items are the definitions of properties, and its row.
+#[must_use]
+pub fn definitions() -> Option<(&'static Stream, &'static List)> {
+    STREAMS.iter().filter(|row| row.defines_properties).find_map(|row| match row.source {
+        Source::List(list) => Some((row, list)),
+        _ => None,
+    })
+}
 
 /// The stream of this name.
 ///

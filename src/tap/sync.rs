@@ -20,7 +20,7 @@ use super::events::{Events, Summary};
 use super::lists;
 use super::pace::write_state;
 use super::replication::Extent;
-use super::stream::{SESSIONS, Source, find};
+use super::stream::{Source, find};
 use super::tables::sessions;
 use super::tables::{self, Sink};
 
@@ -62,9 +62,7 @@ fn sync_one<W: Write>(
     }
     let rows = match row.source {
         Source::Events => return sync_events(context, stream.clone(), state, output),
-        Source::Table(table) if table.name == SESSIONS.name => {
-            sessions::sync_stream(context, stream, &mut Sink { state, output })?
-        }
+        Source::Sessions(_) => sessions::sync_stream(context, stream, &mut Sink { state, output })?,
         Source::Table(table) => tables::sync_stream(context, stream, table, extent, &mut Sink { state, output })?,
         Source::List(list) => lists::sync_stream(context, stream, list, extent, &mut Sink { state, output })?,
     };

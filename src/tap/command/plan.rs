@@ -68,7 +68,7 @@ fn chosen(config: &Config, catalog: Option<&Catalog>) -> Result<Option<(String, 
     let Some(mut stream) = catalog.selected()?.into_iter().find(|stream| stream.id == EVENTS) else {
         return Ok(None);
     };
-    find(EVENTS)?.settle(&mut stream)?;
+    find(EVENTS)?.resolve(&mut stream)?;
     Ok(Some((stream.id, stream.replication_key.unwrap_or_else(|| CREATED_AT.to_owned()))))
 }
 

@@ -13,11 +13,11 @@ use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
 use crate::tap::probe;
 use crate::tap::record::projection::Projection;
 use crate::tap::record::table::TableRecord;
-use crate::tap::stream::{List, Stream, Table, fields};
+use crate::tap::stream::{List, Source, Stream, Table, fields};
 use crate::time::Day;
 
 use super::discovery::{Discovery, has_field};
-use super::{ATTEMPTS, LISTS_THAT_VARY, try_list};
+use super::{ATTEMPTS, try_list};
 
 impl Discovery<'_> {
     /// The fields of a stream: those that it can have, and those that the given catalog wants of it.
@@ -74,7 +74,7 @@ impl Discovery<'_> {
             fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         let record = TableRecord::new(&all, |field| hogql::identifier(table.column(field)));
         let is_known = |column: &Column| known.contains(&column.name);
-        if self.can_query && !table.varies && record.columns().iter().all(is_known) {
+        if self.can_query && !stream.varies && record.columns().iter().all(is_known) {
             return Ok(());
         }
         let present = self.columns_of(stream, table)?;
@@ -97,7 +97,7 @@ impl Discovery<'_> {
     /// The columns that `*` shows of a table.
     fn columns_of(&mut self, stream: &Stream, table: &Table) -> Result<Vec<String>, Fault> {
         // Bounds where the table is made of events, so that nothing is read for it.
-        let bounds = match stream.replication_keys.first().filter(|_| table.name == "sessions") {
+        let bounds = match stream.replication_keys.first().filter(|_| matches!(stream.source, Source::Sessions(_))) {
             Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
             None => String::new(),
         };
@@ -126,7 +126,7 @@ impl Discovery<'_> {
 
     /// Asks for one item of a list, where only that shows that it can be read.
     pub(super) fn list(&mut self, stream: &'static Stream, list: &List) -> Result<(), Fault> {
-        if self.scopes.is_some() && !LISTS_THAT_VARY.contains(&stream.name) {
+        if self.scopes.is_some() && !stream.varies {
             return Ok(());
         }
         try_list(self.client, list, &self.patience(false))

@@ -12,12 +12,12 @@ use crate::posthog::http::retry::Patience;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::record::flatten::Family;
-use crate::tap::stream::{STREAMS, Source, Stream, fields};
+use crate::tap::stream::{STREAMS, Source, Stream, definitions, fields};
 use crate::time::Micros;
 
 use super::left_out::Lacking;
 use super::unreadable::{Unreadable, left_out_for};
-use super::{LISTS_THAT_VARY, covers, scopes_of_key};
+use super::{covers, scopes_of_key};
 
 /// Requests that a discovery sends.
 const MAX_REQUESTS: u64 = 20;
@@ -25,8 +25,6 @@ const MAX_REQUESTS: u64 = 20;
 const FOR_SCOPES: u64 = 3;
 /// Requests that are kept for properties: a page of definitions of events and one of persons, or a refusal and two samples.
 const FOR_PROPERTIES: u64 = 3;
-/// The list that the columns of properties are taken from.
-const DEFINITIONS: &str = "property_definitions";
 
 /// What was found out, and what is known of the key.
 pub(super) struct Discovery<'a> {
@@ -42,7 +40,7 @@ pub(super) struct Discovery<'a> {
     pub(super) chosen: &'a [SelectedStream],
     /// Properties become fields of the entries.
     pub(super) describes_properties: bool,
-    /// What the fields of `persons` begin with then.
+    /// What they begin with then, where a setting says so.
     pub(super) persons_prefix: &'a str,
     /// Their fields are not all that there could be: they say nothing about changes.
     pub(super) properties_are_partial: bool,
@@ -113,10 +111,10 @@ impl<'a> Discovery<'a> {
         let mut streams: Vec<&'static Stream> = STREAMS.iter().filter(|stream| wanted(stream)).collect();
         streams.sort_by_key(|stream| rank(stream));
         let (mut entries, mut left_out) = (Vec::new(), Vec::new());
-        self.requests_for_tables = streams.iter().map(|stream| u64::from(varies(stream))).sum();
+        self.requests_for_tables = streams.iter().map(|stream| u64::from(is_probed_table(stream))).sum();
         for stream in streams {
-            self.requests_for_tables -= u64::from(varies(stream));
-            if stream.name == DEFINITIONS {
+            self.requests_for_tables -= u64::from(is_probed_table(stream));
+            if stream.defines_properties {
                 self.flatten_properties(&mut entries)?;
             }
             match self.entry(stream) {
@@ -174,9 +172,9 @@ impl<'a> Discovery<'a> {
         let mut entry = stream.entry().map_err(Fault::internal)?;
         let outcome = match stream.source {
             Source::Events => self.events(stream, &mut entry),
-            Source::Table(table) => self.table(stream, table, &mut entry),
+            Source::Table(table) | Source::Sessions(table) => self.table(stream, table, &mut entry),
             // Its items were read already.
-            Source::List(_) if stream.name == DEFINITIONS && self.definitions_were_read => Ok(()),
+            Source::List(_) if stream.defines_properties && self.definitions_were_read => Ok(()),
             Source::List(list) => self.list(stream, list),
         };
         match outcome {
@@ -211,16 +209,17 @@ impl<'a> Discovery<'a> {
         let is_there = |stream: &str, object: &str| {
             entries.iter().any(|entry| entry.name == stream && has_field(&entry.schema, object))
         };
-        let objects: Vec<_> = OBJECTS.iter().filter(|(stream, object, _)| is_there(stream, object)).collect();
+        let all = STREAMS.iter().flat_map(|row| row.properties.iter().map(|object| (row.name, object)));
+        let objects: Vec<_> = all.filter(|(stream, object)| is_there(stream, object.field)).collect();
         let families = [Family::Event, Family::Person];
         let families =
-            families.into_iter().filter(|wanted| objects.iter().any(|(.., family)| family == wanted)).collect();
+            families.into_iter().filter(|wanted| objects.iter().any(|(_, object)| object.family == *wanted)).collect();
         let properties = self.properties(families)?;
-        for (stream, object, family) in objects {
-            let Some(defined) = properties.get(family.index()) else { continue };
-            let prefix = if *stream == "persons" { self.persons_prefix } else { object };
-            let of_stream = entries.iter_mut().filter(|entry| entry.name == *stream);
-            of_stream.for_each(|entry| flatten(entry, object, prefix, defined));
+        for (stream, object) in objects {
+            let Some(defined) = properties.get(object.family.index()) else { continue };
+            let prefix = if object.prefix_is_a_setting() { self.persons_prefix } else { object.field };
+            let of_stream = entries.iter_mut().filter(|entry| entry.name == stream);
+            of_stream.for_each(|entry| flatten(entry, object.field, prefix, defined));
         }
         Ok(())
     }
@@ -228,19 +227,20 @@ impl<'a> Discovery<'a> {
     /// The properties of these families, by the number of the family.
     fn properties(&mut self, families: Vec<Family>) -> Result<[Properties; 2], Fault> {
         let max = self.config.properties.max_columns;
-        if max == 0 || families.is_empty() {
+        let Some((definitions, list)) = definitions().filter(|_| max > 0 && !families.is_empty()) else {
             return Ok(Default::default());
-        }
+        };
         let mut patience = self.patience(false);
         if self.unreadable != Unreadable::LeaveOut {
             // However many a run sent before: without columns, every schema would change because a server was slow.
             patience.max_sent = patience.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
         }
-        if self.may("property_definition:read") == Some(false) {
-            return self.sample("the key lacks the scope property_definition:read", &patience);
+        let scope = definitions.scope;
+        if self.may(scope) == Some(false) {
+            return self.sample(&format!("the key lacks the scope {scope}"), &patience);
         }
         let kinds: Vec<&str> = families.iter().map(|family| KINDS[family.index()]).collect();
-        let defined = match properties::defined(self.client, &patience, &kinds, max) {
+        let defined = match properties::defined(self.client, &patience, list, &kinds, max) {
             Err(fault) if is_no_definitions(&fault) => {
                 self.note_refusal(&fault);
                 return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &patience);
@@ -265,12 +265,6 @@ impl<'a> Discovery<'a> {
     }
 }
 
-/// The objects of properties, and whose they are.
-const OBJECTS: [(&str, &str, Family); 3] = [
-    ("events", "properties", Family::Event),
-    ("events", "person_properties", Family::Person),
-    ("persons", "properties", Family::Person),
-];
 /// What definitions call the families, by their number.
 const KINDS: [&str; 2] = ["event", "person"];
 
@@ -279,17 +273,17 @@ const KINDS: [&str; 2] = ["event", "person"];
 fn rank(stream: &Stream) -> u8 {
     match stream.source {
         Source::Events => 0,
-        Source::Table(_) => 1,
-        Source::List(_) if stream.name == DEFINITIONS => 5,
-        Source::List(_) if LISTS_THAT_VARY.contains(&stream.name) => 2,
+        Source::Table(_) | Source::Sessions(_) => 1,
+        Source::List(_) if stream.defines_properties => 5,
+        Source::List(_) if stream.varies => 2,
         Source::List(_) if stream.selected_by_default => 3,
         Source::List(_) => 4,
     }
 }
 
 /// A table that is asked for its columns.
-fn varies(stream: &Stream) -> bool {
-    matches!(stream.source, Source::Table(table) if table.varies)
+fn is_probed_table(stream: &Stream) -> bool {
+    stream.varies && stream.table().is_some()
 }
 
 /// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).

@@ -4,6 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
 use crate::tap::record::flatten::Family;
+use crate::tap::stream::{Stream, find};
 
 /// Columns that were asked for and are not there, by stream.
 #[derive(Debug, Default)]
@@ -18,6 +19,11 @@ impl Lacking {
         self.0.iter().any(|(of, columns)| *of == stream && columns.iter().any(|name| name == column))
     }
 
+    /// Whether the column of a field is among them.
+    pub(super) fn has_field(&self, stream: &str, field: &str) -> bool {
+        find(stream).is_ok_and(|row| self.has(row.name, column_of(row, field)))
+    }
+
     /// Leaves the fields of these columns out of the streams, and says so once.
     ///
     /// # Errors
@@ -25,8 +31,8 @@ impl Lacking {
     pub(super) fn drop_fields(&self, streams: &mut [SelectedStream]) -> Result<()> {
         let mut dropped = Vec::new();
         for stream in streams {
-            let id = stream.id.clone();
-            let is_gone = |field: &str| self.has(&id, column_of(&id, field));
+            let row = find(&stream.id)?;
+            let is_gone = |field: &str| self.has_field(row.name, field);
             if let Some(key) = stream.key_properties.iter().find(|key| is_gone(key)) {
                 return Err(missing_key(&stream.id, key, "a key of it; deselect the stream"));
             }
@@ -37,7 +43,7 @@ impl Lacking {
             }
             let mut columns: Vec<String> = Vec::new();
             for field in stream.keep_fields(|field| !is_gone(field)) {
-                let column = column_of(&id, &field);
+                let column = column_of(row, &field);
                 if !columns.iter().any(|known| known == column) {
                     columns.push(column.to_owned());
                 }
@@ -61,10 +67,10 @@ fn missing_key(stream: &str, key: &str, what: &str) -> Error {
 }
 
 /// The column that a field is made of.
-pub(super) fn column_of<'a>(stream: &str, field: &'a str) -> &'a str {
+fn column_of<'a>(stream: &Stream, field: &'a str) -> &'a str {
     match object_of(field) {
         // A table has its properties in one column, whichever names their fields go by.
-        Some(_) if stream != "events" => Family::Event.column().1,
+        Some(object) if !stream.has_properties(object) => Family::Event.column().1,
         object => object.unwrap_or(field),
     }
 }

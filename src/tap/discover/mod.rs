@@ -20,10 +20,10 @@ use super::config::Config;
 use super::events::window::source;
 use super::record::flatten::Family;
 use super::record::item::is_text;
-use super::stream::{List, Shape, Stream, find};
+use super::stream::{List, PropertyObject, STREAMS, Shape, Stream, find};
 
 use discovery::Discovery;
-use left_out::{column_of, object_of};
+use left_out::object_of;
 use unreadable::Unreadable;
 
 /// Attempts at what discovery can do without.
@@ -53,7 +53,7 @@ pub fn streams_of_run(
         Some(catalog) => given(client, config, catalog, now)?,
         None => {
             let mut selected = by_default(client, config, now)?;
-            selected.iter_mut().try_for_each(|stream| find(&stream.id)?.settle(stream))?;
+            selected.iter_mut().try_for_each(|stream| find(&stream.id)?.resolve(stream))?;
             selected
         }
     };
@@ -76,15 +76,18 @@ fn by_default(client: &Client, config: &Config, now: Micros) -> Result<Vec<Selec
 fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Result<Vec<SelectedStream>> {
     let mut selected = catalog.selected()?;
     for stream in &mut selected {
-        find(&stream.id).map_err(|e| e.context("catalog"))?.settle(stream)?;
-        refuse_twins(stream)?;
+        let row = find(&stream.id).map_err(|e| e.context("catalog"))?;
+        row.resolve(stream)?;
+        refuse_twins(row, stream)?;
     }
     if selected.is_empty() {
         return Ok(selected);
     }
     let mut discovery = Discovery::new(client, config, now, Unreadable::Refuse)?.chosen(&selected);
     // The names in the catalog say which they are, whatever the setting is now.
-    discovery.persons_prefix = catalog.fields("persons").find_map(object_of).unwrap_or(discovery.persons_prefix);
+    let chosen = STREAMS.iter().filter(|row| row.properties.iter().any(PropertyObject::prefix_is_a_setting));
+    let prefix = chosen.flat_map(|row| catalog.fields(row.name)).find_map(object_of);
+    discovery.persons_prefix = prefix.unwrap_or(discovery.persons_prefix);
     // Ready-made catalogs have no fingerprint: they do not claim to describe this project.
     discovery.describes_properties = catalog.fingerprint().is_some();
     let is_selected = |stream: &Stream| selected.iter().any(|chosen| chosen.id == stream.name);
@@ -95,7 +98,7 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
         let is_compared = |stream: &str, field: Option<&str>| match field {
             None => entries.iter().any(|entry| entry.name == stream),
             Some(field) if properties_are_partial && Family::of_column(field).is_some() => false,
-            Some(field) => !lacking.has(stream, column_of(stream, field)) && !is_made_text(&selected, stream, field),
+            Some(field) => !lacking.has_field(stream, field) && !is_made_text(&selected, stream, field),
         };
         say_changes(&catalog.changes(&Catalog::discovered(&entries, None), is_compared));
     }
@@ -108,14 +111,14 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
 ///
 /// # Errors
 /// [`Kind::Config`] with both names.
-fn refuse_twins(stream: &SelectedStream) -> Result<()> {
+fn refuse_twins(row: &Stream, stream: &SelectedStream) -> Result<()> {
     let fields = &stream.schema["properties"];
     let twin = fields.as_object().into_iter().flat_map(Map::keys).find_map(|name| {
         let other = name.strip_prefix("person_").filter(|other| other.starts_with("properties_"))?;
         fields.get(other).map(|_| (name, other))
     });
     match twin {
-        Some((name, other)) if stream.id != "events" => {
+        Some((name, other)) if !row.has_properties(Family::Person.column().1) => {
             let text = format!("catalog, stream {}: {name} and {other} are the same property; deselect one", stream.id);
             Err(Error::new(Kind::Config, text))
         }
@@ -138,9 +141,6 @@ fn say_changes(changes: &[String]) {
         ));
     }
 }
-
-/// Lists that not every PostHog has: that the key may read them does not say that they are there.
-pub(super) const LISTS_THAT_VARY: [&str; 3] = ["experiments", "session_recordings", "surveys"];
 
 /// Whether these scopes allow what `scope` allows: writing includes reading, `*` is everything.
 pub(super) fn covers(scopes: &[String], scope: &str) -> bool {

@@ -12,10 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
-use crate::posthog::http::client::{Client, Get, Query, RateClass};
+use crate::posthog::http::client::{Client, Get, Query};
 use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
 use crate::posthog::query::page::Page;
+use crate::tap::stream::List;
 use crate::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
@@ -89,8 +90,14 @@ pub struct Defined {
 ///
 /// # Errors
 /// The fault of the first page of a kind; what fails later cuts the list, and so do requests that are used up.
-pub fn defined(client: &Client, patience: &Patience, kinds: &[&'static str], max: usize) -> Result<Defined, Fault> {
-    let mut lists: Vec<Definitions> = kinds.iter().map(|kind| Definitions::of(kind)).collect();
+pub fn defined(
+    client: &Client,
+    patience: &Patience,
+    list: &List,
+    kinds: &[&'static str],
+    max: usize,
+) -> Result<Defined, Fault> {
+    let mut lists: Vec<Definitions<'_>> = kinds.iter().map(|kind| Definitions::of(list, kind)).collect();
     // In turns, so that each kind has its first page before one has its second.
     let mut is_first = true;
     while lists.iter().any(|list| list.goes_on) {
@@ -110,7 +117,8 @@ pub fn defined(client: &Client, patience: &Patience, kinds: &[&'static str], max
 }
 
 /// The definitions of one kind, page by page.
-struct Definitions {
+struct Definitions<'a> {
+    list: &'a List,
     kind: &'static str,
     read: Vec<Definition>,
     /// How far the list was read, and how long it is where the server says so.
@@ -120,9 +128,9 @@ struct Definitions {
     is_whole: bool,
 }
 
-impl Definitions {
-    fn of(kind: &'static str) -> Definitions {
-        Definitions { kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
+impl Definitions<'_> {
+    fn of<'a>(list: &'a List, kind: &'static str) -> Definitions<'a> {
+        Definitions { list, kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
     }
 
     fn read_page(&mut self, client: &Client, patience: &Patience) -> Result<(), Fault> {
@@ -134,13 +142,13 @@ impl Definitions {
             #[serde(default)]
             count: Option<u64>,
         }
-        let path = format!("api/projects/{}/property_definitions/", client.options().project_id);
+        let path = self.list.full_path(client.options().project_id);
         let pair = |name: &str, value: String| (name.to_owned(), value);
         let mut query = vec![pair("limit", DEFINITIONS_A_PAGE.to_string()), pair("type", self.kind.to_owned())];
         if self.offset > 0 {
             query.insert(1, pair("offset", self.offset.to_string()));
         }
-        let get = Get { path: &path, query: &query, class: RateClass::Lists };
+        let get = Get { path: &path, query: &query, class: self.list.class };
         let answer = client.get_within(&patience.at_most(2), &get, |answer| {
             serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
                 Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))

@@ -18,7 +18,7 @@ pub(super) enum Unreadable {
 
 /// Why a stream is left out; `None` where the run is to try it; an error where neither is right.
 pub(super) fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable) -> Result<Option<String>> {
-    let is_list = matches!(stream.source, Source::List(_));
+    let is_list = stream.is_list();
     if matches!(stream.source, Source::Events)
         && !matches!(&fault, Fault::Fatal(failure) if matches!(failure.cause, Cause::Scope(_)))
     {

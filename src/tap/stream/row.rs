@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
 use crate::posthog::query::keyset::KeyKind;
 use crate::singer::catalog::{Method, SelectedStream, StreamEntry};
+use crate::tap::record::flatten::Family;
 
 /// Where a stream is read from.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub enum Source {
     Events,
     /// A table that HogQL can read.
     Table(&'static Table),
+    /// The table of sessions. ClickHouse makes it of events, so it is read in stretches of days.
+    Sessions(&'static Table),
     /// A REST list.
     List(&'static List),
 }
@@ -26,8 +29,6 @@ pub struct Table {
     pub name: &'static str,
     /// Fields whose column has another name.
     pub renamed: &'static [(&'static str, &'static str)],
-    /// False where every PostHog has every field: nothing to probe.
-    pub varies: bool,
     /// The fields in whose order it is read.
     pub key: &'static [(&'static str, KeyKind)],
     /// Where its stored versions are, if they can be read in that order.
@@ -79,6 +80,23 @@ pub enum Shape {
     Since,
 }
 
+/// An object of properties.
+#[derive(Clone, Copy, Debug)]
+pub struct PropertyObject {
+    /// The field that holds it.
+    pub field: &'static str,
+    /// Whose properties they are.
+    pub family: Family,
+}
+
+impl PropertyObject {
+    /// Whether a setting (`persons_column_prefix`) says how its columns begin: where it is not called as events call it.
+    #[must_use]
+    pub fn prefix_is_a_setting(&self) -> bool {
+        self.field != self.family.column().1
+    }
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Stream {
@@ -90,6 +108,8 @@ pub struct Stream {
     pub scope: &'static str,
     /// Another one that it needs besides.
     pub more_scope: Option<&'static str>,
+    /// Not every PostHog has all of it: the columns of a table are probed, and so is that the list exists.
+    pub varies: bool,
     /// What identifies a record.
     pub keys: &'static [&'static str],
     /// How it is read unless the user says otherwise.
@@ -102,6 +122,10 @@ pub struct Stream {
     pub selected_by_default: bool,
     /// Fields that are not selected unless the user says so.
     pub fields_off: &'static [&'static str],
+    /// Its objects of properties that become columns.
+    pub properties: &'static [PropertyObject],
+    /// Its items are the definitions that the columns of properties are made from.
+    pub defines_properties: bool,
     /// The JSON Schema of its records, as far as it does not depend on the project.
     pub schema: &'static str,
 }
@@ -112,12 +136,15 @@ pub(super) const fn full(name: &'static str, source: Source, scope: &'static str
         source,
         scope,
         more_scope: None,
+        varies: false,
         keys: &["id"],
         method: Method::FullTable,
         replication_keys: &[],
         method_is_choice: false,
         selected_by_default: false,
         fields_off: &[],
+        properties: &[],
+        defines_properties: false,
         schema,
     }
 }
@@ -126,6 +153,27 @@ impl Stream {
     /// The scopes that the key needs.
     pub fn scopes(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.scope), self.more_scope].into_iter().flatten()
+    }
+
+    /// Whether it has an object of properties of this name.
+    #[must_use]
+    pub fn has_properties(&self, object: &str) -> bool {
+        self.properties.iter().any(|known| known.field == object)
+    }
+
+    /// The table that it is read from, if it is one.
+    #[must_use]
+    pub fn table(&self) -> Option<&'static Table> {
+        match self.source {
+            Source::Table(table) | Source::Sessions(table) => Some(table),
+            Source::Events | Source::List(_) => None,
+        }
+    }
+
+    /// Whether it is a REST list, which is read without a query.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        matches!(self.source, Source::List(_))
     }
 
     pub(super) const fn keys(self, keys: &'static [&'static str]) -> Stream {
@@ -153,6 +201,18 @@ impl Stream {
 
     pub(super) const fn and_scope(self, scope: &'static str) -> Stream {
         Stream { more_scope: Some(scope), ..self }
+    }
+
+    pub(super) const fn varies(self) -> Stream {
+        Stream { varies: true, ..self }
+    }
+
+    pub(super) const fn properties(self, properties: &'static [PropertyObject]) -> Stream {
+        Stream { properties, ..self }
+    }
+
+    pub(super) const fn defines_properties(self) -> Stream {
+        Stream { defines_properties: true, ..self }
     }
 
     pub(super) const fn without(self, fields_off: &'static [&'static str]) -> Stream {
@@ -188,14 +248,12 @@ impl Stream {
             fields_off: owned(self.fields_off),
         })
     }
-}
 
-impl Stream {
     /// Fills in what the catalog left open (method, replication key), and refuses a choice that this stream cannot follow.
     ///
     /// # Errors
     /// [`Kind::Config`] for another replication key or method than it has.
-    pub fn settle(&self, chosen: &mut SelectedStream) -> Result<()> {
+    pub fn resolve(&self, chosen: &mut SelectedStream) -> Result<()> {
         let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
         let method = chosen.replication_method.unwrap_or(self.method);
         if method != self.method && !self.method_is_choice {

@@ -26,7 +26,7 @@ fn the_streams_of_the_seed_are_on() {
 }
 
 #[test]
-fn choices_are_settled_or_refused() {
+fn choices_are_resolved_or_refused() {
     let chosen = |name: &str, method, key: Option<&str>| {
         let row = find(name).unwrap();
         let mut stream = SelectedStream {
@@ -40,7 +40,7 @@ fn choices_are_settled_or_refused() {
             nested_off: Vec::new(),
             source: None,
         };
-        row.settle(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
+        row.resolve(&mut stream).map(|()| (stream.replication_method.unwrap(), stream.replication_key))
     };
     let key = |key: &str| Some(key.to_owned());
     assert_eq!(chosen("events", None, None).unwrap(), (Method::Incremental, key("created_at")));

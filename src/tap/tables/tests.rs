@@ -55,7 +55,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
         nested_off: Vec::new(),
         source: None,
     };
-    row.settle(&mut selected).unwrap();
+    row.resolve(&mut selected).unwrap();
     let mut written = Vec::new();
     let mut output = Output::new(&mut written);
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };

@@ -24,7 +24,7 @@ use crate::time::{Micros, to_rfc3339};
 
 use crate::posthog::query::ask;
 use crate::tap::config::Config;
-use crate::tap::stream::{Source, Stream, find};
+use crate::tap::stream::{Stream, find};
 
 use finding::{Category, Check, Status, explain, millis};
 use streams::Readable;
@@ -176,7 +176,7 @@ impl Examination {
 
     /// Lists are read without queries.
     fn reads_only_a_list(&self) -> bool {
-        self.only_stream.is_some_and(|stream| matches!(stream.source, Source::List(_)))
+        self.only_stream.is_some_and(Stream::is_list)
     }
 
     /// The project and the streams, side by side.

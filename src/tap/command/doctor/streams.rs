@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::posthog::fault::{Cause, Fault};
 use crate::posthog::http::client::Client;
-use crate::tap::discover::{LISTS_THAT_VARY, covers, scopes_of_key, try_list};
+use crate::tap::discover::{covers, scopes_of_key, try_list};
 use crate::tap::stream::{STREAMS, Source, Stream};
 
 use super::finding::{Category, Check, explain};
@@ -112,7 +112,7 @@ impl Readable<'_> {
             let lacks_scope = scopes.is_some_and(|scopes| !stream.scopes().all(|scope| covers(scopes, scope)));
             let obstacle = match stream.source {
                 _ if lacks_scope => Some(Obstacle::Scope),
-                Source::Events | Source::Table(_) => (!self.can_query).then_some(Obstacle::Scope),
+                Source::Events | Source::Table(_) | Source::Sessions(_) => (!self.can_query).then_some(Obstacle::Scope),
                 // The scope says nearly all; a few requests are enough to see whether lists answer.
                 Source::List(_) if scopes.is_some() && !self.is_worth_a_request(stream) => None,
                 Source::List(list) => {
@@ -143,7 +143,7 @@ impl Readable<'_> {
     fn is_worth_a_request(&self, stream: &Stream) -> bool {
         match self.only_stream {
             Some(only) => only.name == stream.name,
-            None => stream.selected_by_default || LISTS_THAT_VARY.contains(&stream.name),
+            None => stream.selected_by_default || stream.varies,
         }
     }
 }
