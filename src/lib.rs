@@ -24,7 +24,7 @@
 //! | 3 | `src/bin/`: the two programs |
 //! | 2 | [`tap`] reads a project out, [`target`] writes files; neither knows the other |
 //! | 1 | [`posthog`] (the service: [`posthog::http`], [`posthog::pace`], [`posthog::query`]) and [`singer`] (the wire format) |
-//! | 0 | [`settings`], [`json`] (text without a tree), [`program`] (start and exit code), [`error`], [`log`], [`metrics`], [`stop`], [`fingerprint`], [`time`] |
+//! | 0 | [`settings`], [`json`] (text without a tree), [`program`] (start and exit code), [`error`], [`log`], [`metrics`], [`stop`], [`clock`], [`fingerprint`], [`time`] |
 //!
 //! The network is used in `posthog/http` only, `arrow` and `parquet` under `target` only, and standard output is written by
 //! [`singer::output::Output`] only.
@@ -32,6 +32,7 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the documentation is for those who work on this crate")]
 #![forbid(unsafe_code)]
 
+mod clock;
 mod error;
 mod fingerprint;
 mod json;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 
 /// Why the run should end.
@@ -61,7 +62,7 @@ impl Stop {
 
     /// Asks the run to end when `limit` has passed from now.
     pub fn set_time_limit(&self, limit: Duration) {
-        self.lock().deadline = Instant::now().checked_add(limit);
+        self.lock().deadline = clock::now().checked_add(limit);
     }
 
     /// Asks the run to end because of a signal. The first signal counts.
@@ -95,7 +96,7 @@ impl Stop {
                 }
                 stop.signal(number);
                 std::thread::spawn(move || {
-                    std::thread::sleep(patience);
+                    std::thread::sleep(clock::real(patience));
                     std::process::exit(code);
                 });
             }
@@ -106,7 +107,7 @@ impl Stop {
     /// Why the run should end, if it should.
     #[must_use]
     pub fn cause(&self) -> Option<Cause> {
-        cause(&self.lock(), Instant::now())
+        cause(&self.lock(), clock::now())
     }
 
     /// Fails with the error of the cause if the run should end.
@@ -122,11 +123,11 @@ impl Stop {
     /// # Errors
     /// The [`Cause`]'s error, as soon as there is one.
     pub fn sleep(&self, duration: Duration) -> Result<()> {
-        let now = Instant::now();
+        let now = clock::now();
         let end = now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400));
         let mut state = self.lock();
         loop {
-            let now = Instant::now();
+            let now = clock::now();
             if let Some(cause) = cause(&state, now) {
                 return Err(cause.error());
             }
@@ -137,7 +138,7 @@ impl Stop {
             state = self
                 .0
                 .changed
-                .wait_timeout(state, until.saturating_duration_since(now))
+                .wait_timeout(state, clock::real(until.saturating_duration_since(now)))
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }

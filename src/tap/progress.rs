@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::clock;
 use crate::log;
 use crate::metrics;
 use crate::posthog::pace::waits::Waits;
@@ -45,16 +46,16 @@ impl Progress {
     /// Progress towards about `planned` rows, if that is known, with the waits on the way.
     #[must_use]
     pub fn new(stream: &str, planned: Option<u64>, waits: &Arc<Waits>) -> Progress {
-        let now = Instant::now();
+        let now = clock::now();
         let counts = Counts { planned, done: 0, started: now, waited_before: waits.total(now) };
         let counts = Arc::new(Mutex::new(counts));
         let (sender, ended) = mpsc::channel();
         let (shown, waits, prefix) = (Arc::clone(&counts), Arc::clone(waits), stream.to_owned());
         let show = std::thread::Builder::new().name("progress".to_owned()).stack_size(256 * 1024).spawn(move || {
             let mut display = Display::new(std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr));
-            while ended.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
+            while ended.recv_timeout(clock::real(LOOK_EVERY)) == Err(RecvTimeoutError::Timeout) {
                 let counts = *shown.lock().unwrap_or_else(PoisonError::into_inner);
-                display.show(&counts, &waits, &prefix, Instant::now());
+                display.show(&counts, &waits, &prefix, clock::now());
             }
             display.end();
         });
@@ -68,7 +69,7 @@ impl Progress {
     pub fn add(&mut self, rows: u64, printed: u64) {
         self.counts().done += rows;
         self.printed += printed;
-        let now = Instant::now();
+        let now = clock::now();
         if now - self.last_metric.0 >= METRIC_EVERY {
             self.write_metric(now);
         }
@@ -88,7 +89,7 @@ impl Progress {
     /// Ends the display.
     pub fn finish(&mut self) {
         self.end_display();
-        self.write_metric(Instant::now());
+        self.write_metric(clock::now());
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -130,7 +131,7 @@ impl Display {
             bar
         });
         log::show_above(bar.clone());
-        Display { bar, last_line: Instant::now() }
+        Display { bar, last_line: clock::now() }
     }
 
     fn show(&mut self, counts: &Counts, waits: &Waits, stream: &str, now: Instant) {

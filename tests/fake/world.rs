@@ -46,7 +46,7 @@ impl Default for Options {
             most_bytes_read: u64::MAX,
             most_rows: 50_000,
             budget_bytes: Some(4_800_000_000_000),
-            budget_refill: 0,
+            budget_refill: 20_000_000_000 / 3600,
             query_rates: None,
             gzip: true,
         }

@@ -10,6 +10,8 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Row;
 use serde_json::Value;
 
+use crate::util::target_parquet;
+
 /// What a run of the target left.
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -42,7 +44,7 @@ impl Destination {
     pub(crate) fn command(&self) -> Command {
         let config = self.dir.path().join("config.json");
         std::fs::write(&config, self.settings.to_string()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_target-parquet"));
+        let mut command = target_parquet();
         command.arg("--config").arg(config).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules of floor 0, and what the modules in folders may import besides.
-const GROUND: &[&str] = &["error", "fingerprint", "json", "log", "metrics", "program", "settings", "stop", "time"];
+const GROUND: &[&str] =
+    &["clock", "error", "fingerprint", "json", "log", "metrics", "program", "settings", "stop", "time"];
 const ABOVE: &[(&str, &[&str])] = &[
     ("json", &["json"]),
     ("settings", &["settings"]),

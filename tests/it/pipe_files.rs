@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::{Field, Row};
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{DAY_MICROS, Event, Fake, HOUR_MICROS, Held, Identity, Options};
-use crate::util::{Run, Tap, Target, same_once};
+use crate::util::{Run, Tap, Target, same_once, target_parquet};
 
 /// Every published file of a stream.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
@@ -127,7 +127,7 @@ fn killed_pipes_lose_and_repeat_nothing() {
             let mut tap = Tap::new(&fake).set("page_size", 100);
             tap.state.clone_from(&state);
             let mut source = tap.spawn();
-            let mut sink = Command::new(env!("CARGO_BIN_EXE_target-parquet"))
+            let mut sink = target_parquet()
                 .arg("--config")
                 .arg(target.dir.path().join("target.json"))
                 .stdin(Stdio::from(source.stdout.take().unwrap()))

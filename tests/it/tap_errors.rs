@@ -48,7 +48,7 @@ fn wrong_keys_projects_and_settings_are_refused() {
 }
 
 #[test]
-fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
+fn the_doctor_prints_one_object_and_exits_by_its_category() {
     let fake = fake();
     let (_socket, nobody) = nobody();
     let nobody = format!("http://{nobody}");
@@ -63,9 +63,7 @@ fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
         ("custom_base_url", json!(format!("{nobody}/{}", fake.key())), 4, "network"),
     ] {
         let tap = Tap::new(&fake).set(name, value.clone()).arg("--doctor");
-        let started = std::time::Instant::now();
         let output = tap.command().output().unwrap();
-        assert!(started.elapsed().as_secs_f64() < 2.5, "{name}={value}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         assert!(!report.to_string().contains(fake.key()), "{report}");
         assert_eq!((output.status.code(), report["category"].as_str()), (Some(code), Some(category)), "{report}");
@@ -73,14 +71,29 @@ fn the_doctor_prints_one_object_in_time_and_exits_by_its_category() {
     }
 }
 
+/// The server answers after two minutes, and the doctor has two seconds.
+#[test]
+fn the_doctor_does_not_wait_for_an_answer() {
+    let fake = fake();
+    fake.world().fault(Fault::new("hang").pause(LONG));
+    let started = Instant::now();
+    let run = Run::of(Tap::new(&fake).arg("--doctor").command().output().unwrap()).ends(4);
+    assert!(started.elapsed() < LONG / 2, "{:?}", started.elapsed());
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(report["category"], "timeout", "{report}");
+}
+
+/// However slow the machine is, what waits for so long is told from what does not.
+const LONG: Duration = Duration::from_secs(120);
+
 #[test]
 fn the_doctor_ends_at_the_first_signal() {
     use rustix::process::{Pid, Signal, kill_process};
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let fake = fake();
-        fake.world().fault(Fault::new("hang").pause(Duration::from_secs(30)));
+        fake.world().fault(Fault::new("hang").pause(LONG));
         let mut tap = Tap::new(&fake).arg("--doctor");
-        tap.args.extend(["--doctor-timeout", "30"]);
+        tap.args.extend(["--doctor-timeout", "120"]);
         let child = tap.spawn();
         // Its handlers stand before it asks.
         while fake.world().log.is_empty() {
@@ -89,7 +102,7 @@ fn the_doctor_ends_at_the_first_signal() {
         let sent = Instant::now();
         kill_process(Pid::from_child(&child), signal).unwrap();
         Run::of(child.wait_with_output().unwrap()).ends(code);
-        assert!(sent.elapsed() < Duration::from_secs(2), "{:?}", sent.elapsed());
+        assert!(sent.elapsed() < LONG / 2, "{:?}", sent.elapsed());
     }
 }
 

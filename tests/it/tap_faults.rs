@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fake::events::realistic;
 use crate::fake::{Event, FAULTS, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
-use crate::util::{Tap, same_once};
+use crate::util::{CLOCK, Tap, same_once};
 
 /// Part of every page query and of no other.
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
@@ -175,8 +175,9 @@ fn a_budget_that_runs_out_stops_a_run_before_it_is_refused() {
 fn a_small_budget_slows_a_run_down_and_never_refuses_it() {
     let events = realistic(5, 400, Options::default().now - HOUR_MICROS, 4);
     let needed = bytes_needed(&events);
-    // Half of it is there, the rest comes back in twenty seconds: more than the run takes on a slow machine.
-    let options = Options { budget_bytes: Some(needed / 2), budget_refill: needed / 40, ..Options::default() };
+    // Half of it is there, the rest comes back in twenty seconds of the tap's clock: it has to wait.
+    let options =
+        Options { budget_bytes: Some(needed / 2), budget_refill: needed / 40 * i64::from(CLOCK), ..Options::default() };
     let fake = Fake::start(options);
     fake.world().insert(events);
     let run = Tap::new(&fake).set("page_size", 40).run().ends(0);

@@ -158,8 +158,10 @@ impl History {
         let kill_after = if !calm && self.dice.roll(3) == 0 { Some(self.dice.roll(200) as usize) } else { None };
         let mut child = tap.spawn();
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut text = String::new();
-        while kill_after.is_none_or(|lines| text.lines().count() < lines) && output.read_line(&mut text).unwrap() > 0 {}
+        let (mut text, mut lines) = (String::new(), 0);
+        while kill_after.is_none_or(|most| lines < most) && output.read_line(&mut text).unwrap() > 0 {
+            lines += 1;
+        }
         if kill_after.is_some() {
             child.kill().unwrap();
         }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -19,6 +20,28 @@ pub(crate) fn nobody() -> (rustix::fd::OwnedFd, SocketAddr) {
     bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let address = getsockname(&socket).unwrap().try_into().unwrap();
     (socket, address)
+}
+
+/// How many seconds of the programs' clock pass in one (src/clock.rs): what they wait for takes less time than they say.
+pub(crate) const CLOCK: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
+
+/// The time that so many seconds of the programs' clock take.
+pub(crate) fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count) / CLOCK
+}
+
+pub(crate) fn tap_posthog() -> Command {
+    program(env!("CARGO_BIN_EXE_tap-posthog"))
+}
+
+pub(crate) fn target_parquet() -> Command {
+    program(env!("CARGO_BIN_EXE_target-parquet"))
+}
+
+fn program(path: &str) -> Command {
+    let mut command = Command::new(path);
+    command.env("TAP_POSTHOG_TEST_CLOCK", CLOCK.to_string());
+    command
 }
 
 /// The tap, its files, and the fake that it reads.
@@ -65,7 +88,7 @@ impl<'a> Tap<'a> {
 
     /// The command, with its files written.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tap-posthog"));
+        let mut command = tap_posthog();
         let mut file = |flag: &str, text: &str| {
             let path = self.dir.path().join(flag.trim_start_matches('-')).with_extension("json");
             std::fs::write(&path, text).unwrap();
@@ -203,7 +226,9 @@ pub(crate) fn same_once(what: &str, got: &[Held], wanted: impl IntoIterator<Item
         count.entry(event.identity.clone()).or_default().0 += 1;
     }
     let mut versions: Vec<Held> = wanted.into_iter().collect();
-    versions.sort_by(|a, b| (&a.identity, a.created_at).cmp(&(&b.identity, b.created_at)));
+    let order =
+        |a: &Held, b: &Held| (&a.identity, a.created_at, a.timestamp).cmp(&(&b.identity, b.created_at, b.timestamp));
+    versions.sort_by(order);
     versions.dedup();
     for event in &versions {
         count.entry(event.identity.clone()).or_default().1 += 1;
@@ -212,7 +237,8 @@ pub(crate) fn same_once(what: &str, got: &[Held], wanted: impl IntoIterator<Item
     let shown: Vec<_> = count.iter().take(5).collect();
     assert!(count.is_empty(), "{what}: {} identities are (delivered, wanted) {shown:?}", count.len());
     for event in got {
-        assert!(versions.contains(event), "{what}: {event:?} is not what is stored");
+        let stored = versions.binary_search_by(|version| order(version, event));
+        assert!(stored.is_ok(), "{what}: {event:?} is not what is stored");
     }
 }
 
@@ -237,7 +263,7 @@ impl Target {
     pub(crate) fn run(&self, input: impl AsRef<[u8]>) -> Run {
         let config = self.dir.path().join("target.json");
         std::fs::write(&config, self.config.to_string()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_target-parquet"))
+        let mut child = target_parquet()
             .arg("--config")
             .arg(config)
             .current_dir(self.dir.path())

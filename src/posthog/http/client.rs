@@ -16,6 +16,7 @@ use super::body::BodyLimit;
 pub use super::request::{Answer, Get, Incoming, Options, Query, RateClass};
 use super::retry::{Attempts, Patience};
 use super::usage::{Counters, Usage};
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault, Refusal, Verdict};
@@ -116,7 +117,7 @@ impl Client {
             options,
             stop: Stop::new(),
             budget: Budget::default(),
-            started: Instant::now(),
+            started: clock::now(),
             counters: Counters::default(),
             waits: Arc::default(),
             form: QueryForm::default(),
@@ -349,7 +350,7 @@ impl Client {
         let response = self.send(request, id.as_deref())?;
         if let Some(turn) = turn {
             let header = |name| number(response.headers(), name);
-            turn.end(self.started.elapsed(), header(BUDGET_LEFT), header(BYTES_READ));
+            turn.end(clock::since(self.started), header(BUDGET_LEFT), header(BYTES_READ));
         }
         self.receive(ask, response, limit, sent, read)
     }

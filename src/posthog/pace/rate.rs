@@ -6,13 +6,15 @@
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use governor::clock::{Clock, DefaultClock, Reference as _};
+use governor::clock::{Clock, Reference as _};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use serde::{Deserialize, Serialize};
+
+use crate::clock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -69,8 +71,20 @@ pub struct Spent {
     pub hour: u32,
 }
 
+/// The clock that all waits go by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PaceClock;
+
+impl Clock for PaceClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+}
+
 /// A pace that never passes its rates in any window, because its burst plus what refills in a window is the quota.
-pub(crate) struct Limiter<C: Clock + Clone = DefaultClock> {
+pub(crate) struct Limiter<C: Clock + Clone = PaceClock> {
     clock: C,
     minute: Gate<C>,
     hour: Mutex<Gate<C>>,
@@ -127,9 +141,9 @@ impl<C: Clock + Clone> Gate<C> {
     }
 }
 
-impl Limiter<DefaultClock> {
+impl Limiter {
     pub(crate) fn new(rates: Rates) -> Self {
-        Limiter::with_clock(rates, DefaultClock::default())
+        Limiter::with_clock(rates, PaceClock)
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::query::hogql::Cursor;
@@ -106,7 +107,7 @@ impl<'a, W: Write> Printer<'a, W> {
             slice_versions: Vec::new(),
             slice_set: HashSet::new(),
             tail: Vec::new(),
-            last_state: Instant::now(),
+            last_state: clock::now(),
             is_unsaid: false,
             told_about_state_size: false,
             summary: Summary::default(),
@@ -244,7 +245,7 @@ impl<'a, W: Write> Printer<'a, W> {
     /// Everything up to `cursor` is printed and proved: a run may go on from here.
     fn safe_at(&mut self, cursor: Cursor) -> Result<()> {
         self.go_on_at(cursor);
-        if self.last_state.elapsed() >= STATE_EVERY {
+        if clock::since(self.last_state) >= STATE_EVERY {
             self.write_state()?;
         }
         self.events.stop.check()
@@ -275,7 +276,7 @@ impl<'a, W: Write> Printer<'a, W> {
 
     /// Nothing comes for a while: the last safe position is said before a kill can take it back.
     pub(super) fn silence(&mut self) -> Result<()> {
-        if self.is_unsaid && !self.is_unsafe && self.last_state.elapsed() >= STATE_EVERY {
+        if self.is_unsaid && !self.is_unsafe && clock::since(self.last_state) >= STATE_EVERY {
             self.write_state()?;
         }
         Ok(())
@@ -284,7 +285,7 @@ impl<'a, W: Write> Printer<'a, W> {
     fn write_state(&mut self) -> Result<()> {
         self.note_seen();
         self.state.set_bookmark(self.events.id, self.bookmark.to_value());
-        self.last_state = Instant::now();
+        self.last_state = clock::now();
         self.is_unsaid = false;
         write_state(self.state, self.events.client, self.output)
     }

@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
 use crate::posthog::query::hogql::{Cursor, Key};
@@ -107,7 +108,7 @@ fn deliver_all<'m>(
 /// What a channel gives next; none at its end.
 fn next<'m, T>(channel: &Receiver<T>, deliver: &mut impl FnMut(Delivery<'m>) -> Result<()>) -> Result<Option<T>> {
     loop {
-        match channel.recv_timeout(SILENCE) {
+        match channel.recv_timeout(clock::real(SILENCE)) {
             Ok(value) => return Ok(Some(value)),
             Err(RecvTimeoutError::Timeout) => deliver(Delivery::Silence)?,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value};
 
+use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
@@ -138,7 +139,7 @@ impl<'a> Reading<'a> {
             envelope: Envelope::new(&stream.name, version, context.now),
             size: SizeModel::new(context.config.events.page_size),
             versions: None,
-            last_state: Instant::now(),
+            last_state: clock::now(),
             progress: Progress::new(&stream.name, None, context.client.waits()),
             stream: stream.name.clone(),
             version,
@@ -229,8 +230,8 @@ impl<'a> Reading<'a> {
                 return Err(Error::new(Kind::Service, text).into());
             }
             place = next;
-            if self.last_state.elapsed() >= STATE_EVERY {
-                self.last_state = Instant::now();
+            if clock::since(self.last_state) >= STATE_EVERY {
+                self.last_state = clock::now();
                 write_state(sink.state, self.context.client, sink.output)?;
             }
         }
