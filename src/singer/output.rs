@@ -1,5 +1,5 @@
-//! Standard output, owned by one type: whole lines go out, in large writes, and a reader that went away is an error with
-//! its own class instead of a panic.
+//! Standard output, owned by one type. Whole lines go out in large writes. A reader that went away is an error of its own
+//! kind, not a panic.
 
 use std::io::{self, Write};
 
@@ -11,22 +11,22 @@ use crate::json::without::without;
 /// Lines are handed to the system in writes of at least this many bytes, and at every [`Output::flush`].
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// A line that grows beyond this goes out in parts, and a piece as long as this is not copied first.
+/// A line that grows beyond this goes out in parts.
 const LONG_BYTES: usize = 256 * 1024;
 
 /// Short texts are appended in blocks of this size.
 const BLOCK: usize = 32;
 
-/// What the text of a line is appended to.
+/// A buffer that the text of a line is appended to.
 pub trait LineText {
     /// Appends a byte.
     fn push(&mut self, byte: u8);
     /// Appends bytes.
     fn extend_from_slice(&mut self, bytes: &[u8]);
-    /// Appends the first `length` bytes of `text`. What lies behind them is read too: short texts are copied as blocks of
-    /// fixed size, which takes no call.
+    /// Appends the first `length` bytes of `text`. The bytes behind them may be read, too: a short text is copied as a block
+    /// of fixed size, which takes no call.
     fn start_of(&mut self, text: &[u8], length: usize);
-    /// To be called now and then by who appends many single bytes.
+    /// Makes room. A caller that appends many single bytes calls this now and then.
     fn make_way(&mut self) {}
 }
 
@@ -66,11 +66,11 @@ fn start_of_long(out: &mut Vec<u8>, text: &[u8], length: usize) {
     }
 }
 
-/// A line on its way out: a long one is never held as a whole, so it costs no memory besides what its parts lie in.
+/// A line that is being written. A long one is never held as a whole, so it costs no memory of its own.
 pub struct Line<'a> {
     pending: &'a mut Vec<u8>,
     inner: &'a mut dyn Write,
-    /// The most bytes that are held.
+    /// The most bytes that `pending` holds.
     most: usize,
     outcome: io::Result<()>,
 }
@@ -117,7 +117,7 @@ impl LineText for Line<'_> {
 pub struct Output<W: Write> {
     inner: W,
     pending: Vec<u8>,
-    /// Where in a RECORD line the members are that do not go out.
+    /// The paths of the members that are left out of RECORD lines.
     hidden: Vec<Vec<String>>,
 }
 
@@ -130,22 +130,22 @@ impl<W: Write> Output<W> {
         Output { inner, pending: Vec::with_capacity(WRITE_BYTES * 2), hidden: Vec::new() }
     }
 
-    /// From now on, records go out without the members at `paths`, which lie inside their fields.
+    /// Leaves the members at `paths` out of all later records; they lie inside the fields.
     pub fn hide(&mut self, paths: &[Vec<String>]) {
         let in_line = |path: &Vec<String>| [&["record".to_owned()], path.as_slice()].concat();
         self.hidden = paths.iter().map(in_line).collect();
     }
 
-    /// What the lines go to.
+    /// The writer that the lines go to.
     pub fn inner(&self) -> &W {
         &self.inner
     }
 
-    /// Appends one line: `write` puts its text (without the line end) into the buffer. The record path uses this, so a
-    /// record is written once, straight into the buffer that the system is handed.
+    /// Appends one line. `write` puts its text, without the line end, into the buffer that goes to the system, so a record
+    /// is written once. After an error of `write`, nothing of the line is kept.
     ///
     /// # Errors
-    /// What `write` returns (then nothing of the line is kept), or [`Kind::Pipe`] when the reader went away.
+    /// The error of `write`, or [`Kind::Pipe`] when the reader went away.
     pub fn line(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         let start = self.pending.len();
         if let Err(error) = write(&mut self.pending) {
@@ -161,13 +161,13 @@ impl<W: Write> Output<W> {
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
 
-    /// As [`Output::line`], for lines of any length: `write` cannot fail, so what it wrote may be gone before it ends.
+    /// Appends a line of any length. Its beginning may go out before `write` ends, so `write` cannot fail.
     ///
     /// # Errors
     /// [`Kind::Pipe`] when the reader went away.
     pub fn long_line(&mut self, write: impl FnOnce(&mut Line<'_>)) -> Result<()> {
         if !self.hidden.is_empty() {
-            // What is left out of a line is looked for in the whole of it.
+            // The whole line is needed to leave members out of it.
             return self.line(|out| {
                 write(&mut Line { pending: out, inner: &mut io::sink(), most: usize::MAX, outcome: Ok(()) });
                 Ok(())
@@ -176,7 +176,7 @@ impl<W: Write> Output<W> {
         let mut line = Line { pending: &mut self.pending, inner: &mut self.inner, most: LONG_BYTES, outcome: Ok(()) };
         write(&mut line);
         if let Err(error) = line.outcome {
-            // Half a line went out, and the rest must not follow as if it were a line.
+            // Half of the line went out. The rest must not follow as if it were a line.
             self.pending.clear();
             return Err(output_error(&error));
         }
@@ -185,9 +185,6 @@ impl<W: Write> Output<W> {
     }
 
     /// Appends a JSON value as one line.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub fn value(&mut self, value: &Value) -> Result<()> {
         self.line(|out| {
             serde_json::to_writer(out, value)
@@ -195,19 +192,13 @@ impl<W: Write> Output<W> {
         })
     }
 
-    /// Appends a STATE message.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
+    /// Appends a STATE message and flushes.
     pub fn state(&mut self, value: &Value) -> Result<()> {
         self.value(&serde_json::json!({"type": "STATE", "value": value}))?;
         self.flush()
     }
 
     /// Appends a SCHEMA message. `bookmark_properties` is left out when empty.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub fn schema(&mut self, stream: &str, schema: &Value, keys: &[String], bookmarks: &[String]) -> Result<()> {
         let mut message =
             serde_json::json!({"type": "SCHEMA", "stream": stream, "schema": schema, "key_properties": keys});
@@ -218,17 +209,11 @@ impl<W: Write> Output<W> {
     }
 
     /// Appends an ACTIVATE_VERSION message: rows of this stream with another version are no longer part of it.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
     pub fn activate_version(&mut self, stream: &str, version: i64) -> Result<()> {
         self.value(&serde_json::json!({"type": "ACTIVATE_VERSION", "stream": stream, "version": version}))
     }
 
-    /// Writes a whole text (a catalog, a report) and flushes it.
-    ///
-    /// # Errors
-    /// As [`Output::line`].
+    /// Writes a whole text (a catalog, a report) and flushes.
     pub fn text(&mut self, text: &str) -> Result<()> {
         self.line(|out| {
             out.extend_from_slice(text.trim_end().as_bytes());
@@ -237,7 +222,7 @@ impl<W: Write> Output<W> {
         self.flush()
     }
 
-    /// Hands everything to the system.
+    /// Gives everything to the system.
     ///
     /// # Errors
     /// [`Kind::Pipe`] when the reader went away, [`Kind::Disk`] for any other failure.
@@ -248,7 +233,7 @@ impl<W: Write> Output<W> {
 
     fn write_pending(&mut self) -> Result<()> {
         let written = self.inner.write_all(&self.pending).map_err(|e| output_error(&e));
-        // Also after a failure: half a line went out, and the rest must not follow as if it were a line.
+        // After a failure, too: half a line went out, and the rest must not follow as if it were a line.
         self.pending.clear();
         self.pending.shrink_to(WRITE_BYTES * 32);
         written

@@ -1,5 +1,5 @@
-//! The Singer state: one JSON object with a bookmark per stream. What this program does not know is carried through
-//! untouched, because targets and runners replace the whole state.
+//! The Singer state: one JSON object with a bookmark for each stream. Members that this program does not know are kept as
+//! they are, because targets and runners replace the whole state.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 
-/// A state as it was given, with the bookmarks that were set since.
+/// A state: what was given, and the bookmarks that were set since.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State(Map<String, Value>);
 
@@ -32,7 +32,7 @@ impl State {
         State::from_value(value).ok_or_else(|| refuse("it is not a JSON object".to_owned()))
     }
 
-    /// A state from its JSON value; a whole STATE message is taken for its value. `None` if it is not an object.
+    /// A state from its JSON value. Of a whole STATE message, the value is taken. `None` if it is not an object.
     #[must_use]
     pub fn from_value(value: Value) -> Option<State> {
         let Value::Object(mut object) = value else { return None };

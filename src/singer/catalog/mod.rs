@@ -1,8 +1,7 @@
 //! The catalog: which streams there are, what their records look like, and what a user selected of them.
 //!
-//! A catalog passes through many hands: this tap writes it, people and runners (Meltano) edit it, and old tools leave their
-//! own marks in it. So it is read tolerantly and resolved once, by [`Catalog::selected`], into [`SelectedStream`]s; nothing
-//! later looks at metadata.
+//! This tap writes a catalog, people and runners (Meltano) edit it, and old tools have forms of their own. So all forms are
+//! read, and [`Catalog::selected`] resolves them once into [`SelectedStream`]s. Nobody looks at metadata later.
 
 use std::path::Path;
 
@@ -111,16 +110,16 @@ pub struct SelectedStream {
     pub replication_key: Option<String>,
     /// How it is read, where the catalog says so.
     pub replication_method: Option<Method>,
-    /// The deselected fields: what holds their values in another form leaves them out, too.
+    /// The deselected fields. An object that holds the same values leaves them out, too.
     pub fields_off: Vec<String>,
     /// The deselected fields inside of fields, each as the names from the outermost field inwards.
     pub nested_off: Vec<Vec<String>>,
-    /// What its bookmark belongs to, where that is known: the installation and the project.
+    /// The installation and the project that its bookmark belongs to, where they are known.
     pub source: Option<String>,
 }
 
 impl SelectedStream {
-    /// Keeps the fields for which `is_kept` holds; gives the others.
+    /// Keeps the fields for which `is_kept` holds, and gives the names of the others.
     pub fn keep_fields(&mut self, is_kept: impl Fn(&str) -> bool) -> Vec<String> {
         let Some(fields) = self.schema.get_mut("properties").and_then(Value::as_object_mut) else { return Vec::new() };
         let gone: Vec<String> = fields.keys().filter(|name| !is_kept(name)).cloned().collect();
@@ -154,7 +153,7 @@ impl Catalog {
     /// Reads a catalog file.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it cannot be read, is half-written, or is not a catalog.
+    /// [`Kind::Config`] when the file cannot be read, is cut, or holds no catalog.
     pub fn read(path: &Path) -> Result<Catalog> {
         let refuse = |what: &str| {
             let advice = "make one with --discover";
@@ -277,7 +276,7 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     })
 }
 
-/// The metadata's `table-key-properties` win: they are what a runner's configuration can reach.
+/// The key properties. `table-key-properties` of the metadata win, because a runner's configuration can set them.
 fn key_properties(id: &str, stream: &Value, entry: &Value) -> Result<Vec<String>> {
     let list = |value: &Value| -> Option<Vec<String>> {
         value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()

@@ -1,5 +1,5 @@
 //! Which streams and fields a catalog selects, by the rules that Singer taps have in common, and the schema without the
-//! fields that it does not.
+//! deselected fields.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::log;
 
 use super::members::{breadcrumb, entries, flag, member, metadata, properties};
 
-/// What an entry decides by itself; `None` leaves it to the parent.
+/// Whether an entry selects; `None` where it does not say.
 fn decision(entry: &Value) -> Option<bool> {
     let chosen = member(entry, "selected").and_then(flag);
     match member(entry, "inclusion").and_then(Value::as_str) {
@@ -26,7 +26,7 @@ pub(super) fn is_refused(entry: &Value) -> bool {
     selected && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
 }
 
-/// Says which choices do not count, because the catalog itself does not leave them to the user.
+/// Warns of choices that do not count, because the catalog does not leave them to the user.
 pub(super) fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> bool) {
     let (mut kept, mut refused) = (Vec::new(), Vec::new());
     for entry in entries(stream) {
@@ -104,11 +104,11 @@ pub(super) fn pruned(stream: &Value, keys: &[String], replication_key: Option<&s
     Ok(schema)
 }
 
-/// Takes the deselected fields inside of the fields of `schema` out of it, and gives their paths. Where objects stand in
-/// an array, a path goes through all of them.
+/// Takes deselected fields that lie inside other fields out of the schema, and gives their paths. No schema of ours
+/// declares such fields, but people write them. Where objects stand in an array, a path goes through all of them.
 ///
 /// # Errors
-/// [`Kind::Config`] for a deselected breadcrumb that names no field: what it means would be passed on.
+/// [`Kind::Config`] for a deselected breadcrumb that names no field: its values would be passed on.
 pub(super) fn prune_nested(stream: &Value, schema: &mut Value) -> Result<Vec<Vec<String>>> {
     let mut paths = Vec::new();
     for entry in entries(stream) {
