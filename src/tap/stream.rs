@@ -9,7 +9,7 @@ use crate::posthog::http::client::RateClass;
 use crate::posthog::query::keyset::KeyKind;
 use crate::tap::record::flatten::Family;
 
-pub use row::{List, PropertyObject, Raw, Shape, Source, Stream, Table, fields};
+pub use row::{List, PropertyObject, Raw, Shape, Source, Stream, Table, fields, has_field};
 use row::{full, list};
 
 macro_rules! schema {

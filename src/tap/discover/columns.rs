@@ -1,25 +1,48 @@
-//! The requests of a discovery that say whether a stream is there, and which columns it has.
+//! Which columns the tables of a PostHog have, and whether a list is there: small requests that read no rows.
 
 use serde_json::{Map, Value};
 
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::http::client::{Client, Get};
+use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::Column;
-use crate::singer::catalog::StreamEntry;
+use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
 use crate::tap::probe;
 use crate::tap::record::projection::Projection;
 use crate::tap::record::table::TableRecord;
-use crate::tap::stream::{List, Source, Stream, Table, fields};
-use crate::time::Day;
+use crate::tap::stream::{List, Shape, Source, Stream, Table, fields, has_field};
+use crate::time::{Day, Micros};
 
-use super::discovery::{Discovery, has_field};
-use super::{ATTEMPTS, try_list};
+use super::left_out::MissingColumns;
 
-impl Discovery<'_> {
+/// Attempts at what discovery can do without.
+pub(super) const ATTEMPTS: u32 = 2;
+
+/// Asks for the columns of streams, and keeps the fields of their entries that there are columns for.
+pub(super) struct Columns<'a> {
+    client: &'a Client,
+    person_ids: PersonIds,
+    now: Micros,
+    /// The streams of a given catalog: their columns are asked for, too.
+    pub(super) chosen: &'a [SelectedStream],
+    /// What was asked for and is not there.
+    pub(super) missing: MissingColumns,
+    /// A query was answered: tables with nothing to ask for need no proof of their own.
+    can_query: bool,
+    raw_tables_are_absent: bool,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(client: &'a Client, person_ids: PersonIds, now: Micros) -> Columns<'a> {
+        let missing = MissingColumns::default();
+        Columns { client, person_ids, now, chosen: &[], missing, can_query: false, raw_tables_are_absent: false }
+    }
+
     /// The fields of a stream: those that it can have, and those that the given catalog wants of it.
     fn all_fields(&self, stream: &Stream, entry: &mut StreamEntry) -> Map<String, Value> {
         let mut all = fields(&mut entry.schema).cloned().unwrap_or_default();
@@ -29,9 +52,15 @@ impl Discovery<'_> {
         all
     }
 
-    pub(super) fn events(&mut self, stream: &'static Stream, entry: &mut StreamEntry) -> Result<(), Fault> {
+    /// Asks for the columns of events.
+    pub(super) fn events(
+        &mut self,
+        stream: &'static Stream,
+        entry: &mut StreamEntry,
+        patience: &Patience,
+    ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
-        let joined = self.config.events.person_ids == PersonIds::Joined;
+        let joined = self.person_ids == PersonIds::Joined;
         let asked = Projection::new(&all, false, joined).columns().to_vec();
         // What the engine itself needs, and what no PostHog is without.
         let keys = Projection::new(&Map::new(), false, joined);
@@ -40,7 +69,7 @@ impl Discovery<'_> {
         let today = Day::of(self.now);
         let select = |columns: &[Column]| hogql::probe(columns, today);
         let mut present = asked.clone();
-        let outcome = probe::narrow(self.client, &self.patience(true), &mut present, &required, select);
+        let outcome = probe::narrow(self.client, patience, &mut present, &required, select);
         if !matches!(outcome, Ok(()) | Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. }))) {
             return outcome;
         }
@@ -58,16 +87,18 @@ impl Discovery<'_> {
                 gone.retain(|name| name != CREATED_AT);
             }
         }
-        self.lacking.add(stream.name, gone);
+        self.missing.add(stream.name, gone);
         self.keep_fields(stream, entry);
         outcome
     }
 
+    /// Asks for the columns of a table, where they differ between versions or a catalog wants others.
     pub(super) fn table(
         &mut self,
         stream: &'static Stream,
         table: &Table,
         entry: &mut StreamEntry,
+        patience: &Patience,
     ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
         let known =
@@ -77,17 +108,18 @@ impl Discovery<'_> {
         if self.can_query && !stream.varies && record.columns().iter().all(is_known) {
             return Ok(());
         }
-        let present = self.columns_of(stream, table)?;
+        let patience = patience.at_most(ATTEMPTS);
+        let present = self.columns_of(stream, table, &patience)?;
         let is_present = |column: &&Column| present.iter().any(|name| name == table.column(&column.name));
-        let mut lacking: Vec<Column> = record.columns().iter().filter(|column| !is_present(column)).cloned().collect();
+        let absent = record.columns().iter().filter(|column| !is_present(column)).cloned();
         // `*` does not show every column: what only the catalog knows of, and keys, are asked for by name.
         let is_key = |name: &str| {
             stream.keys.contains(&name) || stream.replication_keys.contains(&name) && !self.chosen.is_empty()
         };
-        let (doubtful, sure) = lacking.drain(..).partition(|column| !is_known(column) || is_key(&column.name));
-        lacking = sure;
-        lacking.extend(self.confirm(table, &present, doubtful)?);
-        self.lacking.add(stream.name, lacking.into_iter().map(|column| column.name));
+        let (doubtful, mut missing): (Vec<Column>, Vec<Column>) =
+            absent.partition(|column| !is_known(column) || is_key(&column.name));
+        missing.extend(self.confirm(table, &present, doubtful, &patience)?);
+        self.missing.add(stream.name, missing.into_iter().map(|column| column.name));
         self.keep_fields(stream, entry);
         entry.valid_replication_keys.retain(|key| has_field(&entry.schema, key));
         entry.method_is_choice &= !entry.valid_replication_keys.is_empty();
@@ -95,14 +127,13 @@ impl Discovery<'_> {
     }
 
     /// The columns that `*` shows of a table.
-    fn columns_of(&mut self, stream: &Stream, table: &Table) -> Result<Vec<String>, Fault> {
+    fn columns_of(&mut self, stream: &Stream, table: &Table, patience: &Patience) -> Result<Vec<String>, Fault> {
         // Bounds where the table is made of events, so that nothing is read for it.
         let bounds = match stream.replication_keys.first().filter(|_| matches!(stream.source, Source::Sessions(_))) {
             Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
             None => String::new(),
         };
-        let patience = self.patience(true).at_most(ATTEMPTS);
-        let ask = |name: &str| probe::all(self.client, &patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
+        let ask = |name: &str| probe::all(self.client, patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
         // The raw table has the same columns, and nothing is aggregated to answer.
         match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
             Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
@@ -115,21 +146,19 @@ impl Discovery<'_> {
     }
 
     /// Those of the `doubtful` columns that the table has not, asked for by name.
-    fn confirm(&self, table: &Table, present: &[String], doubtful: Vec<Column>) -> Result<Vec<Column>, Fault> {
+    fn confirm(
+        &self,
+        table: &Table,
+        present: &[String],
+        doubtful: Vec<Column>,
+        patience: &Patience,
+    ) -> Result<Vec<Column>, Fault> {
         let Some(first) = present.first().filter(|_| !doubtful.is_empty()) else { return Ok(doubtful) };
         let mut found = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
         found.extend(doubtful.iter().cloned());
         let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
-        probe::narrow(self.client, &self.patience(true).at_most(ATTEMPTS), &mut found, &[first], select)?;
+        probe::narrow(self.client, patience, &mut found, &[first], select)?;
         Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
-    }
-
-    /// Asks for one item of a list, where only that shows that it can be read.
-    pub(super) fn list(&mut self, stream: &'static Stream, list: &List) -> Result<(), Fault> {
-        if self.scopes.is_some() && !stream.varies {
-            return Ok(());
-        }
-        try_list(self.client, list, &self.patience(false))
     }
 
     /// Removes the fields from the schema that the server has no column for; keys and the replication key stay, whatever it
@@ -137,11 +166,19 @@ impl Discovery<'_> {
     fn keep_fields(&self, stream: &Stream, entry: &mut StreamEntry) {
         let Some(fields) = fields(&mut entry.schema) else { return };
         let is_key = |name: &str| stream.keys.contains(&name) || entry.replication_key.as_deref() == Some(name);
-        let is_kept = |name: &str| !self.lacking.has(stream.name, name) || is_key(name);
+        let is_kept = |name: &str| !self.missing.has(stream.name, name) || is_key(name);
         let gone: Vec<&str> = fields.keys().map(String::as_str).filter(|name| !is_kept(name)).collect();
         if !gone.is_empty() && self.chosen.is_empty() {
             log::info(format!("this PostHog has no {} in {}", gone.join(", "), stream.name));
         }
         fields.retain(|name, _| is_kept(name));
     }
+}
+
+/// Asks for one item: the list exists, and the key may read it.
+pub fn try_list(client: &Client, list: &List, patience: &Patience) -> Result<(), Fault> {
+    let path = list.full_path(client.options().project_id);
+    let one = [("limit".to_owned(), "1".to_owned())];
+    let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
+    client.get_within(&patience.at_most(ATTEMPTS), &Get { path: &path, query, class: list.class }, |_| Ok(()))
 }

@@ -1,7 +1,5 @@
 //! One discovery: the requests that it sends, in the order of what they are worth, and what it makes of the answers.
 
-use serde_json::{Map, Value, json};
-
 use super::properties;
 use super::properties::Properties;
 use crate::error::{Error, Kind, Result};
@@ -12,11 +10,11 @@ use crate::posthog::http::retry::Patience;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::record::flatten::Family;
-use crate::tap::stream::{STREAMS, Source, Stream, definitions, fields};
+use crate::tap::stream::{STREAMS, Source, Stream, definitions, has_field};
 use crate::time::Micros;
 
-use super::left_out::Lacking;
-use super::unreadable::{Unreadable, left_out_for};
+use super::columns::{Columns, try_list};
+use super::left_out::{Unreadable, left_out_for};
 use super::{covers, scopes_of_key};
 
 /// Requests that a discovery sends.
@@ -28,27 +26,22 @@ const FOR_PROPERTIES: u64 = 3;
 
 /// What was found out, and what is known of the key.
 pub(super) struct Discovery<'a> {
-    pub(super) client: &'a Client,
-    pub(super) config: &'a Config,
-    pub(super) now: Micros,
+    client: &'a Client,
+    config: &'a Config,
+    now: Micros,
     unreadable: Unreadable,
     /// What the key may do, where PostHog tells.
-    pub(super) scopes: Option<Vec<String>>,
+    scopes: Option<Vec<String>>,
     /// Scopes for want of which a request was refused: what else needs them is not asked for.
     refused: Vec<String>,
-    /// The streams of a given catalog: their columns are probed too.
-    pub(super) chosen: &'a [SelectedStream],
+    /// Asks for the columns of events and tables.
+    pub(super) columns: Columns<'a>,
     /// Properties become fields of the entries.
     pub(super) describes_properties: bool,
     /// What they begin with then, where a setting says so.
     pub(super) persons_prefix: &'a str,
     /// Their fields are not all that there could be: they say nothing about changes.
     pub(super) properties_are_partial: bool,
-    /// The columns that were asked for and are not there.
-    pub(super) lacking: Lacking,
-    /// A query was answered: tables with nothing to probe need no proof of their own.
-    pub(super) can_query: bool,
-    pub(super) raw_tables_are_absent: bool,
     /// The key may read property definitions, as was seen.
     definitions_were_read: bool,
     requests_before: u64,
@@ -82,13 +75,10 @@ impl<'a> Discovery<'a> {
             unreadable,
             scopes,
             refused: Vec::new(),
-            chosen: &[],
+            columns: Columns::new(client, config.events.person_ids, now),
             describes_properties: true,
             persons_prefix: &config.properties.persons_prefix,
             properties_are_partial: false,
-            lacking: Lacking::default(),
-            can_query: false,
-            raw_tables_are_absent: false,
             definitions_were_read: false,
             requests_before,
             requests_for_properties: FOR_PROPERTIES,
@@ -99,8 +89,9 @@ impl<'a> Discovery<'a> {
     }
 
     /// The same for the streams of a given catalog.
-    pub(super) fn chosen(self, chosen: &'a [SelectedStream]) -> Discovery<'a> {
-        Discovery { chosen, ..self }
+    pub(super) fn chosen(mut self, chosen: &'a [SelectedStream]) -> Discovery<'a> {
+        self.columns.chosen = chosen;
+        self
     }
 
     /// The entries of the streams that are `wanted` and can be read, by name.
@@ -154,7 +145,7 @@ impl<'a> Discovery<'a> {
 
     /// How long to go on with a request. A run goes on with what it `needs`; all else ends with the requests that are not
     /// kept for what is worth more.
-    pub(super) fn patience(&self, needs: bool) -> Patience {
+    fn patience(&self, needs: bool) -> Patience {
         let patience = self.client.options().patience;
         if needs && self.unreadable != Unreadable::LeaveOut {
             return patience;
@@ -170,12 +161,15 @@ impl<'a> Discovery<'a> {
             return Err(Fault::Fatal(Failure { cause: Cause::Scope(scope.to_owned()), error }));
         }
         let mut entry = stream.entry().map_err(Fault::internal)?;
+        let patience = self.patience(!stream.is_list());
         let outcome = match stream.source {
-            Source::Events => self.events(stream, &mut entry),
-            Source::Table(table) | Source::Sessions(table) => self.table(stream, table, &mut entry),
+            Source::Events => self.columns.events(stream, &mut entry, &patience),
+            Source::Table(table) | Source::Sessions(table) => self.columns.table(stream, table, &mut entry, &patience),
             // Its items were read already.
             Source::List(_) if stream.defines_properties && self.definitions_were_read => Ok(()),
-            Source::List(list) => self.list(stream, list),
+            // The scope says it all.
+            Source::List(_) if self.scopes.is_some() && !stream.varies => Ok(()),
+            Source::List(list) => try_list(self.client, list, &patience),
         };
         match outcome {
             Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. })) => self.untried.push(stream.name),
@@ -219,7 +213,7 @@ impl<'a> Discovery<'a> {
             let Some(defined) = properties.get(object.family.index()) else { continue };
             let prefix = if object.prefix_is_a_setting() { self.persons_prefix } else { object.field };
             let of_stream = entries.iter_mut().filter(|entry| entry.name == stream);
-            of_stream.for_each(|entry| flatten(entry, object.field, prefix, defined));
+            of_stream.for_each(|entry| properties::flatten(entry, object.field, prefix, defined));
         }
         Ok(())
     }
@@ -299,24 +293,4 @@ fn is_no_definitions(fault: &Fault) -> bool {
             | Cause::Untrusted
             | Cause::Allowance
     )
-}
-
-pub(super) fn has_field(schema: &Value, name: &str) -> bool {
-    schema["properties"].get(name).is_some()
-}
-
-/// Puts a column for each property, and the object of what has none, in the place of the object `object`; `prefix` stands
-/// for it in their names.
-pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defined: &Properties) {
-    let Some(fields) = fields(&mut entry.schema) else { return };
-    let mut flat = Map::new();
-    for (name, schema) in std::mem::take(fields) {
-        if name != object {
-            flat.insert(name, schema);
-            continue;
-        }
-        flat.extend(defined.iter().map(|(property, kind)| (format!("{prefix}_{property}"), kind.schema())));
-        flat.insert(format!("unmapped_{prefix}"), json!({"type": ["null", "object"]}));
-    }
-    *fields = flat;
 }

@@ -1,16 +1,95 @@
-//! The columns that a PostHog lacks, and what follows for the streams of a given catalog.
+//! What this PostHog or this key has not: streams that cannot be read, columns that are not there, and what follows for a
+//! run.
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
+use crate::posthog::fault::{Cause, Fault};
 use crate::singer::catalog::SelectedStream;
 use crate::tap::record::flatten::Family;
-use crate::tap::stream::{Stream, find};
+use crate::tap::stream::{Source, Stream, find};
+
+/// Why a stream cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The key lacks this scope.
+    Scope(String),
+    /// The key's user may not read it.
+    Access,
+    /// This PostHog has no such list or table.
+    Absent,
+    /// Something that says nothing about this stream: a server that fails, a network, a key that is unknown.
+    Failed,
+}
+
+impl Obstacle {
+    /// What a fault says about the stream that was asked for.
+    #[must_use]
+    pub fn of(stream: &Stream, fault: &Fault) -> Obstacle {
+        let Fault::Fatal(failure) = fault else { return Obstacle::Failed };
+        match &failure.cause {
+            Cause::Scope(scope) => Obstacle::Scope(scope.clone()),
+            // Every PostHog has events, and every project that can be queried.
+            _ if matches!(stream.source, Source::Events) => Obstacle::Failed,
+            Cause::Access if stream.is_list() => Obstacle::Access,
+            Cause::Missing if stream.is_list() => Obstacle::Absent,
+            Cause::Request => Obstacle::Absent,
+            _ => Obstacle::Failed,
+        }
+    }
+}
+
+/// What to do about a stream that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// It is left out, also where its list only fails at the moment.
+    LeaveOut,
+    /// It is left out where this PostHog or this key has it not. What fails at the moment is left to the run, which tries
+    /// harder, and ends with an error rather than without the stream.
+    LeaveOutForGood,
+    /// As before, but that the key may not read it is an error: somebody chose the stream.
+    Refuse,
+}
+
+/// Why a stream is left out; `None` where the run is to try it.
+///
+/// # Errors
+/// The fault, where it is the whole run's or somebody chose the stream.
+pub(super) fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable) -> Result<Option<String>> {
+    let reason = match Obstacle::of(stream, &fault) {
+        Obstacle::Absent => return Ok(Some("this PostHog does not have it".to_owned())),
+        Obstacle::Scope(scope) => format!("needs the scope {scope}"),
+        Obstacle::Access => "the key's user may not read it".to_owned(),
+        Obstacle::Failed => {
+            let why = failing_now(stream, fault)?;
+            return Ok((unreadable == Unreadable::LeaveOut).then(|| format!("cannot be read now: {why}")));
+        }
+    };
+    match unreadable {
+        Unreadable::Refuse => Err(Error::from(fault).context(format!("stream {} cannot be read", stream.name))),
+        Unreadable::LeaveOut | Unreadable::LeaveOutForGood => Ok(Some(reason)),
+    }
+}
+
+/// What is said of a stream that fails at the moment.
+///
+/// # Errors
+/// The fault, where the other streams would fail as well.
+fn failing_now(stream: &Stream, fault: Fault) -> Result<String> {
+    match fault {
+        fault if matches!(stream.source, Source::Events) => Err(fault.into()),
+        Fault::Split(why) => Ok(why),
+        Fault::Fatal(failure) if matches!(failure.cause, Cause::Server | Cause::Timeout | Cause::Untrusted) => {
+            Ok(failure.error.to_string())
+        }
+        fault => Err(fault.into()),
+    }
+}
 
 /// Columns that were asked for and are not there, by stream.
 #[derive(Debug, Default)]
-pub(super) struct Lacking(Vec<(&'static str, Vec<String>)>);
+pub(super) struct MissingColumns(Vec<(&'static str, Vec<String>)>);
 
-impl Lacking {
+impl MissingColumns {
     pub(super) fn add(&mut self, stream: &'static str, columns: impl IntoIterator<Item = String>) {
         self.0.push((stream, columns.into_iter().collect()));
     }

@@ -20,14 +20,11 @@ use super::config::Config;
 use super::events::window::source;
 use super::record::flatten::Family;
 use super::record::item::is_text;
-use super::stream::{List, PropertyObject, STREAMS, Shape, Stream, find};
+use super::stream::{PropertyObject, STREAMS, Stream, find};
 
+use columns::{ATTEMPTS, Columns};
 use discovery::Discovery;
-use left_out::object_of;
-use unreadable::Unreadable;
-
-/// Attempts at what discovery can do without.
-const ATTEMPTS: u32 = 2;
+use left_out::{Unreadable, object_of};
 
 /// Discovers everything that the key can read.
 ///
@@ -92,18 +89,18 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
     discovery.describes_properties = catalog.fingerprint().is_some();
     let is_selected = |stream: &Stream| selected.iter().any(|chosen| chosen.id == stream.name);
     let entries = discovery.entries(is_selected)?;
-    let Discovery { lacking, properties_are_partial, describes_properties, .. } = discovery;
+    let Discovery { columns: Columns { missing, .. }, properties_are_partial, describes_properties, .. } = discovery;
     if describes_properties {
         // What is said elsewhere is not said again.
         let is_compared = |stream: &str, field: Option<&str>| match field {
             None => entries.iter().any(|entry| entry.name == stream),
             Some(field) if properties_are_partial && Family::of_column(field).is_some() => false,
-            Some(field) => !lacking.has_field(stream, field) && !is_made_text(&selected, stream, field),
+            Some(field) => !missing.has_field(stream, field) && !is_made_text(&selected, stream, field),
         };
         say_changes(&catalog.changes(&Catalog::discovered(&entries, None), is_compared));
     }
     selected.retain(|stream| entries.iter().any(|entry| entry.name == stream.id));
-    lacking.drop_fields(&mut selected)?;
+    missing.drop_fields(&mut selected)?;
     Ok(selected)
 }
 
@@ -148,14 +145,6 @@ pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
     scopes.iter().any(|has| has == "*" || has == scope || *has == write)
 }
 
-/// Asks for one item: the list exists, and the key may read it.
-pub(super) fn try_list(client: &Client, list: &List, patience: &Patience) -> Result<(), Fault> {
-    let path = list.full_path(client.options().project_id);
-    let one = [("limit".to_owned(), "1".to_owned())];
-    let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-    client.get_within(&patience.at_most(ATTEMPTS), &Get { path: &path, query, class: list.class }, |_| Ok(()))
-}
-
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
 pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Option<Vec<String>>, Fault> {
     let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
@@ -186,7 +175,6 @@ pub mod columns;
 mod discovery;
 pub mod left_out;
 pub mod properties;
-mod unreadable;
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,8 @@ use crate::posthog::http::client::{Client, Get, Query};
 use crate::posthog::http::retry::Patience;
 use crate::posthog::query::hogql;
 use crate::posthog::query::page::Page;
-use crate::tap::stream::List;
+use crate::singer::catalog::StreamEntry;
+use crate::tap::stream::{List, fields};
 use crate::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
@@ -190,6 +191,22 @@ impl Definitions<'_> {
         }
         properties
     }
+}
+
+/// Puts a column for each property, and the object of what has none, in the place of the object `object`; `prefix` stands
+/// for it in their names.
+pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defined: &Properties) {
+    let Some(fields) = fields(&mut entry.schema) else { return };
+    let mut flat = Map::new();
+    for (name, schema) in std::mem::take(fields) {
+        if name != object {
+            flat.insert(name, schema);
+            continue;
+        }
+        flat.extend(defined.iter().map(|(property, kind)| (format!("{prefix}_{property}"), kind.schema())));
+        flat.insert(format!("unmapped_{prefix}"), json!({"type": ["null", "object"]}));
+    }
+    *fields = flat;
 }
 
 /// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its

@@ -1,5 +1,4 @@
-use super::discovery::flatten;
-use super::properties::PropertyType;
+use super::properties::{PropertyType, flatten};
 use super::*;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::StreamEntry;

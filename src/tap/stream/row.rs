@@ -294,6 +294,12 @@ impl List {
     }
 }
 
+/// Whether a schema has a field of this name.
+#[must_use]
+pub fn has_field(schema: &Value, name: &str) -> bool {
+    schema["properties"].get(name).is_some()
+}
+
 /// The fields of a schema.
 pub fn fields(schema: &mut Value) -> Option<&mut Map<String, Value>> {
     schema.get_mut("properties")?.as_object_mut()

@@ -1,4 +1,4 @@
-//! What the doctor finds: one check, what kind of trouble it is, and what is said of a fault.
+//! What the doctor finds: a finding, what kind of trouble it is, and what is said of a fault.
 
 use std::time::{Duration, Instant};
 
@@ -67,7 +67,7 @@ pub(super) enum Status {
 
 /// One finding.
 #[derive(Debug)]
-pub(super) struct Check {
+pub(super) struct Finding {
     pub(super) name: &'static str,
     pub(super) status: Status,
     pub(super) category: Category,
@@ -75,28 +75,28 @@ pub(super) struct Check {
     latency: Duration,
 }
 
-impl Check {
-    pub(super) fn fine(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
+impl Finding {
+    pub(super) fn fine(name: &'static str, message: impl Into<String>, since: Instant) -> Finding {
         let message = message.into();
-        Check { name, status: Status::Ok, category: Category::Ok, message, latency: since.elapsed() }
+        Finding { name, status: Status::Ok, category: Category::Ok, message, latency: since.elapsed() }
     }
 
-    pub(super) fn warning(name: &'static str, message: impl Into<String>, since: Instant) -> Check {
-        Check { status: Status::Warning, ..Check::fine(name, message, since) }
+    pub(super) fn warning(name: &'static str, message: impl Into<String>, since: Instant) -> Finding {
+        Finding { status: Status::Warning, ..Finding::fine(name, message, since) }
     }
 
-    pub(super) fn error(name: &'static str, category: Category, message: impl Into<String>, since: Instant) -> Check {
-        Check { status: Status::Error, category, ..Check::fine(name, message, since) }
+    pub(super) fn error(name: &'static str, category: Category, message: impl Into<String>, since: Instant) -> Finding {
+        Finding { status: Status::Error, category, ..Finding::fine(name, message, since) }
     }
 
     /// The same finding where a run can do without.
-    pub(super) fn into_warning(self) -> Check {
-        Check { status: Status::Warning, category: Category::Ok, ..self }
+    pub(super) fn into_warning(self) -> Finding {
+        Finding { status: Status::Warning, category: Category::Ok, ..self }
     }
 
-    pub(super) fn failed(name: &'static str, fault: Fault, since: Instant) -> Check {
+    pub(super) fn failed(name: &'static str, fault: Fault, since: Instant) -> Finding {
         let (category, text) = explain(fault);
-        Check::error(name, category, text, since)
+        Finding::error(name, category, text, since)
     }
 
     pub(super) fn to_value(&self) -> Value {

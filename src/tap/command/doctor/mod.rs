@@ -26,7 +26,7 @@ use crate::posthog::query::ask;
 use crate::tap::config::Config;
 use crate::tap::stream::{Stream, find};
 
-use finding::{Category, Check, Status, explain, millis};
+use finding::{Category, Finding, Status, explain, millis};
 use streams::Readable;
 
 /// How far two clocks may be apart before it is worth a word.
@@ -46,10 +46,10 @@ const LITTLE_BYTES: u64 = 1_000_000_000;
 pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8) {
     let started = Instant::now();
     let timeout = timeout.min(LONGEST);
-    let mut checks = Vec::new();
+    let mut findings = Vec::new();
     match config.and_then(|config| Ok((client(&config, timeout)?, only_stream(&config)?))) {
         Ok((client, only_stream)) => {
-            checks.push(Check::fine("config", format!("complete; {}", client.options().base), started));
+            findings.push(Finding::fine("config", format!("complete; {}", client.options().base), started));
             let (sender, receiver) = channel();
             // Before the time is over, so that what is known by then is told.
             let deadline = started + timeout - (timeout / 10).min(LAST_WORDS);
@@ -58,11 +58,11 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
             thread::spawn(move || examination.make());
             loop {
                 match receiver.recv_timeout(timeout.saturating_sub(started.elapsed())) {
-                    Ok(check) => checks.push(check),
+                    Ok(finding) => findings.push(finding),
                     Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
                     Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                        let waited = checks.iter().any(|check| check.name == "query");
-                        checks.push(unanswered(waited, timeout, started));
+                        let waited = findings.iter().any(|finding| finding.name == "query");
+                        findings.push(unanswered(waited, timeout, started));
                         break;
                     }
                 }
@@ -72,39 +72,39 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
             let text = error.to_string();
             let wrong_key = text.starts_with("setting api_key:");
             let category = if wrong_key { Category::Auth } else { Category::Config };
-            checks.push(Check::error("config", category, text, started));
+            findings.push(Finding::error("config", category, text, started));
         }
     }
-    report(&checks, started.elapsed(), now)
+    report(&findings, started.elapsed(), now)
 }
 
-fn unanswered(query_answered: bool, timeout: Duration, started: Instant) -> Check {
+fn unanswered(query_answered: bool, timeout: Duration, started: Instant) -> Finding {
     let text = format!("not all answers came within {:.1} s", timeout.as_secs_f64());
     if query_answered {
-        Check::warning("time", text, started)
+        Finding::warning("time", text, started)
     } else {
         let text = format!("{text}: PostHog is slow or the network loses packets; try again, or give --doctor-timeout");
-        Check::error("time", Category::Timeout, text, started)
+        Finding::error("time", Category::Timeout, text, started)
     }
 }
 
-fn report(checks: &[Check], elapsed: Duration, now: Micros) -> (Value, u8) {
-    let with = |status| checks.iter().filter(move |check| check.status == status);
-    let category = with(Status::Error).next().map_or(Category::Ok, |check| check.category);
-    let mut findings: Vec<&str> =
-        with(Status::Error).chain(with(Status::Warning)).map(|c| c.message.as_str()).collect();
+fn report(findings: &[Finding], elapsed: Duration, now: Micros) -> (Value, u8) {
+    let with = |status| findings.iter().filter(move |finding| finding.status == status);
+    let category = with(Status::Error).next().map_or(Category::Ok, |finding| finding.category);
+    let mut troubles: Vec<&str> =
+        with(Status::Error).chain(with(Status::Warning)).map(|finding| finding.message.as_str()).collect();
     if category == Category::Ok {
         let all_well = "PostHog answers and what is on by default can be read";
-        findings.insert(0, if findings.is_empty() { all_well } else { "PostHog answers" });
+        troubles.insert(0, if troubles.is_empty() { all_well } else { "PostHog answers" });
     }
-    let message = findings.join("; ");
+    let message = troubles.join("; ");
     let report = json!({
         "status": if category == Category::Ok { "healthy" } else { "error" },
         "category": category.name(),
         "message": message,
         "timestamp": to_rfc3339(now),
         "latency_ms": millis(elapsed),
-        "checks": checks.iter().map(Check::to_value).collect::<Vec<_>>(),
+        "checks": findings.iter().map(Finding::to_value).collect::<Vec<_>>(),
     });
     (report, category.exit_code())
 }
@@ -121,36 +121,36 @@ fn only_stream(config: &Config) -> Result<Option<&'static Stream>> {
     found.map_err(|error| error.context("setting data_type"))
 }
 
-/// All checks that need the network; each finding is sent as it is made.
+/// All that needs the network; each finding is sent as it is made.
 struct Examination {
     client: Arc<Client>,
     /// The only stream that is to be read.
     only_stream: Option<&'static Stream>,
     deadline: Instant,
-    findings: Sender<Check>,
+    findings: Sender<Finding>,
 }
 
 impl Examination {
     /// Whoever waited may be gone already.
-    fn tell(&self, check: Check) {
-        drop(self.findings.send(check));
+    fn tell(&self, finding: Finding) {
+        drop(self.findings.send(finding));
     }
 
     fn make(self) {
         let started = Instant::now();
         let fault = match query(&self.client) {
             Ok(facts) => {
-                self.tell(Check::fine("query", "the key can query the project", started));
-                facts.tell(&self.client, &|check| self.tell(check));
+                self.tell(Finding::fine("query", "the key can query the project", started));
+                facts.tell(&self.client, &|finding| self.tell(finding));
                 self.tell_version(facts.zone.as_deref());
                 return self.explain_streams(true);
             }
             Err(fault) => fault,
         };
         let cause = if let Fault::Fatal(failure) = &fault { Some(failure.cause.clone()) } else { None };
-        let check = Check::failed("query", fault, started);
+        let finding = Finding::failed("query", fault, started);
         let is_scope = matches!(cause, Some(Cause::Scope(_)));
-        self.tell(if is_scope && self.reads_only_a_list() { check.into_warning() } else { check });
+        self.tell(if is_scope && self.reads_only_a_list() { finding.into_warning() } else { finding });
         if is_scope {
             self.explain_streams(false);
         } else if cause == Some(Cause::Key) {
@@ -163,12 +163,12 @@ impl Examination {
         let now = Instant::now();
         match ask::days_of(&self.client, zone) {
             Err(error) => {
-                let check = Check::error("version", Category::Config, error.to_string(), now);
-                self.tell(if self.reads_only_a_list() { check.into_warning() } else { check });
+                let finding = Finding::error("version", Category::Config, error.to_string(), now);
+                self.tell(if self.reads_only_a_list() { finding.into_warning() } else { finding });
             }
             Ok(()) if self.client.modifiers_refused() => {
                 let text = "an old PostHog: it does not take convertToProjectTimezone, times follow the project's zone";
-                self.tell(Check::warning("version", text, now));
+                self.tell(Finding::warning("version", text, now));
             }
             Ok(()) => {}
         }
@@ -184,7 +184,7 @@ impl Examination {
         thread::scope(|scope| {
             scope.spawn(|| self.tell(project(&self.client)));
             let (client, only_stream, deadline) = (&self.client, self.only_stream, self.deadline);
-            self.tell(Readable { client, can_query, only_stream, deadline }.check());
+            self.tell(Readable { client, can_query, only_stream, deadline }.finding());
         });
     }
 
@@ -198,16 +198,16 @@ impl Examination {
         let get = Get { path: "api/users/@me/", query: &[], class: RateClass::Lists };
         self.tell(match there.get(&get, |_| Ok(())) {
             Err(Fault::Fatal(failure)) if failure.cause == Cause::Key => {
-                Check::fine("region", format!("the key is unknown in the region {region} as well"), started)
+                Finding::fine("region", format!("the key is unknown in the region {region} as well"), started)
             }
             // A key that lacks a scope is a known key.
             Err(Fault::Fatal(Failure { cause: Cause::Scope(_) | Cause::Access, .. })) | Ok(()) => {
                 let text = format!("the key is known in the other region; set region to {region}");
-                Check::error("region", Category::Auth, text, started)
+                Finding::error("region", Category::Auth, text, started)
             }
             Err(fault) => {
                 let text = format!("the region {region} did not tell whether it knows the key: {}", Error::from(fault));
-                Check::fine("region", text, started)
+                Finding::fine("region", text, started)
             }
         });
     }
@@ -238,7 +238,7 @@ fn query(client: &Client) -> Result<Facts, Fault> {
 }
 
 impl Facts {
-    fn tell(&self, client: &Client, tell: &impl Fn(Check)) {
+    fn tell(&self, client: &Client, tell: &impl Fn(Finding)) {
         let now = Instant::now();
         let tier = format!(
             "the tap keeps to {} queries an hour (requests_per_hour), PostHog tells its own limit only when it refuses",
@@ -247,35 +247,35 @@ impl Facts {
         match self.budget_left {
             Some(0) => {
                 let text = "the project's hourly byte budget is used up; a run would wait for it to refill";
-                tell(Check::error("limits", Category::RateLimit, text, now));
+                tell(Finding::error("limits", Category::RateLimit, text, now));
             }
             Some(left) if left < LITTLE_BYTES => {
                 let text = format!(
                     "only {left} bytes are left of the project's hourly byte budget; a run may wait for it to refill, or stop \
                      (budget)"
                 );
-                tell(Check::warning("limits", text, now));
+                tell(Finding::warning("limits", text, now));
             }
             Some(left) => {
                 let paid = if left > FREE_BYTES { ", more than the 20 GB of a free organization" } else { "" };
                 let text = format!("{tier}; {} MB left of the project's hourly byte budget{paid}", left / 1_000_000);
-                tell(Check::fine("limits", text, now));
+                tell(Finding::fine("limits", text, now));
             }
-            None => tell(Check::fine("limits", format!("{tier}; this PostHog tells no byte budget"), now)),
+            None => tell(Finding::fine("limits", format!("{tier}; this PostHog tells no byte budget"), now)),
         }
         match self.clock_seconds {
             Some(ahead) if ahead.abs() > CLOCKS_SECONDS => {
                 let side = if ahead > 0 { "behind" } else { "ahead of" };
                 let text = format!("this machine's clock is {} s {side} PostHog's; set it", ahead.abs());
-                tell(Check::warning("clock", text, now));
+                tell(Finding::warning("clock", text, now));
             }
-            _ => tell(Check::fine("clock", "agrees with PostHog's", now)),
+            _ => tell(Finding::fine("clock", "agrees with PostHog's", now)),
         }
     }
 }
 
 /// The project by name; nice to know, not needed.
-fn project(client: &Client) -> Check {
+fn project(client: &Client) -> Finding {
     let started = Instant::now();
     let id = client.options().project_id;
     let path = format!("api/projects/{id}/");
@@ -285,14 +285,14 @@ fn project(client: &Client) -> Check {
     match client.get(&get, read) {
         Ok(project) => {
             let zone = project["timezone"].as_str().unwrap_or("unknown");
-            Check::fine("project", format!("project {id}, time zone {zone}"), started)
+            Finding::fine("project", format!("project {id}, time zone {zone}"), started)
         }
         Err(Fault::Fatal(Failure { cause: Cause::Scope(_) | Cause::Access, .. })) => {
-            Check::fine("project", format!("project {id}; its time zone takes the scope project:read"), started)
+            Finding::fine("project", format!("project {id}; its time zone takes the scope project:read"), started)
         }
         Err(fault) => {
             let text = format!("project {id}; its time zone was not told: {}", explain(fault).1);
-            Check::fine("project", text, started)
+            Finding::fine("project", text, started)
         }
     }
 }

@@ -6,47 +6,44 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
-use crate::tap::discover::{covers, scopes_of_key, try_list};
+use crate::tap::discover::columns::try_list;
+use crate::tap::discover::left_out::Obstacle;
+use crate::tap::discover::{covers, scopes_of_key};
 use crate::tap::stream::{STREAMS, Source, Stream};
 
-use super::finding::{Category, Check, explain};
+use super::finding::{Category, Finding, explain};
 
-/// What stands between the key and a stream.
-#[derive(Debug)]
-enum Obstacle {
-    Scope,
-    /// The key's user has no access.
-    Access,
-    /// This PostHog has no such list.
-    Absent,
-    Failed(Category, String),
+/// A stream, and why it cannot be read, if it cannot.
+struct Looked {
+    stream: &'static Stream,
+    hindered: Option<Hindrance>,
 }
 
-impl Obstacle {
-    fn of(fault: Fault) -> Obstacle {
-        match fault {
-            Fault::Fatal(failure) if matches!(failure.cause, Cause::Scope(_)) => Obstacle::Scope,
-            Fault::Fatal(failure) if failure.cause == Cause::Access => Obstacle::Access,
-            Fault::Fatal(failure) if failure.cause == Cause::Missing => Obstacle::Absent,
-            other => {
-                let (category, text) = explain(other);
-                Obstacle::Failed(category, text)
-            }
-        }
-    }
-
-    fn category(&self) -> Category {
-        match self {
-            Obstacle::Scope | Obstacle::Access => Category::Permission,
-            Obstacle::Absent => Category::Config,
-            Obstacle::Failed(category, _) => *category,
-        }
-    }
+/// Why a stream cannot be read, and what the doctor says of it.
+struct Hindrance {
+    obstacle: Obstacle,
+    category: Category,
+    text: String,
 }
 
-type Finding = (&'static Stream, Option<Obstacle>);
+impl Hindrance {
+    fn of(stream: &Stream, fault: Fault) -> Hindrance {
+        let obstacle = Obstacle::of(stream, &fault);
+        let (category, text) = explain(fault);
+        Hindrance { obstacle, category, text }
+    }
+
+    fn scope(scope: &str) -> Hindrance {
+        let obstacle = Obstacle::Scope(scope.to_owned());
+        Hindrance { obstacle, category: Category::Permission, text: String::new() }
+    }
+
+    fn no_answer() -> Hindrance {
+        Hindrance { obstacle: Obstacle::Failed, category: Category::Timeout, text: "no answer in time".to_owned() }
+    }
+}
 
 /// What is known before the streams are looked at.
 pub(super) struct Readable<'a> {
@@ -58,61 +55,63 @@ pub(super) struct Readable<'a> {
 }
 
 impl Readable<'_> {
-    /// The check of all streams.
-    pub(super) fn check(&self) -> Check {
+    /// What is found of all streams together.
+    pub(super) fn finding(&self) -> Finding {
         let started = Instant::now();
         let (sender, receiver) = channel();
         let client = Arc::clone(self.client);
         thread::spawn(move || drop(sender.send(scopes_of_key(&client, &client.options().patience))));
         let Ok(scopes) = receiver.recv_timeout(self.time_left()) else {
             let text = "which streams the key can read was not told in time; try again, or give --doctor-timeout";
-            return Check::warning("streams", text, started);
+            return Finding::warning("streams", text, started);
         };
         let (scopes, untold) = match scopes {
             Ok(scopes) => (scopes, None),
             // The query was refused for want of a scope or answered: this is about the key's description alone.
             Err(fault) => match explain(fault) {
                 (category @ (Category::Auth | Category::Permission), text) => {
-                    return Check::error("streams", category, text, started);
+                    return Finding::error("streams", category, text, started);
                 }
                 // More requests would be refused as well.
                 (Category::RateLimit, text) => {
                     let text = format!("which streams the key can read was not told: {text}");
-                    return Check::warning("streams", text, started);
+                    return Finding::warning("streams", text, started);
                 }
                 (_, text) => (None, Some(format!("PostHog did not tell what the key may do: {text}"))),
             },
         };
-        let findings = self.findings(scopes.as_deref());
+        let looked = self.look(scopes.as_deref());
         let mut parts: Vec<String> = untold.into_iter().collect();
         let is_told = parts.is_empty();
-        parts.extend(describe(&findings, self.can_query));
-        let obstacles = || findings.iter().filter_map(|(stream, obstacle)| Some((stream, obstacle.as_ref()?)));
+        parts.extend(describe(&looked, self.can_query));
+        let hindered = || looked.iter().filter_map(|looked| Some((looked.stream, looked.hindered.as_ref()?)));
         let text = if parts.is_empty() { "all can be read".to_owned() } else { parts.join("; ") };
-        let only = obstacles().find(|(stream, _)| self.only_stream.is_some_and(|only| only.name == stream.name));
-        if let Some((stream, obstacle)) = only {
+        let only = hindered().find(|(stream, _)| self.only_stream.is_some_and(|only| only.name == stream.name));
+        if let Some((stream, hindrance)) = only {
             let text = format!("{}, the stream of data_type, cannot be read: {text}", stream.name);
-            return Check::error("streams", obstacle.category(), text, started);
+            return Finding::error("streams", hindrance.category, text, started);
         }
-        let is_notable = |(stream, obstacle): (&&Stream, &Obstacle)| {
-            self.only_stream.is_none() && stream.selected_by_default || matches!(obstacle, Obstacle::Failed(..))
+        let is_notable = |(stream, hindrance): (&Stream, &Hindrance)| {
+            self.only_stream.is_none() && stream.selected_by_default || hindrance.obstacle == Obstacle::Failed
         };
-        if !is_told || obstacles().any(is_notable) {
-            Check::warning("streams", text, started)
+        if !is_told || hindered().any(is_notable) {
+            Finding::warning("streams", text, started)
         } else {
-            Check::fine("streams", text, started)
+            Finding::fine("streams", text, started)
         }
     }
 
-    /// Each stream with what stands in its way. Lists are asked side by side; one that does not answer in time failed.
-    fn findings(&self, scopes: Option<&[String]>) -> Vec<Finding> {
+    /// Looks at each stream. Lists are asked side by side; one that does not answer in time failed.
+    fn look(&self, scopes: Option<&[String]>) -> Vec<Looked> {
         let (sender, receiver) = channel();
-        let mut findings: Vec<Finding> = Vec::new();
+        let mut all: Vec<Looked> = Vec::new();
         for stream in STREAMS {
-            let lacks_scope = scopes.is_some_and(|scopes| !stream.scopes().all(|scope| covers(scopes, scope)));
-            let obstacle = match stream.source {
-                _ if lacks_scope => Some(Obstacle::Scope),
-                Source::Events | Source::Table(_) | Source::Sessions(_) => (!self.can_query).then_some(Obstacle::Scope),
+            let lacks = scopes.and_then(|scopes| stream.scopes().find(|scope| !covers(scopes, scope)));
+            let hindered = match stream.source {
+                _ if lacks.is_some() => lacks.map(Hindrance::scope),
+                Source::Events | Source::Table(_) | Source::Sessions(_) => {
+                    (!self.can_query).then(|| Hindrance::scope(stream.scope))
+                }
                 // The scope says nearly all; a few requests are enough to see whether lists answer.
                 Source::List(_) if scopes.is_some() && !self.is_worth_a_request(stream) => None,
                 Source::List(list) => {
@@ -122,18 +121,18 @@ impl Readable<'_> {
                         let outcome = try_list(&client, list, &client.options().patience);
                         drop(sender.send((stream.name, outcome.err())));
                     });
-                    Some(Obstacle::Failed(Category::Timeout, "no answer in time".to_owned()))
+                    Some(Hindrance::no_answer())
                 }
             };
-            findings.push((stream, obstacle));
+            all.push(Looked { stream, hindered });
         }
         drop(sender);
         while let Ok((name, fault)) = receiver.recv_timeout(self.time_left()) {
-            if let Some(finding) = findings.iter_mut().find(|(stream, _)| stream.name == name) {
-                finding.1 = fault.map(Obstacle::of);
+            if let Some(looked) = all.iter_mut().find(|looked| looked.stream.name == name) {
+                looked.hindered = fault.map(|fault| Hindrance::of(looked.stream, fault));
             }
         }
-        findings
+        all
     }
 
     fn time_left(&self) -> Duration {
@@ -149,35 +148,33 @@ impl Readable<'_> {
 }
 
 /// What was found, a part for each kind of obstacle.
-fn describe(findings: &[Finding], can_query: bool) -> Vec<String> {
+fn describe(all: &[Looked], can_query: bool) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = |what: &str, names: Vec<String>| {
         if !names.is_empty() {
             parts.push(format!("{what}: {}", names.join(", ")));
         }
     };
-    let named = |is_it: &dyn Fn(&Obstacle) -> bool| -> Vec<&Stream> {
-        findings.iter().filter(|(_, found)| found.as_ref().is_some_and(is_it)).map(|(stream, _)| *stream).collect()
+    let name = |stream: &Stream| stream.name.to_owned();
+    let with_scopes = |stream: &Stream| format!("{} ({})", stream.name, stream.scopes().collect::<Vec<_>>().join(", "));
+    let hindered = |is_it: fn(&Obstacle) -> bool, name: &dyn Fn(&Stream) -> String| -> Vec<String> {
+        let found = all.iter().filter(|looked| looked.hindered.as_ref().is_some_and(|why| is_it(&why.obstacle)));
+        found.map(|looked| name(looked.stream)).collect()
     };
-    let names = |streams: Vec<&Stream>| streams.iter().map(|stream| stream.name.to_owned()).collect();
-    let with_scope = |stream: &&Stream| format!("{} ({})", stream.name, stream.scopes().collect::<Vec<_>>().join(", "));
-    let missing = named(&|found| matches!(found, Obstacle::Scope));
-    part("these streams need a scope that the key has not", missing.iter().map(with_scope).collect());
-    part("the key's user may not read", names(named(&|found| matches!(found, Obstacle::Access))));
-    part("not in this PostHog", names(named(&|found| matches!(found, Obstacle::Absent))));
+    let lack_scope = hindered(|found| matches!(found, Obstacle::Scope(_)), &with_scopes);
+    part("these streams need a scope that the key has not", lack_scope);
+    part("the key's user may not read", hindered(|found| *found == Obstacle::Access, &name));
+    part("not in this PostHog", hindered(|found| *found == Obstacle::Absent, &name));
     // One text is enough: what fails, fails alike.
-    let failure = findings.iter().find_map(|(_, found)| match found {
-        Some(Obstacle::Failed(_, text)) => Some(text.as_str()),
-        _ => None,
-    });
-    if let Some(text) = failure {
-        let mut failed: Vec<String> = names(named(&|found| matches!(found, Obstacle::Failed(..))));
-        failed.last_mut().into_iter().for_each(|last| last.push_str(&format!(" ({text})")));
+    let mut failed = hindered(|found| *found == Obstacle::Failed, &name);
+    let mut failures = all.iter().filter_map(|looked| looked.hindered.as_ref());
+    if let Some(failure) = failures.find(|why| why.obstacle == Obstacle::Failed) {
+        failed.last_mut().into_iter().for_each(|last| last.push_str(&format!(" ({})", failure.text)));
         part("failed", failed);
     }
     if !can_query {
-        let readable = findings.iter().filter(|(_, found)| found.is_none());
-        part("can be read", readable.map(|(stream, _)| stream.name.to_owned()).collect());
+        let readable = all.iter().filter(|looked| looked.hindered.is_none());
+        part("can be read", readable.map(|looked| name(looked.stream)).collect());
     }
     parts
 }
