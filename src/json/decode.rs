@@ -7,8 +7,8 @@ use std::io::Read;
 
 use super::blocks::is_stop;
 use super::escape::escape;
-use super::scan::{Escapes, Fault, Scan, Token};
 use super::stride::{REACH, stride_into};
+use super::token::{Escapes, Fault, Scan, Token};
 use super::walk;
 
 /// The text that is looked at between two reads; a value that has to be seen whole makes the window grow.

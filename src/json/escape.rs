@@ -1,6 +1,8 @@
 //! Escapes in JSON strings, and strings without them.
 
-use super::scan::Text;
+use std::borrow::Cow;
+
+use super::token::Text;
 
 /// The escape that `text` starts with, a backslash: the character that it stands for (none for half of a surrogate pair)
 /// and its length. None when it is no escape.
@@ -60,10 +62,23 @@ pub fn unescape(text: Text<'_>, out: &mut Vec<u8>) -> u32 {
     lone
 }
 
+/// The string without its escapes. Writers of JSON may escape what they like, such as the + of an offset.
+#[inline]
+#[must_use]
+pub fn plain(text: Text<'_>) -> Cow<'_, [u8]> {
+    if !text.is_escaped() {
+        return Cow::Borrowed(text.raw);
+    }
+    let mut plain = Vec::new();
+    unescape(text, &mut plain);
+    Cow::Owned(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json::scan::{Escapes, Scanner};
+    use crate::json::scan::Scanner;
+    use crate::json::token::Escapes;
     use proptest::prelude::*;
 
     #[test]

@@ -3,6 +3,12 @@
 //! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] reads one while
 //! it arrives and decodes its strings. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth, and look at
 //! sixteen bytes at a time.
+//!
+//! | who | files |
+//! |---|---|
+//! | both programs | [`token`] (what there is), [`scan`] on top of [`walk`], [`escape`] and [`blocks`], [`walker`] |
+//! | the tap alone | [`decode`] with [`stride`], [`label`], [`without`] |
+//! | the target alone | [`exact`] |
 
 mod blocks;
 pub mod decode;
@@ -11,7 +17,9 @@ pub mod exact;
 pub mod label;
 pub mod scan;
 mod stride;
+pub mod token;
 mod walk;
+pub mod walker;
 pub mod without;
 
 pub use blocks::same;

@@ -1,7 +1,7 @@
 //! The innermost loop of the tap: a stretch of a string is decoded while it is copied.
 
 use super::blocks::stops64;
-use super::scan::Escapes;
+use super::token::Escapes;
 
 /// The bytes whose stops are looked for at once.
 const STRIDE: usize = 64;

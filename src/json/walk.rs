@@ -3,7 +3,7 @@
 
 use super::blocks::{digits_end, next_stop};
 use super::escape::escape;
-use super::scan::{Escapes, Fault, MAX_DEPTH, Scan, Token};
+use super::token::{Escapes, Fault, MAX_DEPTH, Scan, Token};
 
 /// A fault at this place.
 #[cold]

@@ -1,7 +1,8 @@
 //! A document without some of its members; everything else stays as it was written.
 
 use super::escape::unescape;
-use super::scan::{Scan, Scanner, Text};
+use super::scan::Scanner;
+use super::token::{Scan, Text};
 
 /// Copies the document `text` to `out` without the members at `paths`, each the names from the outermost object inwards.
 ///

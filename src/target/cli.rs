@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::commit::log::{make_dirs, read_last};
+use super::commit::log::read_last;
+use super::input::lines::Lines;
 use super::settings::Settings;
 use super::store::disk::Disk;
+use super::store::tree::make_dirs;
 use super::{about, allocator, load};
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -88,7 +90,8 @@ fn run(cli: Cli) -> Result<()> {
     stop.watch_signals(PATIENCE)?;
     warn_of_lost_states();
     let disk = locked(&settings)?;
-    load::run(settings, input, Output::new(std::io::stdout()), Arc::new(disk), &stop)
+    let lines = Lines::new(input, stop, settings.max_line_bytes)?;
+    load::run(settings, lines, Output::new(std::io::stdout()), Arc::new(disk))
 }
 
 fn input(path: Option<PathBuf>) -> Result<File> {

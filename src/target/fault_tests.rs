@@ -9,6 +9,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
 use super::commit::log::{CommitLog, fingerprints_path};
+use super::input::lines::Lines;
 use super::load;
 use super::settings::Settings;
 use super::store::memory::{Fault, Memory};
@@ -39,7 +40,8 @@ fn run(fs: &Memory, lines: &[Value]) -> (bool, Vec<Value>) {
     let settings = json!({"batch_size_rows": 4});
     let settings = Settings::from_map(settings.as_object().unwrap()).unwrap();
     let printed = Printed::default();
-    let ended = load::run(settings, input, Output::new(printed.clone()), Arc::new(fs.clone()), &Stop::new());
+    let lines = Lines::new(input, Stop::new(), settings.max_line_bytes).unwrap();
+    let ended = load::run(settings, lines, Output::new(printed.clone()), Arc::new(fs.clone()));
     let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
     if let Err(error) = &ended {
         eprintln!("ended with: {error}");

@@ -4,29 +4,28 @@
 //! other end (a signal, a bad line, a full disk) publishes nothing more: rows since the last STATE cannot be cut out of a
 //! row group, so they are dropped here and the tap sends them again.
 
-use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::columns::message::SchemaMessage;
-use super::columns::metadata;
-use super::commit::log::{CommitLog, Record};
-use super::commit::replay::Replay;
-use super::commit::versions::{End, Versions};
-use super::files::thread::Encoder;
+use super::columns::metadata::{self, Origin};
+use super::commit::commits::{Commits, Reached};
+use super::commit::due::Due;
+use super::commit::states::States;
+use super::commit::versions::End;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
 use super::rows::cells::Oddities;
 use super::rows::streams::Streams;
-use super::settings::{Dedup, LoadMethod, Settings};
-use super::store::disk::Fs;
+use super::settings::{LoadMethod, Settings};
+use super::store::Fs;
 use crate::error::{Error, Kind, Result};
-use crate::json::escape::unescape;
+use crate::json::escape::plain;
 use crate::json::scan::Scanner;
+use crate::json::token::{Escapes, Text};
 use crate::metrics;
 use crate::singer::output::Output;
-use crate::stop::Stop;
 
 /// Messages between two looks at how much memory is left for row groups.
 const SHARE_MEMORY_EVERY: u64 = 1 << 16;
@@ -34,45 +33,22 @@ const SHARE_MEMORY_EVERY: u64 = 1 << 16;
 /// One run.
 #[derive(Debug)]
 pub struct Load<W: Write> {
-    pub settings: Settings,
-    output: Output<W>,
-    commits: CommitLog,
-    encoder: Encoder,
+    settings: Arc<Settings>,
     pub streams: Streams,
-    pub versions: Versions,
-    pub replay: Replay,
+    pub commits: Commits,
+    states: States<W>,
+    due: Due,
     pub odd: Oddities,
     pub line: u64,
     pub messages: u64,
     /// The stream of the last record: the next one is probably of the same.
     last_stream: usize,
-    start_state: Option<Box<[u8]>>,
-    /// The newest STATE, and whether it was printed.
-    state: Option<Box<[u8]>>,
-    printed: Option<Box<[u8]>>,
-    /// Rows since the newest STATE, and in the interval before it.
-    rows_behind_state: u64,
-    interval: Interval,
-    first_commit: u64,
-    last_commit: Instant,
     started_ms: i64,
 }
 
-/// How much came between the last two STATEs, to foresee whether another interval fits into the file.
-#[derive(Clone, Copy, Debug, Default)]
-struct Interval {
-    rows: u64,
-    bytes: u64,
-    bytes_before: u64,
-}
-
-/// Runs the target: reads `input` to its end.
-///
-/// # Errors
-/// Whatever ended the run. All that was committed before stays.
-pub fn run<W: Write>(settings: Settings, input: File, output: Output<W>, fs: Arc<dyn Fs>, stop: &Stop) -> Result<()> {
+/// Runs the target: reads the lines to their end. Where that fails, everything that was committed before stays.
+pub fn run<W: Write>(settings: Settings, mut lines: Lines, output: Output<W>, fs: Arc<dyn Fs>) -> Result<()> {
     let started = Instant::now();
-    let mut lines = Lines::new(input, stop.clone(), settings.max_line_bytes)?;
     let mut load = Load::open(settings, output, fs)?;
     let ended = load.read(&mut lines).or_else(|error| load.rescue(error));
     metrics::timer("sync_duration", started.elapsed().as_secs_f64(), ended.is_ok(), None);
@@ -82,35 +58,24 @@ pub fn run<W: Write>(settings: Settings, input: File, output: Output<W>, fs: Arc
 
 impl<W: Write> Load<W> {
     fn open(settings: Settings, output: Output<W>, fs: Arc<dyn Fs>) -> Result<Self> {
-        let commits = CommitLog::open(Arc::clone(&fs))?;
-        let first_commit = commits.next();
-        let encoder = Encoder::start(fs, first_commit)?;
+        let settings = Arc::new(settings);
+        let commits = Commits::open(&settings, Arc::clone(&fs))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-        // Rows that replace what is there must all come in, also those that are there already.
-        let dedup = if settings.load_method == LoadMethod::Overwrite { Dedup::Off } else { settings.dedup };
         Ok(Load {
-            streams: Streams::new(super::rows::memory::row_groups(&settings, 0)),
-            versions: Versions::new(&commits, settings.load_method),
-            replay: Replay::new(dedup, settings.dedup_window_rows),
+            streams: Streams::new(Arc::clone(&settings), fs, commits.next())?,
+            commits,
+            states: States::new(output),
+            due: Due::new(Arc::clone(&settings)),
             odd: Oddities::default(),
             line: 0,
             messages: 0,
             last_stream: 0,
-            start_state: None,
-            state: None,
-            printed: None,
-            rows_behind_state: 0,
-            interval: Interval::default(),
-            first_commit,
-            last_commit: Instant::now(),
             started_ms: i64::try_from(now).unwrap_or(i64::MAX),
             settings,
-            output,
-            commits,
-            encoder,
         })
     }
 
+    /// The loop: a line is a record, a schema, a state or an activation; silence and the end of the input commit.
     fn read(&mut self, lines: &mut Lines) -> Result<()> {
         loop {
             let next = lines.next(self.deadline())?;
@@ -119,20 +84,26 @@ impl<W: Write> Load<W> {
                     self.line += 1;
                     self.message(line)?;
                 }
-                Next::Silence => self.commit(false)?,
-                Next::End => return self.commit(true),
+                Next::Silence => self.commit(End::NotYet)?,
+                Next::End => return self.commit(self.end()),
             }
         }
     }
 
     /// When to commit if nothing more comes: only after a STATE, and only if something waits.
     fn deadline(&self) -> Option<Instant> {
-        let waits = self.rows_behind_state == 0 && self.state != self.printed && self.commits_now();
-        waits.then(|| self.last_commit + self.settings.max_batch_age)
+        let waits = self.due.rows_behind_state == 0 && self.states.waits() && self.commits_at_states();
+        waits.then(|| self.due.deadline())
+    }
+
+    /// How the input ended: rows behind the last STATE say that the tap was interrupted, unless it is one that sends none.
+    fn end(&self) -> End {
+        let is_whole = self.due.rows_behind_state == 0 || self.states.newest().is_none();
+        if is_whole { End::Whole } else { End::Interrupted }
     }
 
     /// Rows that replace a stream are published together, at the end.
-    fn commits_now(&self) -> bool {
+    fn commits_at_states(&self) -> bool {
         self.settings.load_method == LoadMethod::AppendOnly
     }
 
@@ -152,8 +123,7 @@ impl<W: Write> Load<W> {
             return self.record(self.last_stream, line, record, Some(envelope));
         }
         let envelope = Envelope::read(line).map_err(|fault| self.syntax(fault))?;
-        let mut kind = Vec::new();
-        unescape(envelope.kind.ok_or_else(|| self.not_singer("it has no type"))?, &mut kind);
+        let kind = plain(envelope.kind.ok_or_else(|| self.not_singer("it has no type"))?);
         if self.messages == 1 {
             self.begin(&kind, &envelope)?;
         }
@@ -169,15 +139,14 @@ impl<W: Write> Load<W> {
 
     /// The first message. A STATE there says what the tap was started with; it is no checkpoint.
     fn begin(&mut self, kind: &[u8], envelope: &Envelope<'_>) -> Result<()> {
-        self.start_state = envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")).map(Into::into);
-        self.replay.load(&self.commits, self.start_state.as_deref())?;
+        self.commits.begin(envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")))?;
         self.share_memory();
         Ok(())
     }
 
     /// What the window takes, row groups cannot have.
     fn share_memory(&mut self) {
-        self.streams.set_budget(super::rows::memory::row_groups(&self.settings, self.replay.bytes()));
+        self.streams.share_memory(self.commits.replay.bytes());
     }
 
     fn any_record(&mut self, line: &[u8], envelope: Envelope<'_>) -> Result<()> {
@@ -219,31 +188,32 @@ impl<W: Write> Load<W> {
 
     fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
-        let held = self.versions.held(&stream.name, &stream.folder, version, self.commits.fs())?;
-        let routed = self.streams.route(index, held, *record, &self.settings);
+        let place = self.commits.versions.place(stream, version)?;
+        let routed = self.streams.route(index, place, *record);
         let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
         read.map_err(|error| self.misfit(index, error))
     }
 
     /// The row was read: leave it out if it was written before, else count it.
     fn keep_row(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
-        let keyed = !self.replay.is_off() && self.streams.get(index).is_some_and(|stream| stream.schema.keyed);
+        let keyed = !self.commits.replay.is_off() && self.streams.get(index).is_some_and(|stream| stream.schema.keyed);
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
-        if keyed && !self.replay.note(sink.fingerprint(line, envelope.version), &self.commits)? {
+        if keyed && self.commits.is_repeat(sink.fingerprint(line, envelope.version))? {
             sink.undo();
             return Ok(());
         }
         if self.settings.add_record_metadata {
-            sink.metadata(metadata::values(envelope, self.started_ms, &mut self.odd));
+            let extracted = envelope.extracted();
+            self.odd.odd_extraction_times += u64::from(envelope.time_extracted.is_some() && extracted.is_none());
+            let origin = Origin { extracted, version: envelope.version, started_ms: self.started_ms };
+            sink.metadata(metadata::values(origin));
         }
-        self.rows_behind_state += 1;
-        self.streams.keep(index, line.len(), &self.settings, &mut self.encoder)
+        self.due.rows_behind_state += 1;
+        self.streams.keep(index, line.len())
     }
 
     fn schema(&mut self, line: &[u8]) -> Result<()> {
-        let message = SchemaMessage::read(line).map_err(|e| e.context(format!("line {}", self.line)))?;
-        let fs = self.commits.fs();
-        let taken = self.streams.schema(&message, &self.settings, fs, &mut self.encoder);
+        let taken = SchemaMessage::read(line).and_then(|message| self.streams.schema(&message));
         taken.map_err(|e| e.context(format!("line {}", self.line)))
     }
 
@@ -251,16 +221,15 @@ impl<W: Write> Load<W> {
         let index = self.stream_of(envelope)?;
         let version = envelope.version.ok_or_else(|| self.not_singer("its ACTIVATE_VERSION has no version"))?;
         if let Some(stream) = self.streams.get(index) {
-            self.versions.activate(&stream.name, &stream.folder, version);
+            self.commits.versions.activate(stream, version);
         }
         Ok(())
     }
 
     fn stream_of(&mut self, envelope: &Envelope<'_>) -> Result<usize> {
-        let mut name = Vec::new();
-        unescape(envelope.stream.ok_or_else(|| self.not_singer("it has no stream"))?, &mut name);
-        let name = String::from_utf8(name).unwrap_or_default();
-        let found = self.streams.find(&name);
+        let name = plain(envelope.stream.ok_or_else(|| self.not_singer("it has no stream"))?);
+        let name = std::str::from_utf8(&name).unwrap_or_default();
+        let found = self.streams.find(name);
         found.ok_or_else(|| self.not_singer(format!("stream {name:?} has had no SCHEMA message before it")))
     }
 
@@ -269,110 +238,39 @@ impl<W: Write> Load<W> {
         if value == b"null" {
             return Err(self.not_singer("the value of its STATE is null, which would make the tap begin anew"));
         }
-        self.state = Some(value.into());
-        self.replay.on_state();
-        let bytes = self.encoder.bytes_written();
-        self.interval = Interval {
-            rows: std::mem::take(&mut self.rows_behind_state),
-            bytes: bytes.saturating_sub(self.interval.bytes_before),
-            bytes_before: bytes,
-        };
-        if self.messages > 1 && self.commits_now() && self.is_due() { self.commit(false) } else { Ok(()) }
-    }
-
-    /// True if the file would grow beyond its limits in another interval as long as the last one, or is old enough.
-    fn is_due(&self) -> bool {
+        self.states.take(value);
+        self.commits.replay.on_state();
+        let bytes = self.streams.bytes_written();
+        self.due.on_state(bytes);
         let rows = self.streams.iter().map(|stream| stream.rows).max().unwrap_or_default();
-        let bytes = self.encoder.bytes_written() + self.interval.bytes;
-        rows + self.interval.rows > self.settings.batch_size_rows
-            || bytes > self.settings.file_size_bytes
-            || self.last_commit.elapsed() >= self.settings.max_batch_age
+        let commits = self.messages > 1 && self.commits_at_states() && self.due.is_due(rows, bytes);
+        if commits { self.commit(End::NotYet) } else { Ok(()) }
     }
 
     /// Makes everything so far durable, then prints the newest STATE.
-    fn commit(&mut self, eof: bool) -> Result<()> {
-        self.streams.flush(&mut self.encoder)?;
-        // Rows behind the last STATE say that the tap was interrupted, unless it is one that sends none.
-        let end = match (eof, self.rows_behind_state == 0 || self.state.is_none()) {
-            (false, _) => End::NotYet,
-            (true, true) => End::Whole,
-            (true, false) => End::Interrupted,
-        };
-        if end == End::Interrupted && !self.commits_now() {
+    fn commit(&mut self, end: End) -> Result<()> {
+        self.streams.flush()?;
+        if end == End::Interrupted && !self.commits_at_states() {
             // The next run reads everything again: no state may say that it need not.
             return Ok(());
         }
-        self.versions.before_commit(&mut self.streams, &mut self.encoder, &self.settings, end, self.commits.fs())?;
-        let mut staged = self.encoder.finish()?;
-        let fingerprints = self.replay.finish()?;
-        let last_state = self.commits.last().and_then(|last| last.state.clone());
-        let state = self.state.as_deref().and_then(raw).or_else(|| last_state.clone());
-        let activate = self.versions.activations(&staged, self.commits.fs())?;
-        // A run that ends well is a witness for its last state, also where it was committed before the end was seen.
-        let unwitnessed = eof && self.commits.last().is_some_and(|last| last.run == self.first_commit && !last.eof);
-        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state) || unwitnessed;
-        if news && (self.messages > 1 || !staged.is_empty()) {
-            for (stream, rows) in Streams::rows_of(&staged) {
-                metrics::counter("record_count", rows, Some(stream));
-            }
-            let first = self.commits.next() == self.first_commit;
-            let record = Record {
-                run: self.first_commit,
-                start_state: self.start_state.as_deref().filter(|_| first).and_then(raw),
-                state,
-                eof,
-                trailing: self.rows_behind_state > 0,
-                uncovered: self.replay.uncovered(),
-                overwrite: !activate.is_empty() && self.settings.load_method == LoadMethod::Overwrite,
-                fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
-                versions: self.versions.visible(&activate),
-                activate,
-                ..Record::default()
-            };
-            staged.extend(fingerprints);
-            self.streams.save_columns(self.commits.fs())?;
-            self.commits.commit(record, &staged)?;
-            self.versions.after_commit(&self.commits)?;
-            self.replay.forget(&self.commits)?;
-        }
-        self.encoder.set_commit(self.commits.next())?;
-        self.streams.committed();
-        self.interval = Interval::default();
-        self.last_commit = Instant::now();
-        self.print_state()
+        let (state, trailing) = (self.states.newest(), self.due.rows_behind_state > 0);
+        self.commits.commit(&mut self.streams, Reached { state, trailing, end, begun: self.messages > 1 })?;
+        self.streams.committed(self.commits.next())?;
+        self.due.committed();
+        self.states.print()
     }
 
-    fn print_state(&mut self) -> Result<()> {
-        if self.state.is_none() || self.state == self.printed {
-            return Ok(());
-        }
-        self.printed.clone_from(&self.state);
-        let state = self.state.as_deref().unwrap_or_default();
-        self.output.line(|line| {
-            line.extend_from_slice(state);
-            Ok(())
-        })?;
-        self.output.flush()
-    }
-
-    /// A signal right after a STATE loses nothing: commits, if that is quick (the signal has set a limit). Any other failure ends the run as it is.
+    /// A signal right after a STATE loses nothing: commits, if that is quick (the signal has set a limit). Any other
+    /// failure ends the run as it is.
     fn rescue(&mut self, error: Error) -> Result<()> {
         let Kind::Signal(_) = error.kind() else { return Err(error) };
-        if self.rows_behind_state == 0 && self.state.is_some() && self.commits_now() {
-            self.commit(false)?;
+        if self.due.rows_behind_state == 0 && self.states.newest().is_some() && self.commits_at_states() {
+            self.commit(End::NotYet)?;
         }
         Err(error)
     }
 }
 
 /// Stands for members that the usual start of a line has.
-const EMPTY: crate::json::scan::Text<'static> =
-    crate::json::scan::Text { raw: b"", escapes: crate::json::scan::Escapes::None };
-
-fn raw(text: &[u8]) -> Option<Box<serde_json::value::RawValue>> {
-    serde_json::value::RawValue::from_string(std::str::from_utf8(text).ok()?.to_owned()).ok()
-}
-
-fn text(state: &Option<Box<serde_json::value::RawValue>>) -> Option<&str> {
-    state.as_deref().map(serde_json::value::RawValue::get)
-}
+const EMPTY: Text<'static> = Text { raw: b"", escapes: Escapes::None };

@@ -18,6 +18,7 @@ pub mod commit;
 pub mod files;
 pub mod input;
 pub mod load;
+pub mod memory;
 pub mod report;
 pub mod rows;
 pub mod settings;

@@ -4,14 +4,14 @@ use std::io::Write;
 
 use super::load::Load;
 use crate::error::{Error, Kind};
-use crate::json::scan::Fault;
+use crate::json::token::Fault;
 use crate::log;
 use crate::target::rows::cells::Oddities;
 use crate::target::rows::sink::RowError;
 
 impl<W: Write> Load<W> {
     pub(super) fn report(&self) {
-        self.versions.report();
+        self.commits.versions.report();
         for stream in self.streams.iter() {
             let (values, names) = stream.members.left_out();
             if values > 0 {
@@ -22,7 +22,7 @@ impl<W: Write> Load<W> {
                 ));
             }
         }
-        for column in self.streams.idle_partition_columns(&self.settings) {
+        for column in self.streams.idle_partition_columns() {
             log::warn(format!("partition_by: no stream of this run has a property {column:?}; it made no folders"));
         }
         let Oddities { lone_surrogates, zoneless_times, odd_extraction_times } = self.odd;
@@ -39,7 +39,11 @@ impl<W: Write> Load<W> {
             ));
         }
         let rows: u64 = self.streams.iter().map(|stream| stream.rows_in_run).sum();
-        log::info(format!("{} messages, {rows} records, skipped_repeats {}", self.messages, self.replay.skipped()));
+        log::info(format!(
+            "{} messages, {rows} records, skipped_repeats {}",
+            self.messages,
+            self.commits.replay.skipped()
+        ));
     }
 
     pub(super) fn not_singer(&self, what: impl std::fmt::Display) -> Error {

@@ -8,7 +8,7 @@ use parquet::basic::Compression;
 use serde_json::{Map, Value};
 
 use super::files::json_chunk::Level;
-use super::rows::memory;
+use super::memory;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::settings::dotenv::Variables;

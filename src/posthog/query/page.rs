@@ -8,7 +8,7 @@
 use std::io::Read;
 
 use crate::json::decode::{Decoder, Place};
-use crate::json::scan::{Escapes, Token};
+use crate::json::token::{Escapes, Token};
 
 /// One cell of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::item;
-use crate::json::scan::{Escapes, Token};
+use crate::json::token::{Escapes, Token};
 
 /// A double holds every number of so many digits.
 pub(super) const SURE_DIGITS: usize = 15;

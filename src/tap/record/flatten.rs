@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::json::escape::unescape;
 use crate::json::label::Label;
-use crate::json::scan::{Escapes, Scan, Scanner, Token};
+use crate::json::scan::Scanner;
+use crate::json::token::{Escapes, Scan, Token};
 use crate::posthog::query::page::Row;
 use crate::singer::output::LineText;
 

@@ -9,18 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::kind::ColumnType;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::target::commit::folder::HELD;
-use crate::target::store::disk::Fs;
-
-/// Where the columns of folders are kept.
-const COLUMNS: &str = "_target/columns";
+use crate::target::store::Fs;
+use crate::target::store::names::{COLUMNS, HELD};
+use crate::target::store::tree::{failed, is_empty, put};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
     property: String,
     column: String,
     #[serde(rename = "type")]
-    kind: String,
+    kind: ColumnType,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -28,15 +26,6 @@ struct Content {
     stream: String,
     key_properties: Vec<String>,
     columns: Vec<Remembered>,
-}
-
-/// True if there is anything in a folder of the destination.
-fn has_entries(fs: &dyn Fs, folder: &str) -> Result<bool> {
-    match fs.list(folder) {
-        Ok(entries) => Ok(!entries.is_empty()),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(Error::new(Kind::Disk, format!("listing {folder} failed: {e}"))),
-    }
 }
 
 /// The columns that a stream's folder has.
@@ -61,11 +50,11 @@ impl FolderColumns {
                 (content.map_err(|e| Error::new(Kind::Disk, format!("{path} cannot be understood: {e}")))?, true)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Content::default(), false),
-            Err(e) => return Err(Error::new(Kind::Disk, format!("reading {path} failed: {e}"))),
+            Err(e) => return Err(failed(format!("reading {path}"))(e)),
         };
         let content = Content { stream: stream.to_owned(), ..content };
         // Without files there are no rows that other keys could contradict.
-        let known = known && (has_entries(fs, folder)? || has_entries(fs, &format!("{HELD}/{folder}"))?);
+        let known = known && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
         Ok(FolderColumns { path, content, known, changed: !known })
     }
 
@@ -92,16 +81,16 @@ impl FolderColumns {
 
     /// The column that holds `property` when it has type `kind`.
     pub fn column(&mut self, property: &str, kind: ColumnType) -> String {
-        let (name, mut seen) = (kind.to_string(), false);
+        let mut seen = false;
         for remembered in self.content.columns.iter().filter(|r| r.property == property) {
-            if remembered.kind == name {
+            if remembered.kind == kind {
                 return remembered.column.clone();
             }
             seen = true;
         }
-        let mut column = if seen { format!("{property}__{name}") } else { property.to_owned() };
+        let mut column = if seen { format!("{property}__{kind}") } else { property.to_owned() };
         while self.content.columns.iter().any(|r| r.column == column) {
-            column = format!("{column}__{name}");
+            column = format!("{column}__{kind}");
         }
         if !seen && column != property {
             let stream = &self.content.stream;
@@ -113,10 +102,10 @@ impl FolderColumns {
         if seen {
             let stream = &self.content.stream;
             log::warn(format!(
-                "stream {stream:?}: the type of {property:?} changed to {name}; its values go to column {column:?}"
+                "stream {stream:?}: the type of {property:?} changed to {kind}; its values go to column {column:?}"
             ));
         }
-        let remembered = Remembered { property: property.to_owned(), column: column.clone(), kind: name };
+        let remembered = Remembered { property: property.to_owned(), column: column.clone(), kind };
         self.content.columns.push(remembered);
         self.changed = true;
         column
@@ -132,7 +121,7 @@ impl FolderColumns {
         }
         let text = serde_json::to_vec(&self.content)
             .map_err(|e| Error::new(Kind::Internal, format!("writing {} failed: {e}", self.path)))?;
-        crate::target::commit::log::put(fs, COLUMNS, &self.path, &text)?;
+        put(fs, &self.path, &text)?;
         self.changed = false;
         Ok(())
     }

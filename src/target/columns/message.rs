@@ -5,10 +5,12 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-use super::kind::{Property, property};
+use super::property::{Property, property};
 use crate::error::{Error, Kind, Result};
-use crate::json::scan::{Fault, Scanner, Token};
-use crate::target::rows::cells::plain;
+use crate::json::escape::plain;
+use crate::json::scan::Scanner;
+use crate::json::token::{Fault, Token};
+use crate::json::walker::{items, members};
 
 /// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
 const MAX_COLUMNS: usize = 10_000;
@@ -192,50 +194,6 @@ fn names(mut scanner: Scanner<'_>, stream: &str) -> Result<Vec<String>> {
     })
     .map_err(malformed)?;
     if fit { Ok(names) } else { Err(refused(stream, "too many or too long key or bookmark properties")) }
-}
-
-/// Calls `each` with every member of the object at `scanner`: its name without escapes, and the scanner at its value, over
-/// which it must step.
-///
-/// # Errors
-/// When it is no object, and those of `each`.
-pub fn members<'a>(
-    scanner: &mut Scanner<'a>,
-    mut each: impl FnMut(&[u8], &mut Scanner<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    scanner.expect(b'{', "expected an object")?;
-    if scanner.take(b'}') {
-        return Ok(());
-    }
-    loop {
-        let name = scanner.key()?;
-        each(&plain(name), scanner)?;
-        if !scanner.more(b'}')? {
-            return Ok(());
-        }
-    }
-}
-
-/// Calls `each` with the scanner at every item of the array there, over which it must step. What is no array has none.
-///
-/// # Errors
-/// When it is not JSON, and those of `each`.
-pub fn items<'a>(
-    scanner: &mut Scanner<'a>,
-    mut each: impl FnMut(&mut Scanner<'a>) -> Result<(), Fault>,
-) -> Result<(), Fault> {
-    if !scanner.take(b'[') {
-        return scanner.value().map(drop);
-    }
-    if scanner.take(b']') {
-        return Ok(());
-    }
-    loop {
-        each(scanner)?;
-        if !scanner.more(b']')? {
-            return Ok(());
-        }
-    }
 }
 
 /// Hashes a value without keeping any of it. The members of an object are hashed one by one and added up, so that their

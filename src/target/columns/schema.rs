@@ -5,24 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::evolve::FolderColumns;
-use super::kind::ColumnType;
+use super::kind::{ColumnType, LayoutColumn};
 use super::message::{Declared, SchemaMessage, refused};
+use super::metadata::{METADATA, is_metadata};
 use crate::error::Result;
-use crate::target::files::staged::LayoutColumn;
-use crate::target::rows::fingerprint::slot;
-
-/// The names of the metadata columns of the Singer SDK, with their types.
-pub const METADATA: [(&str, ColumnType); 7] = [
-    ("_sdc_extracted_at", ColumnType::Timestamp),
-    ("_sdc_received_at", ColumnType::Timestamp),
-    ("_sdc_batched_at", ColumnType::Timestamp),
-    (DELETED_AT, ColumnType::Timestamp),
-    ("_sdc_sequence", ColumnType::Int64),
-    ("_sdc_table_version", ColumnType::Int64),
-    ("_sdc_sync_started_at", ColumnType::Int64),
-];
-/// The one metadata column whose value comes from the record.
-pub const DELETED_AT: &str = "_sdc_deleted_at";
 
 /// One column.
 #[derive(Debug)]
@@ -56,7 +42,7 @@ pub struct StreamSchema {
     /// its fingerprint covers the whole record; so do all of them where this is none.
     pub covered: Option<usize>,
     /// What is written into the footer of every file.
-    pub footer: Arc<Vec<(String, String)>>,
+    pub footer: Arc<[(String, String)]>,
 }
 
 impl StreamSchema {
@@ -91,7 +77,7 @@ impl StreamSchema {
         let covered = choose_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
         // Values of the target's own columns say when a row was read: they tell no rows apart.
         let keyed = !keys.is_empty() && !keys.iter().any(|key| is_metadata(key));
-        let footer = Arc::new(vec![
+        let footer = Arc::new([
             ("singer.stream".to_owned(), message.stream.clone()),
             ("singer.key_properties".to_owned(), Value::from(keys.clone()).to_string()),
             ("singer.schema".to_owned(), message.fingerprint.clone()),
@@ -103,11 +89,11 @@ impl StreamSchema {
     ///
     /// # Errors
     /// When the Parquet library refuses one.
-    pub fn layout_columns(&self, json: bool) -> Result<Vec<LayoutColumn>> {
+    pub fn layout_columns(&self, json: bool) -> Result<Arc<[LayoutColumn]>> {
         let declare = |field: &Field| {
             let declared = if field.kind == ColumnType::Json && !json { ColumnType::Text } else { field.kind };
             let parquet = declared.parquet(&field.column)?;
-            Ok(LayoutColumn { name: field.column.clone(), kind: field.kind, parquet: Arc::clone(&parquet) })
+            Ok(LayoutColumn { name: field.column.clone(), kind: field.kind, parquet })
         };
         self.fields.iter().map(declare).collect()
     }
@@ -127,10 +113,11 @@ impl StreamSchema {
     }
 }
 
-/// True for the target's own columns.
+/// What stands for a property in a fingerprint: a hash of its name, so that other properties may come and go.
 #[must_use]
-pub fn is_metadata(name: &str) -> bool {
-    METADATA.iter().any(|(metadata, _)| *metadata == name)
+pub fn slot(property: &str) -> u64 {
+    let hash = blake3::hash(property.as_bytes());
+    u64::from_le_bytes(hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default())
 }
 
 fn metadata_field(name: &str, kind: ColumnType, folder: &mut FolderColumns) -> Field {

@@ -5,39 +5,13 @@
 
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
+use super::record::Activation;
 use crate::error::{Error, Kind, Result};
-use crate::target::store::disk::{Entry, Fs};
-
-/// Where rows of versions wait.
-pub const HELD: &str = "_target/held";
-
-/// A version of a stream that a commit makes the visible one.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Activation {
-    /// The stream's folder.
-    pub folder: String,
-    /// The version.
-    pub version: i64,
-    /// A file of the version, as a path in its folder without suffix: where it is, there the version is.
-    pub marker: String,
-}
-
-/// The folder that holds a version.
-#[must_use]
-pub fn held_folder(folder: &str, version: i64) -> String {
-    format!("{HELD}/{folder}/{version}")
-}
-
-fn disk(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Error {
-    move |e| Error::new(Kind::Disk, format!("{what} failed: {e}"))
-}
+use crate::target::store::Fs;
+use crate::target::store::names::{HELD, held_folder};
+use crate::target::store::tree::{entries, exists, failed, is_there, make_dirs, remove_tree, sync_dir};
 
 /// Makes a version the visible one. May be repeated at any point.
-///
-/// # Errors
-/// [`Kind::Disk`].
 pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     let Activation { folder, version, marker } = activation;
     let held = held_folder(folder, *version);
@@ -45,22 +19,19 @@ pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     let waits = is_there(fs, &held)?;
     if waits && !exists(fs, &format!("{folder}/{marker}.parquet"))? {
         name_files(fs, &held)?;
-        super::log::make_dirs(fs, folder)?;
+        make_dirs(fs, folder)?;
         exchange(fs, &held, folder)?;
     }
-    fs.sync_dir("").map_err(disk("fsync of the destination"))?;
+    fs.sync_dir("").map_err(failed("fsync of the destination"))?;
     let above = format!("{HELD}/{folder}");
     if is_there(fs, &above)? {
-        fs.sync_dir(&above).map_err(disk(format!("fsync of {above}")))?;
+        sync_dir(fs, &above)?;
         remove_tree(fs, &above)?;
     }
     Ok(())
 }
 
 /// Removes what is held for a stream's folder of versions before `keep`.
-///
-/// # Errors
-/// [`Kind::Disk`].
 pub fn sweep_older(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
     let above = format!("{HELD}/{folder}");
     let Some(entries) = entries(fs, &above)? else { return Ok(()) };
@@ -73,9 +44,6 @@ pub fn sweep_older(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
 }
 
 /// Refuses to replace a folder in which there are files that this program did not write.
-///
-/// # Errors
-/// [`Kind::Disk`].
 pub fn refuse_foreign(fs: &dyn Fs, folder: &str) -> Result<()> {
     match foreign(fs, folder)? {
         Some(path) => Err(Error::new(
@@ -111,7 +79,7 @@ fn foreign(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
 
 /// Gives held files the names under which readers find them. Their folder is still out of sight.
 fn name_files(fs: &dyn Fs, dir: &str) -> Result<()> {
-    for entry in fs.list(dir).map_err(disk(format!("listing {dir}")))? {
+    for entry in fs.list(dir).map_err(failed(format!("listing {dir}")))? {
         let path = format!("{dir}/{}", entry.name);
         if entry.is_dir {
             name_files(fs, &path)?;
@@ -121,10 +89,10 @@ fn name_files(fs: &dyn Fs, dir: &str) -> Result<()> {
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => fs.remove(&path, false),
                 other => other,
             }
-            .map_err(disk(format!("renaming {path}")))?;
+            .map_err(failed(format!("renaming {path}")))?;
         }
     }
-    fs.sync_dir(dir).map_err(disk(format!("fsync of {dir}")))
+    sync_dir(fs, dir)
 }
 
 /// Exchanges the folders. Where the file system cannot, the old one steps aside first, and for a moment there is none.
@@ -136,51 +104,9 @@ fn exchange(fs: &dyn Fs, held: &str, folder: &str) -> Result<()> {
             if is_there(fs, &aside)? {
                 remove_tree(fs, &aside)?;
             }
-            fs.rename(folder, &aside).map_err(disk(format!("renaming {folder}")))?;
-            fs.rename(held, folder).map_err(disk(format!("renaming {held}")))
+            fs.rename(folder, &aside).map_err(failed(format!("renaming {folder}")))?;
+            fs.rename(held, folder).map_err(failed(format!("renaming {held}")))
         }
-        Err(e) => Err(disk(format!("exchanging {held} and {folder}"))(e)),
+        Err(e) => Err(failed(format!("exchanging {held} and {folder}"))(e)),
     }
-}
-
-/// What is in a folder; `None` where there is none.
-fn entries(fs: &dyn Fs, dir: &str) -> Result<Option<Vec<Entry>>> {
-    match fs.list(dir) {
-        Ok(entries) => Ok(Some(entries)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(disk(format!("listing {dir}"))(e)),
-    }
-}
-
-/// Whether there is such a folder.
-///
-/// # Errors
-/// [`Kind::Disk`] when that cannot be told.
-pub fn is_there(fs: &dyn Fs, dir: &str) -> Result<bool> {
-    Ok(entries(fs, dir)?.is_some())
-}
-
-/// Whether a folder has nothing in it, or does not exist.
-///
-/// # Errors
-/// [`Kind::Disk`] when that cannot be told.
-pub fn is_empty(fs: &dyn Fs, dir: &str) -> Result<bool> {
-    Ok(entries(fs, dir)?.is_none_or(|entries| entries.is_empty()))
-}
-
-fn exists(fs: &dyn Fs, path: &str) -> Result<bool> {
-    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
-    Ok(entries(fs, dir)?.is_some_and(|entries| entries.iter().any(|entry| entry.name == name)))
-}
-
-fn remove_tree(fs: &dyn Fs, dir: &str) -> Result<()> {
-    for entry in fs.list(dir).map_err(disk(format!("listing {dir}")))? {
-        let path = format!("{dir}/{}", entry.name);
-        if entry.is_dir {
-            remove_tree(fs, &path)?;
-        } else {
-            fs.remove(&path, false).map_err(disk(format!("removing {path}")))?;
-        }
-    }
-    fs.remove(dir, true).map_err(disk(format!("removing {dir}")))
 }

@@ -1,7 +1,12 @@
 //! Files become visible: the log that is the truth, full tables, and rows that come again.
 
-pub mod folder;
+pub mod commits;
+pub mod due;
+mod folder;
 pub mod log;
-pub mod recent;
+mod publish;
+mod recent;
+pub mod record;
 pub mod replay;
+pub mod states;
 pub mod versions;

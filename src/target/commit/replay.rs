@@ -9,12 +9,15 @@ use std::io::Write as _;
 
 use super::log::{CommitLog, fingerprints_path};
 use super::recent::Recent;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::log;
-use crate::target::files::staged::{STAGING, Staged};
+use crate::target::files::layout::Place;
+use crate::target::files::staged::Staged;
 use crate::target::rows::fingerprint::Fingerprint;
 use crate::target::settings::Dedup;
-use crate::target::store::disk::FsFile;
+use crate::target::store::FsFile;
+use crate::target::store::names::{COMMITS, STAGING};
+use crate::target::store::tree::failed;
 
 /// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
 /// large.
@@ -38,14 +41,14 @@ pub struct Replay {
     /// `always`: the newest rows of this run and of earlier ones.
     recent: Recent,
     told_it_is_full: bool,
-    pending: Option<Pending>,
+    fingerprints: Option<FingerprintFile>,
     skipped: u64,
     commits: u64,
 }
 
 /// The fingerprints of the commit to come, on their way to the staging folder.
 #[derive(Debug)]
-struct Pending {
+struct FingerprintFile {
     name: String,
     file: Box<dyn FsFile>,
     buffer: Vec<u8>,
@@ -65,7 +68,7 @@ impl Replay {
             uncovered: None,
             recent: Recent::new(usize::try_from(window_rows).unwrap_or(usize::MAX)),
             told_it_is_full: false,
-            pending: None,
+            fingerprints: None,
             skipped: 0,
             commits: 0,
         }
@@ -90,9 +93,6 @@ impl Replay {
     }
 
     /// Loads the window for a run whose input begins with `start` (`None`: not with a STATE).
-    ///
-    /// # Errors
-    /// [`Kind::Disk`] when the log cannot be read.
     pub fn load(&mut self, commits: &CommitLog, start: Option<&[u8]>) -> Result<()> {
         let Some(last) = commits.last() else { return Ok(()) };
         let after = match self.dedup {
@@ -171,26 +171,23 @@ impl Replay {
     }
 
     /// Notes a row of a keyed stream. False: it was written before, leave it out.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`] when its fingerprint cannot be staged.
     pub fn note(&mut self, fingerprint: Fingerprint, commits: &CommitLog) -> Result<bool> {
         let known = !self.window.is_empty() && self.came_again(&fingerprint);
         if known || (self.dedup == Dedup::Always && !self.remember(fingerprint)) {
             self.skipped += 1;
             return Ok(false);
         }
-        if self.pending.is_none() {
+        if self.fingerprints.is_none() {
             let name = format!("{:020}.fp.staged", commits.next());
             let file = commits.fs().create(&format!("{STAGING}/{name}"));
-            let file = file.map_err(|e| Error::new(Kind::Disk, format!("creating {STAGING}/{name} failed: {e}")))?;
-            self.pending = Some(Pending { name, file, buffer: Vec::with_capacity(WRITE_BYTES), rows: 0 });
+            let file = file.map_err(failed(format!("creating {STAGING}/{name}")))?;
+            self.fingerprints = Some(FingerprintFile { name, file, buffer: Vec::with_capacity(WRITE_BYTES), rows: 0 });
         }
-        if let Some(pending) = &mut self.pending {
-            pending.rows += 1;
-            pending.buffer.extend_from_slice(&fingerprint);
-            if pending.buffer.len() >= WRITE_BYTES {
-                pending.write()?;
+        if let Some(fingerprints) = &mut self.fingerprints {
+            fingerprints.rows += 1;
+            fingerprints.buffer.extend_from_slice(&fingerprint);
+            if fingerprints.buffer.len() >= WRITE_BYTES {
+                fingerprints.write()?;
             }
         }
         Ok(true)
@@ -229,22 +226,17 @@ impl Replay {
     }
 
     /// Completes the fingerprints of the commit to come: how many, and their staged file.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`].
     pub fn finish(&mut self) -> Result<Option<Staged>> {
-        let Some(mut pending) = self.pending.take() else { return Ok(None) };
-        pending.write()?;
-        let synced = pending.file.sync();
-        synced.map_err(|e| Error::new(Kind::Disk, format!("fsync of {STAGING}/{} failed: {e}", pending.name)))?;
-        let (rows, bytes) = (pending.rows, pending.rows * 16);
-        Ok(Some(Staged { name: pending.name, stream: String::new(), folder: String::new(), rows, bytes }))
+        let Some(mut fingerprints) = self.fingerprints.take() else { return Ok(None) };
+        fingerprints.write()?;
+        let synced = fingerprints.file.sync();
+        synced.map_err(failed(format!("fsync of {STAGING}/{}", fingerprints.name)))?;
+        let (rows, bytes) = (fingerprints.rows, fingerprints.rows * 16);
+        let (stream, folder) = (String::new(), COMMITS.to_owned());
+        Ok(Some(Staged { name: fingerprints.name, stream, place: Place::Log, folder, rows, bytes }))
     }
 
     /// Counts a commit, and now and then removes those that lie below the window.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`].
     pub fn forget(&mut self, commits: &CommitLog) -> Result<()> {
         self.commits += 1;
         if self.commits % FORGET_EVERY != 1 {
@@ -263,17 +255,17 @@ impl Replay {
     }
 }
 
-impl Pending {
+impl FingerprintFile {
     fn write(&mut self) -> Result<()> {
         let written = self.file.write_all(&self.buffer);
         self.buffer.clear();
-        written.map_err(|e| Error::new(Kind::Disk, format!("writing {STAGING}/{} failed: {e}", self.name)))
+        written.map_err(failed(format!("writing {STAGING}/{}", self.name)))
     }
 }
 
 fn fingerprints_of(commits: &CommitLog, n: u64) -> Result<Vec<u8>> {
     let path = fingerprints_path(n);
-    commits.fs().read(&path).map_err(|e| Error::new(Kind::Disk, format!("reading {path} failed: {e}")))
+    commits.fs().read(&path).map_err(failed(format!("reading {path}")))
 }
 
 /// The number of the last commit that everything in `start` covers: rows of later commits may come again.

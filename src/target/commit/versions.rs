@@ -1,17 +1,18 @@
 //! Which version of each stream is the visible one, and which becomes it with the next commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::folder;
-use super::folder::{Activation, HELD, held_folder};
-use super::log::CommitLog;
+use super::record::Activation;
 use crate::error::Result;
 use crate::log;
+use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
-use crate::target::files::thread::Encoder;
-use crate::target::rows::streams::Streams;
-use crate::target::settings::{LoadMethod, Settings};
-use crate::target::store::disk::Fs;
+use crate::target::rows::streams::{Stream, Streams};
+use crate::target::store::Fs;
+use crate::target::store::names::{HELD, held_folder};
+use crate::target::store::tree::{is_empty, is_there};
 
 /// A version whose rows are held in this run.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub enum End {
 /// The versions of a run.
 #[derive(Debug)]
 pub struct Versions {
+    fs: Arc<dyn Fs>,
     visible: BTreeMap<String, i64>,
     held: Vec<Held>,
     /// With `load_method: overwrite` every row of the run belongs to this version.
@@ -56,45 +58,39 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// As the log left them.
+    /// As the log left them: the versions that are `visible`. With `overwrite` all rows of the run belong to that one.
     #[must_use]
-    pub fn new(commits: &CommitLog, method: LoadMethod) -> Self {
-        let visible = commits.last().map(|last| last.versions.clone()).unwrap_or_default();
-        let run = i64::try_from(commits.next()).unwrap_or(i64::MAX);
-        let overwrite = (method == LoadMethod::Overwrite).then_some(run);
-        Versions { visible, held: Vec::new(), overwrite, due: Vec::new() }
+    pub fn new(fs: Arc<dyn Fs>, visible: BTreeMap<String, i64>, overwrite: Option<i64>) -> Self {
+        Versions { fs, visible, held: Vec::new(), overwrite, due: Vec::new() }
     }
 
-    /// The version under which a row is held, or `None` if it goes straight into the stream's folder.
+    /// Where a row of this version goes: out of sight, or straight into the stream's folder.
     ///
     /// The first version that a stream ever has is visible at once: there is no older one to protect.
-    ///
-    /// # Errors
-    /// When it cannot be told what is there.
-    pub fn held(&mut self, stream: &str, folder: &str, version: Option<i64>, fs: &dyn Fs) -> Result<Option<i64>> {
-        let Some(version) = self.overwrite.or(version) else { return Ok(None) };
+    pub fn place(&mut self, stream: &Stream, version: Option<i64>) -> Result<Place> {
+        let Some(version) = self.overwrite.or(version) else { return Ok(Place::Stream) };
         if self.overwrite.is_none() {
-            if self.visible.get(stream) == Some(&version) {
-                return Ok(None);
+            if self.visible.get(&stream.name) == Some(&version) {
+                return Ok(Place::Stream);
             }
-            if self.is_first(stream, folder, version, fs)? {
+            if self.is_first(&stream.name, &stream.folder, version)? {
                 // An ACTIVATE_VERSION that came before has its wish.
-                self.held.retain(|held| held.stream != stream);
-                self.visible.insert(stream.to_owned(), version);
-                return Ok(None);
+                self.held.retain(|held| held.stream != stream.name);
+                self.visible.insert(stream.name.clone(), version);
+                return Ok(Place::Stream);
             }
         }
-        self.add(stream, folder, version).rows = true;
-        Ok(Some(version))
+        self.add(&stream.name, &stream.folder, version).rows = true;
+        Ok(Place::Held(version))
     }
 
     /// True if no version of the stream is visible, and no rows of it are there or held.
-    fn is_first(&self, stream: &str, folder: &str, version: i64, fs: &dyn Fs) -> Result<bool> {
+    fn is_first(&self, stream: &str, folder: &str, version: i64) -> Result<bool> {
         let held = |held: &Held| held.stream == stream && (held.rows || held.version != version);
         if self.visible.contains_key(stream) || self.held.iter().any(held) {
             return Ok(false);
         }
-        Ok(folder::is_empty(fs, folder)? && !folder::is_there(fs, &held_folder(folder, version))?)
+        Ok(is_empty(&*self.fs, folder)? && !is_there(&*self.fs, &held_folder(folder, version))?)
     }
 
     fn add(&mut self, stream: &str, folder: &str, version: i64) -> &mut Held {
@@ -118,7 +114,8 @@ impl Versions {
     /// Takes an ACTIVATE_VERSION. One that comes before any row of its version waits for the end of input: made
     /// visible now, it would empty the stream until its rows are there, or show those of an interrupted run only. An older
     /// version than the visible one never takes its place: versions are times.
-    pub fn activate(&mut self, stream: &str, folder: &str, version: i64) {
+    pub fn activate(&mut self, stream: &Stream, version: i64) {
+        let (stream, folder) = (stream.name.as_str(), stream.folder.as_str());
         if self.overwrite.is_some() || self.visible.get(stream) == Some(&version) {
             return;
         }
@@ -134,17 +131,7 @@ impl Versions {
     }
 
     /// Decides what the commit in work makes visible, and has a file without rows made for a version that has none.
-    ///
-    /// # Errors
-    /// When the encoder failed.
-    pub fn before_commit(
-        &mut self,
-        streams: &mut Streams,
-        encoder: &mut Encoder,
-        settings: &Settings,
-        end: End,
-        fs: &dyn Fs,
-    ) -> Result<()> {
+    pub fn before_commit(&mut self, streams: &mut Streams, end: End) -> Result<()> {
         if let (Some(run), true) = (self.overwrite, end != End::NotYet) {
             let names: Vec<(String, String)> = streams.iter().map(|s| (s.name.clone(), s.folder.clone())).collect();
             for (stream, folder) in names {
@@ -159,33 +146,30 @@ impl Versions {
         self.due.clear();
         for held in self.held.iter().filter(is_due) {
             let Held { stream, folder, version, .. } = held;
-            folder::refuse_foreign(fs, folder)?;
+            folder::refuse_foreign(&*self.fs, folder)?;
             self.due.push((stream.clone(), folder.clone(), *version));
-            if held.rows || folder::is_there(fs, &held_folder(folder, *version))? {
+            if held.rows || is_there(&*self.fs, &held_folder(folder, *version))? {
                 continue;
             }
-            let Some(index) = streams.find(stream) else { continue };
-            if let Some(layout) = streams.empty_layout(index, *version, settings)? {
-                encoder.empty(layout)?;
+            if let Some(index) = streams.find(stream) {
+                streams.empty_file(index, *version)?;
             }
         }
         Ok(())
     }
 
     /// The activations of the commit in work, each with a file that tells it apart.
-    ///
-    /// # Errors
-    /// When the folder of a held version cannot be listed.
-    pub fn activations(&self, staged: &[Staged], fs: &dyn Fs) -> Result<Vec<Activation>> {
+    pub fn activations(&self, staged: &[Staged]) -> Result<Vec<Activation>> {
         let mut activations = Vec::new();
         for (_, folder, version) in &self.due {
             let held = held_folder(folder, *version);
-            let in_commit = staged.iter().find_map(|file| {
+            let of_version = staged.iter().filter(|file| file.place == Place::Held(*version));
+            let in_commit = of_version.into_iter().find_map(|file| {
                 let inside = file.folder.strip_prefix(&held)?;
                 let (stem, _) = file.name.rsplit_once('.')?;
                 Some(format!("{inside}/{stem}").trim_start_matches('/').to_owned())
             });
-            if let Some(marker) = in_commit.or_else(|| first_held(fs, &held)) {
+            if let Some(marker) = in_commit.or_else(|| first_held(&*self.fs, &held)) {
                 activations.push(Activation { folder: folder.clone(), version: *version, marker });
             }
         }
@@ -220,19 +204,14 @@ impl Versions {
         }
     }
 
-    /// The commit is done: what it made visible is visible, and versions older than those of this run are swept.
-    ///
-    /// # Errors
-    /// When files cannot be removed.
-    pub fn after_commit(&mut self, commits: &CommitLog) -> Result<()> {
-        if let Some(last) = commits.last() {
-            self.visible.clone_from(&last.versions);
-        }
+    /// The commit is done: versions are `visible` as it says, and those older than the ones of this run are swept.
+    pub fn after_commit(&mut self, visible: &BTreeMap<String, i64>) -> Result<()> {
+        self.visible.clone_from(visible);
         let due = std::mem::take(&mut self.due);
         self.held
             .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
         let of_use = self.held.iter().filter(|held| held.rows && !held.old);
-        of_use.into_iter().try_for_each(|held| folder::sweep_older(commits.fs(), &held.folder, held.version))
+        of_use.into_iter().try_for_each(|held| folder::sweep_older(&*self.fs, &held.folder, held.version))
     }
 }
 

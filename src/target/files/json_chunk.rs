@@ -18,7 +18,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
-use crate::target::rows::cells::{Piece, give_back};
+use crate::target::columns::values::{Piece, give_back};
 
 /// A page takes pieces until it has so many bytes.
 const PAGE_BYTES: usize = 4 << 20;

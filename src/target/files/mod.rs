@@ -3,6 +3,7 @@
 pub mod codec;
 pub mod extremes;
 pub mod json_chunk;
+pub mod layout;
 pub mod row_group;
 pub mod staged;
 pub mod thread;

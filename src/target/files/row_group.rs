@@ -18,10 +18,10 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::extremes;
 use super::json_chunk::JsonChunk;
-use super::staged::Layout;
+use super::layout::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::target::columns::kind::ColumnType;
-use crate::target::rows::cells::{Cells, Piece, Validity, Values, give_back};
+use crate::target::columns::values::{Column, Piece, Validity, Values, give_back};
 
 /// Values looked at to decide how a column is encoded.
 const SAMPLE: usize = 1024;
@@ -36,7 +36,7 @@ pub struct RowGroup {
     /// Its rows.
     pub rows: usize,
     /// Columns that nobody has taken yet, the first one last.
-    waiting: Mutex<Vec<(usize, Cells)>>,
+    waiting: Mutex<Vec<(usize, Column)>>,
     done: Mutex<Done>,
     changed: Condvar,
 }
@@ -74,12 +74,12 @@ struct Done {
 }
 
 impl RowGroup {
-    /// A row group of `rows` rows for `layout`, with one [`Cells`] per column of the layout.
+    /// A row group of `rows` rows for `layout`, with one [`Column`] per column of the layout.
     #[must_use]
-    pub fn new(layout: Arc<Layout>, rows: usize, columns: Vec<Cells>) -> Self {
+    pub fn new(layout: Arc<Layout>, rows: usize, columns: Vec<Column>) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(columns.len(), || None);
-        let mut waiting: Vec<(usize, Cells)> = columns.into_iter().enumerate().collect();
+        let mut waiting: Vec<(usize, Column)> = columns.into_iter().enumerate().collect();
         waiting.reverse();
         let done = Mutex::new(Done { chunks, error: None });
         RowGroup { layout, rows, waiting: Mutex::new(waiting), done, changed: Condvar::new() }
@@ -92,8 +92,8 @@ impl RowGroup {
 
     /// Encodes one waiting column. False if there was none.
     pub fn encode_next(&self) -> bool {
-        let Some((index, cells)) = lock(&self.waiting).pop() else { return false };
-        let encoded = encode(&self.layout, index, cells, self.rows);
+        let Some((index, column)) = lock(&self.waiting).pop() else { return false };
+        let encoded = encode(&self.layout, index, column, self.rows);
         let mut done = lock(&self.done);
         match encoded {
             Ok(chunk) => {
@@ -139,7 +139,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Chunk> {
+fn encode(layout: &Layout, index: usize, filled: Column, rows: usize) -> Result<Chunk> {
     let Some(column) = layout.columns.get(index) else {
         return Err(Error::new(Kind::Internal, "a row group has more columns than its file"));
     };
@@ -149,7 +149,7 @@ fn encode(layout: &Layout, index: usize, cells: Cells, rows: usize) -> Result<Ch
             format!("encoding column {:?} of stream {:?} failed: {e}", column.name, layout.stream),
         )
     };
-    let (mut values, validity) = cells.parts();
+    let Column { mut values, validity } = filled;
     let root = Type::group_type_builder("schema").with_fields(vec![Arc::clone(&column.parquet)]).build();
     let root = TypePtr::new(root.map_err(failed)?);
     if column.kind == ColumnType::Json {

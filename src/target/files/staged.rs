@@ -16,69 +16,27 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
 
+use super::layout::{Layout, Place};
 use super::row_group::RowGroup;
 use crate::error::{Error, Kind, Result};
-use crate::target::columns::kind::ColumnType;
-use crate::target::settings::Codec;
-use crate::target::store::disk::{Fs, FsFile};
+use crate::target::store::names::STAGING;
+use crate::target::store::tree;
+use crate::target::store::{Fs, FsFile};
 
-/// Where files wait for their commit.
-pub const STAGING: &str = "_target/staging";
 /// Column chunks whose metadata may wait in memory for their footers, over all open files (about 1 KB each).
 const MAX_CHUNKS: usize = 10_000;
 /// Files that may be open at once.
 const MAX_OPEN: usize = 400;
-/// From so many columns on, page indexes would outweigh what they save.
-const WIDE: usize = 500;
-
-/// A column as the file declares it.
-#[derive(Debug)]
-pub struct LayoutColumn {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub kind: ColumnType,
-    /// Its declaration.
-    pub parquet: TypePtr,
-}
-
-/// What all row groups of one open file have in common.
-#[derive(Debug)]
-pub struct Layout {
-    /// Tells layouts apart.
-    pub id: u64,
-    /// The stream.
-    pub stream: String,
-    /// The folder that its files end up in, relative to the output directory.
-    pub folder: String,
-    /// The columns.
-    pub columns: Arc<Vec<LayoutColumn>>,
-    /// The codec.
-    pub compression: Codec,
-    /// Written into the footer: stream, key properties, schema fingerprint.
-    pub footer: Arc<Vec<(String, String)>>,
-    /// A file is cut when it has at least so many bytes.
-    pub max_file_bytes: u64,
-    /// How many rows of this layout went into files that are full; the parser reads it to know how full the open one is.
-    pub rows_cut: AtomicU64,
-}
-
-impl Layout {
-    /// True where page indexes are left out.
-    #[must_use]
-    pub fn wide(&self) -> bool {
-        self.columns.len() > WIDE
-    }
-}
-
 /// A complete file in the staging folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
     /// Its name there.
     pub name: String,
-    /// The stream.
+    /// The stream; empty for the fingerprints.
     pub stream: String,
-    /// The folder that it belongs into.
+    /// Where it goes.
+    pub place: Place,
+    /// The folder there.
     pub folder: String,
     /// Its rows.
     pub rows: u64,
@@ -88,7 +46,7 @@ pub struct Staged {
 
 #[derive(Debug)]
 struct OpenFile {
-    writer: SerializedFileWriter<Sink>,
+    writer: SerializedFileWriter<Counted>,
     layout: Arc<Layout>,
     name: String,
     rows: u64,
@@ -97,14 +55,14 @@ struct OpenFile {
     used: u64,
 }
 
-/// Counts the bytes, and keeps the first I/O error as it was: the Parquet library makes text of it.
+/// Counts the bytes that are written.
 #[derive(Debug)]
-struct Sink {
+struct Counted {
     file: Box<dyn FsFile>,
     bytes: Arc<AtomicU64>,
 }
 
-impl Write for Sink {
+impl Write for Counted {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.bytes.fetch_add(written as u64, Ordering::Relaxed);
@@ -174,7 +132,7 @@ impl Files {
         let Some(mut file) = self.open.remove(&id) else { return Ok(()) };
         let completed = file.writer.finish().map_err(|e| failed(&path, &e)).and_then(|_| {
             let synced = file.writer.inner_mut().file.sync();
-            synced.map_err(|e| Error::new(Kind::Disk, format!("fsync of {path} failed: {e}")))
+            synced.map_err(tree::failed(format!("fsync of {path}")))
         });
         completed?;
         file.layout.rows_cut.fetch_add(file.rows, Ordering::Relaxed);
@@ -182,6 +140,7 @@ impl Files {
         self.staged.push(Staged {
             name: file.name.clone(),
             stream: layout.stream.clone(),
+            place: layout.place,
             folder: layout.folder.clone(),
             rows: file.rows,
             bytes,
@@ -232,8 +191,7 @@ impl Files {
         let name = format!("{:020}-{}.staged", self.commit, self.named);
         self.named += 1;
         let path = format!("{STAGING}/{name}");
-        let file = self.fs.create(&path);
-        let file = file.map_err(|e| Error::new(Kind::Disk, format!("creating {path} failed: {e}")))?;
+        let file = self.fs.create(&path).map_err(tree::failed(format!("creating {path}")))?;
         let fields = layout.columns.iter().map(|column| Arc::clone(&column.parquet)).collect();
         let root = Type::group_type_builder("schema").with_fields(fields).build().map_err(|e| failed(&path, &e))?;
         let described = layout.columns.iter().map(|c| Field::new(c.name.as_str(), c.kind.described(), true));
@@ -246,7 +204,7 @@ impl Files {
             .set_statistics_enabled(parquet::file::properties::EnabledStatistics::Chunk)
             .set_key_value_metadata(Some(footer))
             .build();
-        let sink = Sink { file, bytes: Arc::clone(&self.bytes) };
+        let sink = Counted { file, bytes: Arc::clone(&self.bytes) };
         let writer = SerializedFileWriter::new(sink, TypePtr::new(root), Arc::new(properties));
         let writer = writer.map_err(|e| failed(&path, &e))?;
         Ok(OpenFile { writer, layout: Arc::clone(layout), name, rows: 0, chunks: 0, used: 0 })

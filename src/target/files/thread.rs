@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
+use super::layout::Layout;
 use super::row_group::RowGroup;
-use super::staged::{Files, Layout, Staged};
+use super::staged::{Files, Staged};
 use crate::error::{Error, Kind, Result};
-use crate::target::store::disk::Fs;
+use crate::target::store::Fs;
 
 enum Job {
     Append(Arc<RowGroup>, bool),

@@ -1,8 +1,11 @@
 //! The members around a record: which stream, which version, when extracted. Any order, any white space; a member that
 //! comes twice is refused, because two readers would disagree on it.
 
-use crate::json::escape::unescape;
-use crate::json::scan::{Fault, Scanner, Text};
+use crate::json::escape::plain;
+use crate::json::exact;
+use crate::json::scan::Scanner;
+use crate::json::token::{Fault, Text};
+use crate::time::{self, Micros};
 
 /// A message, as places in its line.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +53,12 @@ impl<'a> Envelope<'a> {
         Ok(self)
     }
 
+    /// `time_extracted` in microseconds; `None` also where it is no date-time in whole microseconds.
+    #[must_use]
+    pub fn extracted(&self) -> Option<Micros> {
+        time::moment(&plain(self.time_extracted?)).map(|moment| moment.micros)
+    }
+
     fn rest(&mut self, scanner: &mut Scanner<'a>) -> Result<(), Fault> {
         while scanner.peek() == b',' {
             scanner.expect(b',', "expected ,")?;
@@ -62,28 +71,17 @@ impl<'a> Envelope<'a> {
         let name = scanner.key()?;
         scanner.peek();
         let start = scanner.at();
-        let mut plain = Vec::new();
-        let name = if name.is_escaped() {
-            unescape(name, &mut plain);
-            plain.as_slice()
-        } else {
-            name.raw
-        };
-        let again = match name {
+        let again = match &*plain(name) {
             b"type" => self.kind.replace(scanner.string()?).is_some(),
             b"stream" => self.stream.replace(scanner.string()?).is_some(),
             b"record" => {
                 scanner.value()?;
                 self.record.replace(start).is_some()
             }
-            b"value" => {
-                scanner.value()?;
-                self.value.replace(scanner.since(start)).is_some()
-            }
+            b"value" => self.value.replace(scanner.next_text()?).is_some(),
             b"version" if scanner.peek() != b'n' => {
                 let number = scanner.number()?;
-                let version =
-                    crate::json::exact::int64(number).ok_or(Fault { at: start, what: "version is not an integer" })?;
+                let version = exact::int64(number).ok_or(Fault { at: start, what: "version is not an integer" })?;
                 self.version.replace(version).is_some()
             }
             b"time_extracted" if scanner.peek() != b'n' => self.time_extracted.replace(scanner.string()?).is_some(),
@@ -129,7 +127,7 @@ impl UsualHead {
 
 /// An integer and the comma behind it.
 fn version(scanner: &mut Scanner<'_>) -> Option<i64> {
-    let version = crate::json::exact::int64(scanner.number().ok()?)?;
+    let version = exact::int64(scanner.number().ok()?)?;
     scanner.eat(b",").then_some(version)
 }
 

@@ -1,13 +1,14 @@
 //! Room in the memory budget: which row groups go to the encoder, and which sinks are given up.
 
-use super::streams::{COLUMN_BYTES, Slot, Streams, complete, hand_over};
+use super::sink::COLUMN_BYTES;
+use super::streams::{Slot, Streams, complete, hand_over};
 use crate::error::Result;
-use crate::target::files::thread::Encoder;
+use crate::target::memory;
 
 impl Streams {
     /// What the values in open row groups may take.
     pub(super) fn values_budget(&self) -> usize {
-        super::memory::less_columns(self.budget, self.columns)
+        memory::less_columns(self.budget, self.columns)
     }
 
     /// What one open sink of each stream takes without its values: that much is accounted for.
@@ -25,32 +26,32 @@ impl Streams {
 
     /// Hands row groups over until the others are within the budget: the largest first. Where the sinks themselves are
     /// what takes the room, because there are so many of them, those that got no rows for the longest time are given up.
-    pub(super) fn make_room(&mut self, encoder: &mut Encoder) -> Result<()> {
+    pub(super) fn make_room(&mut self) -> Result<()> {
         let (budget, first_sinks) = (self.values_budget(), self.first_sinks());
         while self.used > budget + first_sinks {
             let values: usize = self.slots().map(|slot| slot.sink.bytes()).sum();
             if self.used.saturating_sub(values + first_sinks) > budget / 2 && self.slots().nth(1).is_some() {
-                self.give_up_half(encoder)?;
+                self.give_up_half()?;
                 continue;
             }
             let slots = self.all.iter_mut().flat_map(|stream| &mut stream.sinks);
             let largest = slots.max_by_key(|slot| slot.sink.bytes());
             let Some(largest) = largest.filter(|largest| largest.sink.rows() > 0) else { break };
-            hand_over(&mut largest.sink, encoder, false)?;
+            hand_over(&mut largest.sink, &mut self.encoder, false)?;
             largest.recount(&mut self.used);
         }
         Ok(())
     }
 
     /// Completes the files of the half of the sinks that was used least lately, and forgets them.
-    fn give_up_half(&mut self, encoder: &mut Encoder) -> Result<()> {
+    fn give_up_half(&mut self) -> Result<()> {
         let mut used_at: Vec<u64> = self.slots().map(|slot| slot.used_at).collect();
         let half = used_at.len() / 2;
         let limit = *used_at.select_nth_unstable(half).1;
         for stream in &mut self.all {
             for slot in stream.forget(|slot| slot.used_at >= limit) {
                 self.used = self.used.saturating_sub(slot.counted);
-                complete(slot.sink, encoder)?;
+                complete(slot.sink, &mut self.encoder)?;
             }
         }
         Ok(())

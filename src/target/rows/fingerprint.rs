@@ -2,20 +2,14 @@
 //! run, also when the SCHEMA got columns in between or an object's members come in another order.
 
 use crate::json::escape::unescape;
-use crate::json::scan::{Escapes, Fault, Scanner};
-
-use crate::target::columns::message::{items, members};
-use crate::target::columns::schema::is_metadata;
+use crate::json::scan::Scanner;
+use crate::json::token::Escapes;
+use crate::json::walker::{collected, items};
+use crate::target::columns::metadata::is_metadata;
+use crate::target::columns::schema::slot;
 
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
 pub type Fingerprint = [u8; 16];
-
-/// What stands for a property in a fingerprint: a hash of its name, so that other properties may come and go.
-#[must_use]
-pub fn slot(property: &str) -> u64 {
-    let hash = blake3::hash(property.as_bytes());
-    u64::from_le_bytes(hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default())
-}
 
 /// Hashes rows of one stream.
 #[derive(Debug)]
@@ -108,7 +102,7 @@ fn canonical(value: &[u8], out: &mut Vec<u8>) {
         }),
         Some(b'[') => sized(b'[', out, |out| {
             let read = items(&mut Scanner::new(value), |scanner| {
-                canonical(next(scanner)?, out);
+                canonical(scanner.next_text()?, out);
                 Ok(())
             });
             debug_assert!(read.is_ok(), "the line was checked");
@@ -127,24 +121,6 @@ fn sized(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     if let Some(head) = out.get_mut(start - 4..start) {
         head.copy_from_slice(&length.to_le_bytes());
     }
-}
-
-/// The members of an object: their names without escapes, and the text of their values.
-fn collected(object: &[u8]) -> Vec<(Vec<u8>, &[u8])> {
-    let mut found = Vec::new();
-    let read = members(&mut Scanner::new(object), |name, scanner| {
-        found.push((name.to_vec(), next(scanner)?));
-        Ok(())
-    });
-    read.map_or_else(|_| Vec::new(), |()| found)
-}
-
-/// The text of the value that comes next.
-fn next<'a>(scanner: &mut Scanner<'a>) -> Result<&'a [u8], Fault> {
-    scanner.peek();
-    let start = scanner.at();
-    scanner.value()?;
-    Ok(scanner.since(start))
 }
 
 #[cfg(test)]

@@ -1,33 +1,28 @@
 //! A sink: the row group that fills for one stream, version and partition. A record goes from its line straight into
 //! the cells of its columns.
 //!
-//! Members are expected in the order in which the last record had them, so most names are compared once and never
-//! looked up. A member that comes twice is refused. A member that the schema does not name is checked and left out.
+//! A member that comes twice is refused. A member that the schema does not name is checked and left out.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-
-use ahash::RandomState;
+use std::sync::atomic::Ordering;
 
 use super::cells::{Cells, Oddities, Refusal};
 use super::fingerprint::{Fingerprint, Hasher};
-use crate::json::escape::unescape;
-use crate::json::same;
-use crate::json::scan::{Fault, Scanner, Text};
-use crate::target::columns::schema::{DELETED_AT, Field, StreamSchema};
-use crate::target::files::staged::Layout;
+use super::members::Members;
+use crate::json::scan::Scanner;
+use crate::json::token::Fault;
+use crate::target::columns::metadata::METADATA;
+use crate::target::columns::schema::StreamSchema;
+use crate::target::columns::values::Column;
+use crate::target::files::layout::Layout;
 
-/// Columns tried behind the last one before a name is looked up.
-const NEAR: usize = 8;
 /// The exact size is counted again after so many bytes of input.
 const RECOUNT_BYTES: usize = 128 << 10;
 /// What a sink takes without a row: itself, its layout, its place in the stream's map.
 const IDLE_BYTES: usize = 1 << 10;
 /// What a column of an open row group takes besides its values: its cells, and the least that their vectors take.
 pub const COLUMN_BYTES: usize = size_of::<Cells>() + size_of::<u32>() + 48;
-/// So many different names that a schema does not have are counted.
-const MAX_UNKNOWN: usize = 1_000;
 
 /// Why a record was not taken, and in which column.
 #[derive(Debug)]
@@ -43,104 +38,6 @@ pub enum RowError {
 impl From<Fault> for RowError {
     fn from(fault: Fault) -> Self {
         RowError::Syntax(fault)
-    }
-}
-
-/// How the members of a stream's records find their columns. Shared by the stream's sinks.
-#[derive(Debug)]
-pub struct Members {
-    /// Each property's name as JSON writes it, with quotes.
-    quoted: Vec<Vec<u8>>,
-    by_name: HashMap<Vec<u8>, usize, RandomState>,
-    /// The column to expect behind each column: the next one, or the one far away that came there last. The last entry is
-    /// for the start of a record.
-    follower: Vec<usize>,
-    required: Vec<usize>,
-    /// Hashes of names that the schema does not have, and how many values had one. Names come from records, and are
-    /// neither kept nor said.
-    unknown: HashSet<u64>,
-    left_out: u64,
-    hash: RandomState,
-}
-
-impl Members {
-    /// For records of `schema`.
-    #[must_use]
-    pub fn new(schema: &StreamSchema) -> Self {
-        let fields = &schema.fields;
-        // The target's own columns come after those of the record, and no member may reach them but one.
-        let of_record = |index: usize, field: &Field| index < schema.metadata_from || field.property == DELETED_AT;
-        let quote = |field: &Field| serde_json::Value::from(field.property.as_str()).to_string().into_bytes();
-        let quoted = fields.iter().take(schema.metadata_from).map(quote).collect();
-        let by_name = fields
-            .iter()
-            .enumerate()
-            .filter(|(index, field)| of_record(*index, field))
-            .map(|(index, field)| (field.property.clone().into_bytes(), index))
-            .collect();
-        let required = fields.iter().enumerate().filter(|(_, field)| field.required).map(|(index, _)| index).collect();
-        let follower = (1..=fields.len()).chain([0]).collect();
-        Members { quoted, by_name, follower, required, unknown: HashSet::new(), left_out: 0, hash: RandomState::new() }
-    }
-
-    /// How many values were left out because the schema does not have their property, and how many properties that
-    /// were; of these no more than a thousand are told apart.
-    #[must_use]
-    pub fn left_out(&self) -> (u64, usize) {
-        (self.left_out, self.unknown.len())
-    }
-
-    /// Steps over a member's name and colon, and says which column it is. `last` is the column before it.
-    #[inline]
-    fn find(&mut self, scanner: &mut Scanner<'_>, last: usize) -> Result<Option<usize>, Fault> {
-        scanner.peek();
-        let expected = self.follower.get(last).copied().unwrap_or_default();
-        if self.quoted.get(expected).is_some_and(|quoted| scanner.eat(quoted)) {
-            scanner.expect(b':', "expected :")?;
-            return Ok(Some(expected));
-        }
-        let name = scanner.key()?;
-        if let Some(index) = self.near(name, last) {
-            return Ok(Some(index));
-        }
-        let index = self.look_up(name);
-        if let Some(index) = index {
-            self.set_follower(last, index);
-        }
-        Ok(index)
-    }
-
-    /// One of the columns behind the last one: most records leave some out, now these, now those, so nothing is learned.
-    #[inline]
-    fn near(&self, name: Text<'_>, last: usize) -> Option<usize> {
-        let behind = if last + 1 < self.follower.len() { last + 1 } else { 0 };
-        let candidates = self.quoted.get(behind..).unwrap_or_default().iter().take(NEAR);
-        let is_it = |quoted: &Vec<u8>| quoted.get(1..quoted.len() - 1).is_some_and(|inner| same(inner, name.raw));
-        candidates.enumerate().find(|(_, quoted)| is_it(quoted)).map(|(index, _)| behind + index)
-    }
-
-    fn set_follower(&mut self, last: usize, index: usize) {
-        if let Some(follower) = self.follower.get_mut(last) {
-            *follower = index;
-        }
-    }
-
-    fn look_up(&mut self, name: Text<'_>) -> Option<usize> {
-        if !name.is_escaped()
-            && let Some(index) = self.by_name.get(name.raw)
-        {
-            return Some(*index);
-        }
-        let mut plain = Vec::new();
-        unescape(name, &mut plain);
-        let index = self.by_name.get(&plain).copied();
-        if index.is_none() {
-            self.left_out += 1;
-            if self.unknown.len() < MAX_UNKNOWN {
-                self.unknown.insert(self.hash.hash_one(&plain));
-            }
-        }
-        index
     }
 }
 
@@ -198,7 +95,7 @@ impl Sink {
     /// Rows since the last file of this layout was cut.
     #[must_use]
     pub fn rows_in_file(&self) -> u64 {
-        let cut = self.layout.rows_cut.load(std::sync::atomic::Ordering::Relaxed).max(self.cut_rows);
+        let cut = self.layout.rows_cut.load(Ordering::Relaxed).max(self.cut_rows);
         self.total_rows.saturating_sub(cut)
     }
 
@@ -220,10 +117,10 @@ impl Sink {
     }
 
     /// Takes the columns of the row group, which is empty afterwards.
-    pub fn take(&mut self) -> Vec<Cells> {
+    pub fn take(&mut self) -> Vec<Column> {
         self.seen = Vec::new();
         (self.rows, self.bytes, self.uncounted) = (0, 0, 0);
-        std::mem::take(&mut self.cells)
+        std::mem::take(&mut self.cells).into_iter().map(Cells::into_column).collect()
     }
 
     fn open(&mut self) {
@@ -342,8 +239,8 @@ impl Sink {
         }
     }
 
-    /// Writes the metadata columns of the row that was read last; one value for each of [`crate::target::columns::schema::METADATA`].
-    pub fn metadata(&mut self, values: [Option<i64>; 7]) {
+    /// Writes the metadata columns of the row that was read last; one value for each of [`METADATA`].
+    pub fn metadata(&mut self, values: [Option<i64>; METADATA.len()]) {
         let own = self.cells.iter_mut().skip(self.schema.metadata_from);
         for (cells, value) in own.zip(values) {
             if let Some(value) = value {

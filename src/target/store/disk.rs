@@ -1,9 +1,5 @@
-//! The output directory, as the few operations that the target needs of it, each of which can fail.
-//!
-//! Paths are relative to the output directory and made by us; every step is taken from a directory handle without
-//! following symbolic links, so nothing that is planted inside the directory leads out of it. The directory itself may be a link.
-//! A trait, because two things stand behind it: the disk, and the disk of the tests that fails every call in turn and
-//! forgets what was not synced.
+//! The real disk. Every step is taken from a directory handle without following symbolic links, so nothing that is planted
+//! inside the output directory leads out of it. The directory itself may be a link.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,77 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
 
-/// A file that is being written.
-pub trait FsFile: Write + Send + std::fmt::Debug {
-    /// Makes everything written so far durable.
-    ///
-    /// # Errors
-    /// What the system says. After a failure nothing about the file is known.
-    fn sync(&mut self) -> io::Result<()>;
-}
-
-/// One name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The name.
-    pub name: String,
-    /// True for a directory.
-    pub is_dir: bool,
-}
-
-/// A directory tree with the durability rules of POSIX.
-pub trait Fs: Send + Sync + std::fmt::Debug {
-    /// Creates a file that must not exist.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn create(&self, path: &str) -> io::Result<Box<dyn FsFile>>;
-    /// The content of a file.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn read(&self, path: &str) -> io::Result<Vec<u8>>;
-    /// The names in a directory, sorted.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn list(&self, path: &str) -> io::Result<Vec<Entry>>;
-    /// Creates a directory, if it does not exist. True if it was created.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn make_dir(&self, path: &str) -> io::Result<bool>;
-    /// Makes the names in a directory durable.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Renames; the new name must not exist.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// True if both names are the same file.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn is_same_file(&self, one: &str, other: &str) -> io::Result<bool>;
-    /// Renames over whatever file has the new name.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn replace(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Gives each of two directories the other's name.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn exchange(&self, one: &str, other: &str) -> io::Result<()>;
-    /// Removes a file, or a directory that is empty.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn remove(&self, path: &str, is_dir: bool) -> io::Result<()>;
-}
+use super::{Entry, Fs, FsFile};
 
 /// The real disk.
 #[derive(Debug)]
@@ -94,9 +20,6 @@ pub struct Disk {
 
 impl Disk {
     /// Opens the output directory, which is created with its parents if it does not exist.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn open(path: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(path)?;
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -104,9 +27,6 @@ impl Disk {
     }
 
     /// Takes the lock file `path`. False if another process holds it.
-    ///
-    /// # Errors
-    /// What the system says.
     pub fn lock(&mut self, path: &str) -> io::Result<bool> {
         let (dir, name) = self.parent(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use super::disk::{Entry, Fs, FsFile};
+use super::{Entry, Fs, FsFile};
 
 /// What happens at the call that the countdown reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,24 @@
-//! Names of folders, made from names that strangers chose.
+//! The names of the folders in the output directory: the target's own, and those made from names that strangers chose.
 //!
 //! Every byte outside `[a-z0-9_-]` becomes `%XX`, so two different names stay different on file systems that ignore
 //! case or normalise Unicode, and no name can be hidden, leave the directory or break a shell.
 
 use sha2::{Digest, Sha256};
+
+/// Where files wait for their commit.
+pub const STAGING: &str = "_target/staging";
+/// Where the records of commits and their fingerprints are.
+pub const COMMITS: &str = "_target/commits";
+/// Where the columns of folders are kept.
+pub const COLUMNS: &str = "_target/columns";
+/// Where rows of versions wait that are not yet the visible ones.
+pub const HELD: &str = "_target/held";
+
+/// The folder that holds a version of the stream whose folder is `folder`.
+#[must_use]
+pub fn held_folder(folder: &str, version: i64) -> String {
+    format!("{HELD}/{folder}/{version}")
+}
 
 /// Longer names are cut; the rest becomes a hash.
 const MAX_BYTES: usize = 120;

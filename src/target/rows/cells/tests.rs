@@ -11,7 +11,7 @@ fn rows_without_a_value_cost_nothing_and_are_known() {
         read(&mut cells, row, text).unwrap();
     }
     read(&mut cells, 200, "4").unwrap();
-    let (values, validity) = cells.parts();
+    let Column { values, validity } = cells.into_column();
     assert_eq!(values.len(), 4);
     let rows: Vec<usize> = (0..300).filter(|row| validity.is_set(*row, values.len())).collect();
     assert_eq!(rows, [0, 1, 3, 200]);
@@ -25,7 +25,7 @@ fn the_first_word_boundary_is_no_exception() {
             read(&mut cells, row, "true").unwrap();
         }
         read(&mut cells, full + 1, "false").unwrap();
-        let (values, validity) = cells.parts();
+        let Column { values, validity } = cells.into_column();
         let rows = (0..full + 2).filter(|row| validity.is_set(*row, values.len())).count();
         assert_eq!(rows, full + 1);
         assert!(!validity.is_set(full, values.len()));
@@ -42,7 +42,7 @@ fn a_row_can_be_taken_back() {
     cells.undo(2);
     read(&mut cells, 3, "\"x\"").unwrap();
     cells.undo(3);
-    let (values, validity) = cells.parts();
+    let Column { values, validity } = cells.into_column();
     assert!(matches!(&values, Values::Bytes { open, .. } if open.data == b"abc" && open.ends == [1, 3]));
     assert_eq!((0..5).filter(|row| validity.is_set(*row, 2)).collect::<Vec<_>>(), [0, 1]);
 }
@@ -59,7 +59,7 @@ fn another_type_is_a_misfit_and_broken_json_is_not() {
 fn json_keeps_its_text() {
     let mut cells = Cells::new(ColumnType::Json);
     read(&mut cells, 0, r#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#).unwrap();
-    let (values, _) = cells.parts();
+    let Column { values, .. } = cells.into_column();
     let Values::Bytes { open, .. } = values else { panic!("not bytes") };
     assert_eq!(open.data.first_chunk(), Some(&63u32.to_le_bytes()));
     assert_eq!(&open.data[4..], br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);

@@ -2,8 +2,6 @@
 
 use parquet::basic::Compression;
 
-use crate::target::settings::Settings;
-
 /// What the process takes apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
 /// footers of open files.
 const FIXED: usize = 42 << 20;
@@ -22,9 +20,8 @@ pub fn less_columns(budget: usize, columns: usize) -> usize {
 /// The bytes that open row groups may take: as much again is in the encoder's hands at the same time. `window`: what the
 /// fingerprints of rows take.
 #[must_use]
-pub fn row_groups(settings: &Settings, window: usize) -> usize {
-    (settings.memory_limit_bytes.saturating_sub(FIXED + window + compressors(settings.compression.compression)) / 2)
-        .max(LEAST)
+pub fn row_groups(limit: usize, compression: Compression, window: usize) -> usize {
+    (limit.saturating_sub(FIXED + window + compressors(compression)) / 2).max(LEAST)
 }
 
 /// What two compressors at work take above those at the default levels.

@@ -1,0 +1,202 @@
+//! The values of one column of a row group, packed: the rows room fills them, the files room encodes them.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::kind::ColumnType;
+
+/// A column of a full row group.
+#[derive(Debug)]
+pub struct Column {
+    /// The values that are not null.
+    pub values: Values,
+    /// The rows that have one.
+    pub validity: Validity,
+}
+
+/// The packed values, in the form in which the encoder takes them.
+#[derive(Debug)]
+pub enum Values {
+    /// int64, timestamp and time.
+    Int(Vec<i64>),
+    /// date.
+    Date(Vec<i32>),
+    /// float64.
+    Float(Vec<f64>),
+    /// bool.
+    Bool(Vec<bool>),
+    /// decimal.
+    Decimal(Vec<i128>),
+    /// text and json: pieces that are full, and the one that fills.
+    Bytes {
+        /// The full pieces.
+        full: Vec<Piece>,
+        /// The last piece.
+        open: Piece,
+    },
+}
+
+/// A piece of a column of bytes: values one after another, and where each ends. Columns are kept in pieces because
+/// the encoder gives each piece back as soon as it is written, and because a piece never has to move to grow.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// The values. JSON text stands here as it does in a page: each value behind its length in four bytes.
+    pub data: Vec<u8>,
+    /// The end of each value in `data`.
+    pub ends: Vec<u32>,
+}
+
+/// A piece is full from here on. Values below 64 KB never make it grow past its capacity.
+pub const PIECE_BYTES: usize = PIECE_CAPACITY - (64 << 10);
+const PIECE_CAPACITY: usize = 1 << 20;
+
+/// Written pieces, to be filled again: memory that goes back to the system comes back page by page, at a price.
+static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+/// More than these are let go.
+const MAX_SPARE: usize = 24;
+
+/// Gives the bytes of a written piece back.
+pub fn give_back(mut data: Vec<u8>) {
+    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
+    if data.capacity() == PIECE_CAPACITY && spare.len() < MAX_SPARE {
+        data.clear();
+        spare.push(data);
+    }
+}
+
+impl Piece {
+    /// An empty piece behind a full one.
+    #[must_use]
+    pub fn after(piece: &Piece) -> Self {
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let data = spare.unwrap_or_else(|| Vec::with_capacity(PIECE_CAPACITY));
+        Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
+    }
+
+    fn bytes(&self) -> usize {
+        // Of a whole piece only what was touched is in memory.
+        let data = if self.data.capacity() < PIECE_CAPACITY { self.data.capacity() } else { self.data.len() };
+        data + self.ends.capacity() * 4
+    }
+}
+
+impl Values {
+    /// No values yet, of a column of type `kind`.
+    #[must_use]
+    pub fn new(kind: ColumnType) -> Self {
+        match kind {
+            ColumnType::Int64 | ColumnType::Timestamp | ColumnType::Time => Values::Int(Vec::new()),
+            ColumnType::Date => Values::Date(Vec::new()),
+            ColumnType::Float64 => Values::Float(Vec::new()),
+            ColumnType::Bool => Values::Bool(Vec::new()),
+            ColumnType::Decimal { .. } => Values::Decimal(Vec::new()),
+            ColumnType::Text | ColumnType::Json => Values::Bytes { full: Vec::new(), open: Piece::default() },
+        }
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Values::Int(v) => v.len(),
+            Values::Date(v) => v.len(),
+            Values::Float(v) => v.len(),
+            Values::Bool(v) => v.len(),
+            Values::Decimal(v) => v.len(),
+            Values::Bytes { full, open } => full.iter().chain([open]).map(|piece| piece.ends.len()).sum(),
+        }
+    }
+
+    /// The bytes that the values take, with what their vectors have in reserve.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Values::Int(v) => v.capacity() * 8,
+            Values::Date(v) => v.capacity() * 4,
+            Values::Float(v) => v.capacity() * 8,
+            Values::Bool(v) => v.capacity(),
+            Values::Decimal(v) => v.capacity() * 16,
+            Values::Bytes { full, open } => full.iter().map(Piece::bytes).sum::<usize>() + open.bytes(),
+        }
+    }
+
+    /// Takes the last value away.
+    pub fn pop(&mut self) {
+        match self {
+            Values::Int(v) => drop(v.pop()),
+            Values::Date(v) => drop(v.pop()),
+            Values::Float(v) => drop(v.pop()),
+            Values::Bool(v) => drop(v.pop()),
+            Values::Decimal(v) => drop(v.pop()),
+            Values::Bytes { open, .. } => {
+                open.ends.pop();
+                open.data.truncate(open.ends.last().map_or(0, |end| *end as usize));
+            }
+        }
+    }
+}
+
+/// The rows that have a value.
+#[derive(Debug, Default)]
+pub struct Validity {
+    /// One bit per row; empty while every row so far has a value.
+    bits: Vec<u64>,
+    sparse: bool,
+}
+
+impl Validity {
+    /// Notes that `row` has a value; `before` values came in earlier rows.
+    #[inline]
+    pub fn set(&mut self, row: usize, before: usize) {
+        if !self.sparse && row == before {
+            return;
+        }
+        match self.bits.get_mut(row / 64) {
+            Some(word) if self.sparse => *word |= 1 << (row % 64),
+            _ => self.grow(row, before),
+        }
+    }
+
+    /// The first row behind one without a value, or the first of the next word.
+    #[cold]
+    fn grow(&mut self, row: usize, before: usize) {
+        if !self.sparse {
+            self.sparse = true;
+            self.bits.clear();
+            self.bits.resize(before / 64 + 1, u64::MAX);
+            if let Some(last) = self.bits.last_mut() {
+                *last = (1u64 << (before % 64)) - 1;
+            }
+        }
+        if self.bits.len() <= row / 64 {
+            self.bits.resize(row / 64 + 1, 0);
+        }
+        if let Some(word) = self.bits.get_mut(row / 64) {
+            *word |= 1 << (row % 64);
+        }
+    }
+
+    /// Notes that `row`, the last one, has no value after all.
+    pub fn unset(&mut self, row: usize) {
+        if let Some(word) = self.bits.get_mut(row / 64) {
+            *word &= !(1 << (row % 64));
+        }
+    }
+
+    /// The bytes that the bits take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bits.capacity() * 8
+    }
+
+    /// True if `row` has a value; `values` is the number of values in all.
+    #[must_use]
+    pub fn is_set(&self, row: usize, values: usize) -> bool {
+        if self.sparse { self.bits.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1) } else { row < values }
+    }
+
+    /// The bits, or `None` where the rows with a value are simply the first ones.
+    #[must_use]
+    pub fn bits(&self) -> Option<&[u64]> {
+        self.sparse.then_some(self.bits.as_slice())
+    }
+}

@@ -1,0 +1,129 @@
+//! What a run commits: the log with the versions of streams and the rows that come again.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use super::log::CommitLog;
+use super::record::Record;
+use super::replay::Replay;
+use super::versions::{End, Versions};
+use crate::error::Result;
+use crate::metrics;
+use crate::target::rows::fingerprint::Fingerprint;
+use crate::target::rows::streams::Streams;
+use crate::target::settings::{Dedup, LoadMethod, Settings};
+use crate::target::store::Fs;
+
+/// The commits of a run.
+#[derive(Debug)]
+pub struct Commits {
+    log: CommitLog,
+    /// Which version of each stream is visible.
+    pub versions: Versions,
+    /// The rows that may come again.
+    pub replay: Replay,
+    overwrites: bool,
+    /// The number of the run's first commit.
+    first: u64,
+    start_state: Option<Box<[u8]>>,
+}
+
+/// How far the run has come when it commits.
+#[derive(Clone, Copy, Debug)]
+pub struct Reached<'a> {
+    /// The newest STATE.
+    pub state: Option<&'a [u8]>,
+    /// Some rows came after it.
+    pub trailing: bool,
+    /// Whether the input ended, and how.
+    pub end: End,
+    /// More came than a STATE to start with, which is no checkpoint.
+    pub begun: bool,
+}
+
+impl Commits {
+    /// Opens the log; what an earlier run left half done is finished or removed.
+    pub fn open(settings: &Settings, fs: Arc<dyn Fs>) -> Result<Self> {
+        let log = CommitLog::open(Arc::clone(&fs))?;
+        let overwrites = settings.load_method == LoadMethod::Overwrite;
+        // Rows that replace what is there must all come in, also those that are there already.
+        let dedup = if overwrites { Dedup::Off } else { settings.dedup };
+        let visible = log.last().map(|last| last.versions.clone()).unwrap_or_default();
+        let run = overwrites.then(|| i64::try_from(log.next()).unwrap_or(i64::MAX));
+        Ok(Commits {
+            versions: Versions::new(fs, visible, run),
+            replay: Replay::new(dedup, settings.dedup_window_rows),
+            overwrites,
+            first: log.next(),
+            start_state: None,
+            log,
+        })
+    }
+
+    /// The number of the next commit.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.log.next()
+    }
+
+    /// Notes the state that the input begins with, and loads the rows that may come again.
+    pub fn begin(&mut self, start_state: Option<&[u8]>) -> Result<()> {
+        self.start_state = start_state.map(Into::into);
+        self.replay.load(&self.log, start_state)
+    }
+
+    /// True if a row with this fingerprint was written before: it is left out.
+    pub fn is_repeat(&mut self, fingerprint: Fingerprint) -> Result<bool> {
+        Ok(!self.replay.note(fingerprint, &self.log)?)
+    }
+
+    /// Makes every row that was handed over durable, with the state behind it, if there is anything new.
+    pub fn commit(&mut self, streams: &mut Streams, reached: Reached<'_>) -> Result<()> {
+        self.versions.before_commit(streams, reached.end)?;
+        let mut staged = streams.finish()?;
+        let fingerprints = self.replay.finish()?;
+        let last_state = self.log.last().and_then(|last| last.state.clone());
+        let state = reached.state.and_then(raw).or_else(|| last_state.clone());
+        let activate = self.versions.activations(&staged)?;
+        let eof = reached.end != End::NotYet;
+        // A run that ends well is a witness for its last state, also where it was committed before the end was seen.
+        let unwitnessed = eof && self.log.last().is_some_and(|last| last.run == self.first && !last.eof);
+        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state) || unwitnessed;
+        if !news || !(reached.begun || !staged.is_empty()) {
+            return Ok(());
+        }
+        let mut counted: Vec<_> = streams.iter().filter(|stream| stream.rows > 0).collect();
+        counted.sort_by_key(|stream| &stream.name);
+        for stream in counted {
+            metrics::counter("record_count", stream.rows, Some(&stream.name));
+        }
+        let start_state = self.start_state.as_deref().filter(|_| self.next() == self.first);
+        let record = Record {
+            run: self.first,
+            start_state: start_state.and_then(raw),
+            state,
+            eof,
+            trailing: reached.trailing,
+            uncovered: self.replay.uncovered(),
+            overwrite: !activate.is_empty() && self.overwrites,
+            fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
+            versions: self.versions.visible(&activate),
+            activate,
+            ..Record::default()
+        };
+        staged.extend(fingerprints);
+        streams.save_columns()?;
+        let record = self.log.commit(record, &staged)?;
+        self.versions.after_commit(&record.versions)?;
+        self.replay.forget(&self.log)
+    }
+}
+
+fn raw(text: &[u8]) -> Option<Box<RawValue>> {
+    RawValue::from_string(std::str::from_utf8(text).ok()?.to_owned()).ok()
+}
+
+fn text(state: &Option<Box<RawValue>>) -> Option<&str> {
+    state.as_deref().map(RawValue::get)
+}

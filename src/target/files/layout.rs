@@ -1,0 +1,52 @@
+//! What a file looks like, and where it goes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::target::columns::kind::LayoutColumn;
+use crate::target::settings::Codec;
+
+/// From so many columns on, page indexes would outweigh what they save.
+const WIDE: usize = 500;
+
+/// Where a file goes with its commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// Into the folder of its stream, where readers see it.
+    Stream,
+    /// Out of sight, with the other rows of this version.
+    Held(i64),
+    /// Beside the commit log: the fingerprints of the commit's rows.
+    Log,
+}
+
+/// What all row groups of one open file have in common.
+#[derive(Debug)]
+pub struct Layout {
+    /// Tells layouts apart.
+    pub id: u64,
+    /// The stream.
+    pub stream: String,
+    /// Where its files end up.
+    pub place: Place,
+    /// The folder there, relative to the output directory.
+    pub folder: String,
+    /// The columns.
+    pub columns: Arc<[LayoutColumn]>,
+    /// The codec.
+    pub compression: Codec,
+    /// Written into the footer: stream, key properties, schema fingerprint.
+    pub footer: Arc<[(String, String)]>,
+    /// A file is cut when it has at least so many bytes.
+    pub max_file_bytes: u64,
+    /// How many rows of this layout went into files that are full; the parser reads it to know how full the open one is.
+    pub rows_cut: AtomicU64,
+}
+
+impl Layout {
+    /// True where page indexes are left out.
+    #[must_use]
+    pub fn wide(&self) -> bool {
+        self.columns.len() > WIDE
+    }
+}
