@@ -89,8 +89,8 @@ impl Commits {
         let eof = reached.end != End::NotYet;
         // A run that ends well is a witness for its last state, also where it was committed before the end was seen.
         let unwitnessed = eof && self.log.last().is_some_and(|last| last.run == self.first && !last.eof);
-        let news = !staged.is_empty() || !activate.is_empty() || text(&state) != text(&last_state) || unwitnessed;
-        if !news || !(reached.begun || !staged.is_empty()) {
+        let is_new = !activate.is_empty() || text(&state) != text(&last_state) || unwitnessed;
+        if staged.is_empty() && !(is_new && reached.begun) {
             return Ok(());
         }
         let mut counted: Vec<_> = streams.iter().filter(|stream| stream.rows > 0).collect();
