@@ -136,8 +136,8 @@ impl<'a> List<'a> {
             if !self.asked.insert(query.clone()) {
                 return Err(self.broken("its pages run in a circle; try again later"));
             }
-            let get = Get { path: &self.path, query: &query, class: self.class };
-            match self.client.get_or_split(&get, parse) {
+            let get = Get { query: &query, can_split: true, ..Get::new(&self.path, self.class) };
+            match self.client.get(&get, parse) {
                 Err(Fault::Split(why)) => query = self.smaller(query, &why)?,
                 page => break page?,
             }
@@ -205,7 +205,7 @@ impl<'a> List<'a> {
 /// # Errors
 /// As [`Client::get`].
 pub fn object(client: &Client, path: &str, class: RateClass) -> Result<Box<RawValue>, Fault> {
-    client.get(&Get { path, query: &[], class }, |answer| match answer.body.trim_ascii_start().first() {
+    client.get(&Get::new(path, class), |answer| match answer.body.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(&answer.body).map_err(|e| Fault::untrusted(misread(&e))),
         _ => Err(Fault::untrusted("the answer is not an object")),
     })

@@ -9,7 +9,6 @@ pub mod events;
 pub mod lists;
 pub mod pace;
 pub mod page_size;
-pub mod probe;
 pub mod progress;
 pub mod record;
 pub mod replication;

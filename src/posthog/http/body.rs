@@ -19,7 +19,15 @@ pub struct BodyLimit<'a> {
     pub max_bytes: usize,
     /// Called with the size that the body is about to reach, before it does; may block, and may refuse. A second attempt
     /// starts small again.
-    pub on_growth: &'a mut dyn FnMut(usize) -> Result<()>,
+    pub on_growth: Option<&'a mut dyn FnMut(usize) -> Result<()>>,
+}
+
+impl BodyLimit<'_> {
+    /// So many bytes, and nobody is told.
+    #[must_use]
+    pub fn of(max_bytes: usize) -> BodyLimit<'static> {
+        BodyLimit { max_bytes, on_growth: None }
+    }
 }
 
 impl std::fmt::Debug for BodyLimit<'_> {
@@ -44,7 +52,7 @@ pub(crate) enum Cut {
 pub struct Body<'a> {
     source: Source<'a>,
     max_bytes: usize,
-    on_growth: &'a mut dyn FnMut(usize) -> Result<()>,
+    on_growth: Option<&'a mut dyn FnMut(usize) -> Result<()>>,
     check: &'a mut dyn FnMut() -> Result<(), Cut>,
     length: usize,
     announced: usize,
@@ -76,7 +84,11 @@ impl<'a> Body<'a> {
             true => Source::Packed(Box::new(GzDecoder::new(BufReader::with_capacity(WIRE_BYTES, wire)))),
             false => Source::Plain(wire),
         };
-        let (max_bytes, on_growth) = (limit.max_bytes, &mut *limit.on_growth);
+        let max_bytes = limit.max_bytes;
+        let on_growth: Option<&'a mut dyn FnMut(usize) -> Result<()>> = match &mut limit.on_growth {
+            Some(on_growth) => Some(&mut **on_growth),
+            None => None,
+        };
         Body { source, max_bytes, on_growth, check, length: 0, announced: 0, is_ended: false, cut: None }
     }
 
@@ -120,7 +132,9 @@ impl<'a> Body<'a> {
             let step = if self.length == 0 { FIRST_BYTES } else { STEP_BYTES };
             // One byte above the limit is enough to see that it is passed.
             self.announced = (self.length + step).min(self.max_bytes.saturating_add(1));
-            (self.on_growth)(self.announced).map_err(Cut::Stopped)?;
+            if let Some(on_growth) = &mut self.on_growth {
+                on_growth(self.announced).map_err(Cut::Stopped)?;
+            }
         }
         let most = buffer.len().min(self.announced - self.length);
         let count = loop {
@@ -215,7 +229,7 @@ mod tests {
             sizes.push(bytes);
             Ok(())
         };
-        let mut limit = BodyLimit { max_bytes, on_growth: &mut on_growth };
+        let mut limit = BodyLimit { max_bytes, on_growth: Some(&mut on_growth) };
         let result = read_by(wire, is_packed, &mut limit, || Ok(()));
         (result, sizes)
     }
@@ -259,12 +273,11 @@ mod tests {
     #[test]
     fn a_refused_growth_and_a_stop_end_the_reading() {
         let mut on_growth = |_| Err(Error::new(Kind::Stopped, "no memory"));
-        let mut limit = BodyLimit { max_bytes: 10, on_growth: &mut on_growth };
+        let mut limit = BodyLimit { max_bytes: 10, on_growth: Some(&mut on_growth) };
         let cut = read_by(&[1u8; 5][..], false, &mut limit, || Ok(()));
         assert!(matches!(cut, Err(Cut::Stopped(e)) if e.kind() == Kind::Stopped));
-        let mut fine = |_| Ok(());
-        let mut limit = BodyLimit { max_bytes: 10, on_growth: &mut fine };
-        let cut = read_by(&[1u8; 5][..], false, &mut limit, || Err(Cut::Broken(io::ErrorKind::TimedOut.into())));
+        let cut =
+            read_by(&[1u8; 5][..], false, &mut BodyLimit::of(10), || Err(Cut::Broken(io::ErrorKind::TimedOut.into())));
         assert!(matches!(cut, Err(Cut::Broken(_))));
     }
 }

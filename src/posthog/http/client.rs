@@ -13,7 +13,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 
 use super::backoff;
 use super::body::BodyLimit;
-pub use super::request::{Answer, Get, Incoming, Options, Query, RateClass};
+pub use super::request::{Answer, Get, Incoming, OnSplit, Options, Query, RateClass};
 use super::retry::{Attempts, Patience};
 use super::usage::{Counters, Usage};
 use crate::clock;
@@ -130,103 +130,45 @@ impl Client {
         Client { stop: stop.clone(), ..self }
     }
 
-    /// Runs a query and reads its answer. `read` parses and checks the body; what it does not believe is asked for again.
+    /// Runs a query and reads its answer while it arrives. `read` checks the body, and has to read it to its end; what it
+    /// does not believe is asked for again.
     ///
     /// # Errors
     /// [`Fault::Split`] when the same text would fail again, [`Fault::Fatal`], [`Fault::Stopped`].
     pub fn query<T>(
         &self,
         query: &Query<'_>,
-        limit: BodyLimit<'_>,
-        read: impl FnMut(Answer) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        self.query_within(&self.options.patience, query, limit, read)
-    }
-
-    /// As [`Client::query`], with another patience than the client's.
-    ///
-    /// # Errors
-    /// As [`Client::query`].
-    pub fn query_within<T>(
-        &self,
-        patience: &Patience,
-        query: &Query<'_>,
-        limit: BodyLimit<'_>,
-        mut read: impl FnMut(Answer) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        self.query_arriving(patience, query, limit, |incoming| read(incoming.whole()?))
-    }
-
-    /// As [`Client::query_within`], for a body that is read while it arrives; `read` has to read it to its end.
-    ///
-    /// # Errors
-    /// As [`Client::query`].
-    pub fn query_arriving<T>(
-        &self,
-        patience: &Patience,
-        query: &Query<'_>,
         mut limit: BodyLimit<'_>,
         mut read: impl FnMut(&mut Incoming<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let path = format!("api/projects/{}/query/", self.options.project_id);
         let url = self.options.base.join(&path, &[]).map_err(Fault::internal)?;
-        let ask = Ask {
-            make: &|| {
-                let (body, id) = self.form.body(query);
-                let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-                Ok((request.build().map_err(|e| unsent(&e))?, id))
-            },
-            limiter: &self.queries,
-            label: query.name.to_owned(),
-            asked: format!("POST {url} ({})", query.name),
-            is_query: true,
-            patience,
-        };
-        self.ask(&ask, &mut limit, &mut read)
+        let mut wording = 1;
+        loop {
+            let ask = Ask {
+                make: &|| {
+                    let (body, id) = self.form.body(query, wording);
+                    let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+                    Ok((request.build().map_err(|e| unsent(&e))?, id))
+                },
+                limiter: &self.queries,
+                label: query.name.to_owned(),
+                asked: format!("POST {url} ({})", query.name),
+                is_query: true,
+                patience: query.patience.as_ref().unwrap_or(&self.options.patience),
+            };
+            match (self.ask(&ask, &mut limit, &mut read), query.on_split) {
+                (Err(Fault::Split(_)), OnSplit::Reword(texts)) if wording < texts => wording += 1,
+                (outcome, _) => return outcome,
+            }
+        }
     }
 
     /// GETs a REST path and reads its answer.
     ///
     /// # Errors
-    /// [`Fault::Fatal`] or [`Fault::Stopped`]; never [`Fault::Split`].
-    pub fn get<T>(&self, get: &Get<'_>, read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.get_within(&self.options.patience, get, read)
-    }
-
-    /// As [`Client::get`], with another patience than the client's.
-    ///
-    /// # Errors
-    /// As [`Client::get`].
-    pub fn get_within<T>(
-        &self,
-        patience: &Patience,
-        get: &Get<'_>,
-        read: impl FnMut(Answer) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
-        self.send_get(patience, get, read).map_err(|fault| match fault {
-            // A page that nobody can ask for in parts.
-            Fault::Split(why) => {
-                let error = Error::new(Kind::Service, format!("GET {} failed: {why}", get.path));
-                Fault::Fatal(Failure { cause: Cause::Server, error })
-            }
-            other => other,
-        })
-    }
-
-    /// As [`Client::get`], for who can ask for less.
-    ///
-    /// # Errors
-    /// [`Fault::Split`] when the answer is larger than allowed, or takes the server too long; else as [`Client::get`].
-    pub fn get_or_split<T>(&self, get: &Get<'_>, read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
-        self.send_get(&self.options.patience, get, read)
-    }
-
-    fn send_get<T>(
-        &self,
-        patience: &Patience,
-        get: &Get<'_>,
-        mut read: impl FnMut(Answer) -> Result<T, Fault>,
-    ) -> Result<T, Fault> {
+    /// [`Fault::Fatal`] or [`Fault::Stopped`]; [`Fault::Split`] only where the caller `can_split`.
+    pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
         let url = self.options.base.join(get.path, get.query).map_err(Fault::internal)?;
         let ask = Ask {
             make: &|| Ok((self.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
@@ -237,11 +179,17 @@ impl Client {
             label: get.path.to_owned(),
             asked: format!("GET {url}"),
             is_query: false,
-            patience,
+            patience: get.patience.as_ref().unwrap_or(&self.options.patience),
         };
-        let mut on_growth = |_| Ok(());
-        let mut limit = BodyLimit { max_bytes: self.options.max_list_bytes, on_growth: &mut on_growth };
-        self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?))
+        let mut limit = BodyLimit::of(self.options.max_list_bytes);
+        self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)).map_err(|fault| match fault {
+            // A page that nobody can ask for in parts.
+            Fault::Split(why) if !get.can_split => {
+                let error = Error::new(Kind::Service, format!("GET {} failed: {why}", get.path));
+                Fault::Fatal(Failure { cause: Cause::Server, error })
+            }
+            other => other,
+        })
     }
 
     /// What was sent and received so far.

@@ -20,8 +20,12 @@ pub(super) struct QueryForm {
 impl QueryForm {
     /// A body, and the id in it by which the server can be told to stop the query. `refresh` must force: otherwise an
     /// answer of six hours ago comes back (posthog-api.md 2.3).
-    pub(super) fn body(&self, query: &Query<'_>) -> (String, Option<String>) {
-        let mut body = json!({"query": {"kind": "HogQLQuery", "query": query.sql}, "refresh": "force_blocking"});
+    ///
+    /// From the second `wording` on, a comment makes the text another one.
+    pub(super) fn body(&self, query: &Query<'_>, wording: u32) -> (String, Option<String>) {
+        let comment = if wording > 1 { format!(" /* attempt {wording} */") } else { String::new() };
+        let sql = format!("{}{comment}", query.sql);
+        let mut body = json!({"query": {"kind": "HogQLQuery", "query": sql}, "refresh": "force_blocking"});
         if !self.is_without_modifiers() {
             body["query"]["modifiers"] = json!({"convertToProjectTimezone": false});
         }

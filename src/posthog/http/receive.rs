@@ -39,11 +39,11 @@ impl Client {
         let mut check = || self.look(sent);
         let mut on_growth = |bytes| {
             let begun = Instant::now();
-            let outcome = (limit.on_growth)(bytes);
+            let outcome = limit.on_growth.as_mut().map_or(Ok(()), |on_growth| on_growth(bytes));
             sent.was_held(begun);
             outcome
         };
-        let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: &mut on_growth };
+        let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: Some(&mut on_growth) };
         let body = Body::new(&mut response, gzip, &mut limit, &mut check);
         let mut incoming = Incoming { body, sent, budget_left, server_date };
         let outcome = read(&mut incoming);
@@ -75,8 +75,7 @@ impl Client {
     /// What an answer that is not the asked one means.
     fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: &Sent) -> Verdict {
         let headers = response.headers().clone();
-        let mut fine = |_| Ok(());
-        let mut small = BodyLimit { max_bytes: REFUSAL_BYTES, on_growth: &mut fine };
+        let mut small = BodyLimit::of(REFUSAL_BYTES);
         let mut body = Vec::new();
         // What came of it before it broke off, or became too long, says enough.
         let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(sent)).read_to_end(&mut body);

@@ -56,13 +56,47 @@ impl Options {
     }
 }
 
+/// What follows where a query is too much for the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSplit {
+    /// The caller is told, and asks for less.
+    Tell,
+    /// The query cannot be made smaller: it is sent in so many texts that mean the same. A server that is busy may have time
+    /// for the next one, and a text that failed may be answered with its failure for minutes.
+    Reword(u32),
+}
+
 /// A HogQL query.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
-    /// The text. Bounded, ordered and limited by the caller.
-    pub sql: &'a str,
     /// A label for PostHog's query log and for our messages, like `events page`.
     pub name: &'a str,
+    /// The text. Bounded, ordered and limited by the caller.
+    pub sql: &'a str,
+    /// How long to go on when answers are bad; none: as long as the client does.
+    pub patience: Option<Patience>,
+    /// What follows where it is too much for the server.
+    pub on_split: OnSplit,
+}
+
+impl<'a> Query<'a> {
+    /// A query that goes on as long as its client, and tells its caller when it is too much.
+    #[must_use]
+    pub fn new(name: &'a str, sql: &'a str) -> Query<'a> {
+        Query { name, sql, patience: None, on_split: OnSplit::Tell }
+    }
+
+    /// The same with a patience of its own.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Query<'a> {
+        Query { patience: Some(patience), ..self }
+    }
+
+    /// The same in so many texts.
+    #[must_use]
+    pub fn reworded(self, texts: u32) -> Query<'a> {
+        Query { on_split: OnSplit::Reword(texts), ..self }
+    }
 }
 
 /// A GET of a REST path.
@@ -74,6 +108,18 @@ pub struct Get<'a> {
     pub query: &'a [(String, String)],
     /// Which of PostHog's limits counts it.
     pub class: RateClass,
+    /// How long to go on when answers are bad; none: as long as the client does.
+    pub patience: Option<Patience>,
+    /// The caller can ask for less, and is told when the answer is too much. Else that is a failure like any other.
+    pub can_split: bool,
+}
+
+impl<'a> Get<'a> {
+    /// A GET without query pairs that goes on as long as its client.
+    #[must_use]
+    pub fn new(path: &'a str, class: RateClass) -> Get<'a> {
+        Get { path, query: &[], class, patience: None, can_split: false }
+    }
 }
 
 /// PostHog's throttle classes for REST (posthog-api.md section 3).

@@ -1,41 +1,82 @@
-//! Queries whose answers are small: counts, the server's clock, probes. Pages of rows are read by [`crate::tap::events::slice`].
+//! Questions with small answers: counts, the server's clock, which columns a table has. Pages of rows are read where they are
+//! written.
+//!
+//! Versions and installs of PostHog differ, so a column is asked for with LIMIT 0 before anything depends on it. A refusal
+//! names one column at a time (`Unable to resolve field`), and the others are asked for again without it.
 
+use super::hogql::Column;
 use super::page::{Page, Row};
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
+use crate::posthog::http::retry::Patience;
 
-/// What a small query may answer: counts, never rows.
-const COUNT_BYTES: usize = 64 * 1024 * 1024;
+/// What a small answer may weigh.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// What an answer without rows may weigh.
+const COLUMNS_BYTES: usize = 4 * 1024 * 1024;
+/// In how many texts a question is asked that cannot be made smaller, and how often one whose answer has lost its row.
+pub const TEXTS: u32 = 4;
 
-/// Runs a query whose answer is small, and reads each row with `read`.
+/// Columns that PostHog got in one version: what is said of one of them holds for all, so each refusal says more.
+const ONE_VERSION: [&str; 5] = ["$group_0", "$group_1", "$group_2", "$group_3", "$group_4"];
+
+/// Asks `query` and reads its answer, a page of `columns`.
 ///
 /// # Errors
-/// The fault; an answer with a row that `read` cannot make sense of is asked for again.
+/// The fault; an answer that `read` cannot make sense of is asked for again.
+pub fn answer<T>(
+    client: &Client,
+    query: &Query<'_>,
+    max_bytes: usize,
+    columns: &[&str],
+    mut read: impl FnMut(&Page) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    client.query(query, BodyLimit::of(max_bytes), |incoming| {
+        read(&Page::parse(&incoming.whole()?.body, columns).map_err(Fault::untrusted)?)
+    })
+}
+
+/// Asks `query` and reads each row of its answer. Days in it are those of UTC.
+///
+/// # Errors
+/// As [`answer`], and where days are not those of UTC.
 pub fn ask<T>(
     client: &Client,
-    name: &str,
-    sql: &str,
+    query: &Query<'_>,
     columns: &[&str],
     read: impl Fn(&Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, Fault> {
-    let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: COUNT_BYTES, on_growth: &mut on_growth };
-    let answer = client.query(&Query { sql, name }, body, |answer| {
-        let page = Page::parse(&answer.body, columns).map_err(Fault::untrusted)?;
-        check_days(client, &page)?;
+    let rows = answer(client, query, ANSWER_BYTES, columns, |page| {
+        let day_fault = |error| Fault::Fatal(Failure { cause: Cause::Request, error });
+        days_of(client, page.timezone()).map_err(day_fault)?;
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
     });
-    answer.map_err(|fault| match fault {
-        Fault::Split(why) => Fault::Split(format!("{name}: {why}")),
+    rows.map_err(|fault| match fault {
+        Fault::Split(why) => Fault::Split(format!("{}: {why}", query.name)),
         other => other,
     })
 }
 
-fn check_days(client: &Client, page: &Page) -> Result<(), Fault> {
-    days_of(client, page.timezone()).map_err(|error| Fault::Fatal(Failure { cause: Cause::Request, error }))
+/// As [`ask`], for a query whose answer has one row. An answer that lost the row is asked for again.
+///
+/// # Errors
+/// As [`ask`], and where the row does not come.
+pub fn ask_one<T>(
+    client: &Client,
+    query: &Query<'_>,
+    columns: &[&str],
+    read: impl Fn(&Row<'_>) -> Option<T>,
+) -> Result<T, Fault> {
+    for _ in 0..TEXTS {
+        if let Some(row) = ask(client, query, columns, &read)?.into_iter().next() {
+            return Ok(row);
+        }
+    }
+    let text = format!("the answer to the {} query has no row; try again", query.name);
+    Err(Fault::Fatal(Failure { cause: Cause::Untrusted, error: Error::new(Kind::Service, text) }))
 }
 
 /// Checks that days are those of UTC. Without the modifier that an old PostHog refuses, a day is the project's, and no query
@@ -53,28 +94,117 @@ pub fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
     }
 }
 
-/// Runs a query that has one row and cannot be made smaller. Where the row is missing, or the server refuses it as too much,
-/// it is asked again with another text (a failing text may be answered without being run): `sql` takes a LIMIT, which changes nothing else.
+fn columns_query<'a>(sql: &'a str, patience: &Patience) -> Query<'a> {
+    // Without rows there is nothing to split: the server is busy.
+    Query::new("columns", sql).with_patience(*patience).reworded(TEXTS)
+}
+
+/// The columns of a table, from a query for all of them with LIMIT 0.
 ///
 /// # Errors
-/// As [`ask`].
-pub fn ask_one<T>(
+/// The fault; [`Cause::Request`] where there is no such table.
+pub fn all_columns(client: &Client, patience: &Patience, sql: &str) -> Result<Vec<String>, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        columns: Vec<String>,
+    }
+    client.query(&columns_query(sql, patience), BodyLimit::of(COLUMNS_BYTES), |incoming| {
+        let answer = serde_json::from_slice(&incoming.whole()?.body);
+        answer.map(|Answer { columns }| columns).map_err(|_| Fault::untrusted("the answer has no `columns`"))
+    })
+}
+
+/// Takes out of `columns` those that the server has not. `select` makes the query; the columns in `required` cannot be
+/// missing.
+///
+/// # Errors
+/// The fault, when the query is refused for another reason than a column that is not required; `columns` are then without
+/// those that were refused until then.
+pub fn drop_missing_columns(
     client: &Client,
-    name: &str,
-    sql: impl Fn(u32) -> String,
-    columns: &[&str],
-    read: impl Fn(&Row<'_>) -> Option<T>,
-) -> Result<T> {
-    let mut limit = 1;
+    patience: &Patience,
+    columns: &mut Vec<Column>,
+    required: &[&str],
+    select: impl Fn(&[Column]) -> String,
+) -> Result<(), Fault> {
+    let try_these = |columns: &[Column]| {
+        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        answer(client, &columns_query(&select(columns), patience), COLUMNS_BYTES, &names, |_| Ok(()))
+    };
     loop {
-        match ask(client, name, &sql(limit), columns, &read) {
-            Ok(rows) => match rows.into_iter().next() {
-                Some(row) => return Ok(row),
-                None if limit < 4 => limit += 1,
-                None => return Err(Error::new(Kind::Service, format!("the answer to the {name} query has no row"))),
-            },
-            Err(Fault::Split(_)) if limit < 4 => limit += 1,
-            Err(fault) => return Err(fault.into()),
+        let failure = match try_these(columns) {
+            Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => failure,
+            outcome => return outcome,
+        };
+        let is_needed = |column: &Column| required.contains(&column.name.as_str());
+        let (needed, optional): (Vec<Column>, Vec<Column>) = columns.iter().cloned().partition(is_needed);
+        match refused(&failure.error.to_string(), &optional) {
+            Some(gone) if !gone.is_empty() && gone.len() < columns.len() => {
+                columns.retain(|column| !gone.contains(column));
+            }
+            // The text of this version is not known: what cannot be missing is tried alone.
+            None if !optional.is_empty() && !needed.is_empty() => {
+                try_these(&needed)?;
+                *columns = needed;
+                return Ok(());
+            }
+            _ => return Err(Fault::Fatal(failure)),
         }
+    }
+}
+
+/// The columns that "Unable to resolve field: x" (`resolver.py`) means; `None` where the text says something else.
+fn refused(text: &str, columns: &[Column]) -> Option<Vec<Column>> {
+    let (_, rest) = text.split_once("resolve field")?;
+    let rest = rest.trim_start_matches([':', ' ', '`', '\'', '"']);
+    let plain = |column: &Column| column.expression.replace('`', "");
+    // A name may hold anything, so the names that were asked for are looked for in the text, and the longest counts.
+    let exact = columns.iter().filter(|column| begins_with_name(rest, &plain(column)));
+    let gone: Vec<Column> = match exact.max_by_key(|column| column.expression.len()) {
+        Some(column) if ONE_VERSION.contains(&column.name.as_str()) => {
+            columns.iter().filter(|column| ONE_VERSION.contains(&column.name.as_str())).cloned().collect()
+        }
+        Some(column) => vec![column.clone()],
+        // Of `a.b` either part may be named.
+        None => {
+            let has_part = |column: &&Column| plain(column).split('.').any(|part| begins_with_name(rest, part));
+            columns.iter().filter(has_part).cloned().collect()
+        }
+    };
+    Some(gone)
+}
+
+fn begins_with_name(text: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    !name.is_empty() && text.strip_prefix(name).is_some_and(|rest| !rest.starts_with(goes_on))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posthog::query::hogql::identifier;
+
+    #[test]
+    fn a_refusal_names_its_column() {
+        let expressions = ["properties", "poe.properties", "$group_0", "$group_1", "$group", "my own", "my"];
+        let columns = expressions.map(|expression| {
+            let asked = if expression.contains('.') { expression.to_owned() } else { identifier(expression) };
+            Column { expression: asked, name: expression.to_owned() }
+        });
+        let gone = |text: &str| -> Option<Vec<String>> {
+            Some(refused(text, &columns)?.into_iter().map(|column| column.name).collect())
+        };
+        let named = |name: &str| {
+            gone(&format!("POST https://h/query/ was answered with 400: Unable to resolve field: {name} - refused"))
+                .unwrap()
+        };
+        assert_eq!(named("$group"), ["$group"]);
+        assert_eq!(named("$group_1"), ["$group_0", "$group_1"]);
+        assert_eq!(named("`poe`"), ["poe.properties"]);
+        assert_eq!(named("poe.properties"), ["poe.properties"]);
+        assert_eq!(named("properties"), ["properties"]);
+        assert_eq!(named("my own"), ["my own"]);
+        assert_eq!(named("other"), [""; 0]);
+        assert_eq!(gone("Unknown table `x`."), None);
     }
 }

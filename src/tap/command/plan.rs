@@ -12,6 +12,7 @@ use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
 use crate::time::{Day, Micros, to_rfc3339};
 
+use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
 use crate::tap::events::bookmark::{Bookmark, Pass};
@@ -109,12 +110,13 @@ impl Report<'_> {
         let rest = Interval { from: cursor.clone(), to: day.next().map(Key::day_start) };
         let sql = hogql::rows_per_bucket(range, &rest, 0);
         let columns = ["day", "event", "bucket", "rows"];
-        let (mut days, since) = match ask(self.client, "plan of a day", &sql, &columns, |row| row.cell(3).u64()) {
-            Ok(counts) => (vec![(day, counts.iter().sum())], day.end()),
-            // Too much to be counted by name: the whole day has to do.
-            Err(Fault::Split(_)) => (Vec::new(), day.start()),
-            Err(fault) => return Err(fault.into()),
-        };
+        let (mut days, since) =
+            match ask(self.client, &Query::new("plan of a day", &sql), &columns, |row| row.cell(3).u64()) {
+                Ok(counts) => (vec![(day, counts.iter().sum())], day.end()),
+                // Too much to be counted by name: the whole day has to do.
+                Err(Fault::Split(_)) => (Vec::new(), day.start()),
+                Err(fault) => return Err(fault.into()),
+            };
         let later = Range { since: range.since.max(since), ..range.clone() };
         if later.since < later.until {
             days.extend(window::count_days(self.client, &later, horizon)?);

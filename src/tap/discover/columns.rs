@@ -6,13 +6,13 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::{Client, Get};
 use crate::posthog::http::retry::Patience;
+use crate::posthog::query::ask::{all_columns, drop_missing_columns};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::Column;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
-use crate::tap::probe;
 use crate::tap::record::projection::Projection;
 use crate::tap::record::table::TableRecord;
 use crate::tap::stream::{List, Shape, Source, Stream, Table, fields, has_field};
@@ -69,7 +69,7 @@ impl<'a> Columns<'a> {
         let today = Day::of(self.now);
         let select = |columns: &[Column]| hogql::probe(columns, today);
         let mut present = asked.clone();
-        let outcome = probe::narrow(self.client, patience, &mut present, &required, select);
+        let outcome = drop_missing_columns(self.client, patience, &mut present, &required, select);
         if !matches!(outcome, Ok(()) | Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. }))) {
             return outcome;
         }
@@ -133,7 +133,7 @@ impl<'a> Columns<'a> {
             Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
             None => String::new(),
         };
-        let ask = |name: &str| probe::all(self.client, patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
+        let ask = |name: &str| all_columns(self.client, patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
         // The raw table has the same columns, and nothing is aggregated to answer.
         match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
             Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
@@ -157,7 +157,7 @@ impl<'a> Columns<'a> {
         let mut found = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
         found.extend(doubtful.iter().cloned());
         let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
-        probe::narrow(self.client, patience, &mut found, &[first], select)?;
+        drop_missing_columns(self.client, patience, &mut found, &[first], select)?;
         Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
     }
 
@@ -180,5 +180,5 @@ pub fn try_list(client: &Client, list: &List, patience: &Patience) -> Result<(),
     let path = list.full_path(client.options().project_id);
     let one = [("limit".to_owned(), "1".to_owned())];
     let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-    client.get_within(&patience.at_most(ATTEMPTS), &Get { path: &path, query, class: list.class }, |_| Ok(()))
+    client.get(&Get { query, patience: Some(patience.at_most(ATTEMPTS)), ..Get::new(&path, list.class) }, |_| Ok(()))
 }

@@ -147,11 +147,12 @@ pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
 
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
 pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Option<Vec<String>>, Fault> {
-    let get = Get { path: "api/personal_api_keys/@current/", query: &[], class: RateClass::Lists };
+    let patience = Some(patience.at_most(ATTEMPTS));
+    let get = Get { patience, ..Get::new("api/personal_api_keys/@current/", RateClass::Lists) };
     let read = |answer: crate::posthog::http::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };
-    let key = match client.get_within(&patience.at_most(ATTEMPTS), &get, read) {
+    let key = match client.get(&get, read) {
         Ok(key) => key,
         Err(Fault::Fatal(Failure {
             cause: Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Request | Cause::Untrusted,

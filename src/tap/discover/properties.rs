@@ -11,11 +11,10 @@ use serde_json::{Map, Value, json};
 
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Get, Query};
 use crate::posthog::http::retry::Patience;
+use crate::posthog::query::ask::answer;
 use crate::posthog::query::hogql;
-use crate::posthog::query::page::Page;
 use crate::singer::catalog::StreamEntry;
 use crate::tap::stream::{List, fields};
 use crate::time::{DAY_US, Day, Micros};
@@ -149,8 +148,8 @@ impl Definitions<'_> {
         if self.offset > 0 {
             query.insert(1, pair("offset", self.offset.to_string()));
         }
-        let get = Get { path: &path, query: &query, class: self.list.class };
-        let answer = client.get_within(&patience.at_most(2), &get, |answer| {
+        let get = Get { query: &query, patience: Some(patience.at_most(2)), ..Get::new(&path, self.list.class) };
+        let answer = client.get(&get, |answer| {
             serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
                 Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
             })
@@ -307,24 +306,17 @@ fn sample(
          timestamp < {until} AND cityHash64(distinct_id) <= {below_hash} ORDER BY toDate(timestamp), event, \
          cityHash64(distinct_id), timestamp, uuid LIMIT 20 BY event LIMIT 2000"
     );
-    let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: SAMPLE_BYTES, on_growth: &mut on_growth };
     let attempts = if (days, below_hash) == USUAL_SAMPLE { SAMPLE_ATTEMPTS } else { 1 };
-    client.query_within(
-        &patience.at_most(attempts),
-        &Query { sql: &sql, name: "sample of properties" },
-        body,
-        |answer| {
-            let page = Page::parse(&answer.body, &["properties", "person_properties"]).map_err(Fault::untrusted)?;
-            let mut samples = [Sample::default(), Sample::default()];
-            for row in page.rows() {
-                for (column, sample) in samples.iter_mut().enumerate() {
-                    sample.add(row.text(column).unwrap_or_default());
-                }
+    let query = Query::new("sample of properties", &sql).with_patience(patience.at_most(attempts));
+    answer(client, &query, SAMPLE_BYTES, &["properties", "person_properties"], |page| {
+        let mut samples = [Sample::default(), Sample::default()];
+        for row in page.rows() {
+            for (column, sample) in samples.iter_mut().enumerate() {
+                sample.add(row.text(column).unwrap_or_default());
             }
-            Ok(samples)
-        },
-    )
+        }
+        Ok(samples)
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
-use crate::posthog::http::client::Client;
+use crate::posthog::http::client::{Client, Query};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Column, Range};
 use crate::singer::catalog::SelectedStream;
@@ -18,9 +18,8 @@ use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
 use super::arrivals::Ledger;
 use super::bookmark::Bookmark;
 use super::window;
-use crate::posthog::query::ask::ask;
+use crate::posthog::query::ask::{ask, drop_missing_columns};
 use crate::tap::config::EventsConfig;
-use crate::tap::probe;
 use crate::tap::stream::fields;
 
 /// The field that says when an event arrived.
@@ -107,7 +106,7 @@ fn is_present(client: &Client, now: Micros) -> Result<bool> {
     let mut columns = vec![column(TIMESTAMP), column(CREATED_AT)];
     let select = |columns: &[Column]| hogql::probe(columns, Day::of(now));
     let patience = &client.options().patience;
-    probe::narrow(client, patience, &mut columns, &[TIMESTAMP], select)?;
+    drop_missing_columns(client, patience, &mut columns, &[TIMESTAMP], select)?;
     Ok(columns.iter().any(|column| column.name == CREATED_AT))
 }
 
@@ -125,7 +124,8 @@ fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
     if range.since >= range.until {
         return Ok(true);
     }
-    let read = ask(client, "check of created_at", &hogql::usable_arrivals(&range), &["rows", "usable"], |row| {
+    let sql = hogql::usable_arrivals(&range);
+    let read = ask(client, &Query::new("check of created_at", &sql), &["rows", "usable"], |row| {
         Some((row.cell(0).u64()?, row.cell(1).u64()?))
     });
     let usable = match read {

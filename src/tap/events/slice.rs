@@ -4,14 +4,13 @@
 //! same text again. A page is believed only if its rows lie in the asked interval and in the order of the key.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::body::BodyLimit;
-use crate::posthog::http::client::{Client, Incoming, Query};
+use crate::posthog::http::client::{Client, Incoming, OnSplit, Query};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Column, Cursor, Interval, Key, MAX_LIMIT, Range, RowKey};
 use crate::posthog::query::page::{Page, Row};
@@ -21,7 +20,7 @@ use crate::time::{Day, Micros};
 use super::buffers::Reservation;
 use super::plan::{Count, Slice};
 use super::verify::Check;
-use crate::posthog::query::ask::{ask, ask_one};
+use crate::posthog::query::ask::{TEXTS, ask, ask_one};
 use crate::tap::config::CountProof;
 use crate::tap::page_size::SizeModel;
 use crate::tap::record::cell::time;
@@ -122,11 +121,10 @@ impl Source<'_> {
                 deliver(Piece::Again)?;
             }
             let mut parts = Parts::new(self, slice);
-            let (mut attempt, mut pages) = (1, 0u64);
+            let mut pages = 0u64;
             while let Some((interval, limit)) = parts.next() {
-                match self.read_page(&interval, (limit, attempt), reserve()?) {
+                match self.read_page(&interval, limit, parts.on_split(), reserve()?) {
                     Ok(mut page) => {
-                        attempt = 1;
                         page.again = again;
                         received += page.page.len() as u64;
                         versions.extend(page.notes.iter().map(|(version, _)| *version));
@@ -145,9 +143,6 @@ impl Source<'_> {
                         log::debug(format!("asking for less than {limit} rows: {why}"));
                         self.learn(|size| size.refused(parts.expected_rows().min(u64::from(limit))));
                         if !parts.narrow() {
-                            attempt += 1;
-                        }
-                        if attempt > ONE_ROW_ATTEMPTS {
                             return Err(self.too_large(&interval, &why));
                         }
                     }
@@ -174,7 +169,7 @@ impl Source<'_> {
     /// The fault, [`Fault::Split`] among them.
     pub fn count_buckets(&self, interval: &Interval, bits: u32) -> Result<Vec<Count>, Fault> {
         let sql = hogql::rows_per_bucket(&self.range, interval, bits);
-        ask(self.client, "plan of a day", &sql, &["day", "event", "bucket", "rows"], |row| {
+        ask(self.client, &Query::new("plan of a day", &sql), &["day", "event", "bucket", "rows"], |row| {
             let day = Day::parse(row.text(0)?)?;
             Some(Count { day, event: row.text(1)?.to_owned(), bucket: row.cell(2).u64()?, rows: row.cell(3).u64()? })
         })
@@ -183,14 +178,11 @@ impl Source<'_> {
     fn read_page<'m>(
         &self,
         interval: &Interval,
-        (limit, attempt): (u32, u32),
+        limit: u32,
+        on_split: OnSplit,
         mut memory: Reservation<'m>,
     ) -> Result<ReadPage<'m>, Fault> {
-        let mut sql = hogql::page(&self.range, interval, self.columns, limit);
-        if attempt > 1 {
-            // A text that failed may be answered with its failure for minutes; another text is run.
-            let _ = write!(sql, " /* attempt {attempt} */");
-        }
+        let sql = hogql::page(&self.range, interval, self.columns, limit);
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let mut buffer = memory.take_buffer();
         let (mut rows, mut seconds) = (0, 0.0);
@@ -202,9 +194,9 @@ impl Source<'_> {
             Ok((page, notes))
         };
         let mut on_growth = |bytes| memory.resize(bytes, self.stop);
-        let body = BodyLimit { max_bytes: self.max_response_bytes, on_growth: &mut on_growth };
-        let query = Query { sql: &sql, name: "events page" };
-        let (page, notes) = self.client.query_arriving(&self.client.options().patience, &query, body, read)?;
+        let body = BodyLimit { max_bytes: self.max_response_bytes, on_growth: Some(&mut on_growth) };
+        let query = Query { on_split, ..Query::new("events page", &sql) };
+        let (page, notes) = self.client.query(&query, body, read)?;
         let (first, last) = (page.row(0), page.row(page.len().saturating_sub(1)));
         let event = first.text(column::EVENT).filter(|name| last.text(column::EVENT) == Some(name));
         self.learn(|size| {
@@ -238,10 +230,11 @@ impl Source<'_> {
 
     /// Rows and stored versions of an interval, as counted now.
     fn recount(&self, interval: &Interval) -> Result<(u64, u64)> {
-        let sql = |limit| hogql::recount(&self.range, interval, limit);
-        ask_one(self.client, "count of a slice", sql, &["rows", "versions"], |row| {
-            Some((row.cell(0).u64()?, row.cell(1).u64()?))
-        })
+        let sql = hogql::recount(&self.range, interval);
+        let query = Query::new("count of a slice", &sql).reworded(TEXTS);
+        let counted =
+            ask_one(self.client, &query, &["rows", "versions"], |row| Some((row.cell(0).u64()?, row.cell(1).u64()?)));
+        Ok(counted?)
     }
 
     /// True if what was received of a slice is all that lies before `next`: what was planned, without what is left. Or, because
@@ -281,7 +274,8 @@ impl Source<'_> {
         let keys = &self.columns[..=column::HASH];
         let sql = hogql::page(&self.range, interval, keys, 1);
         let names: Vec<&str> = keys.iter().map(|column| column.name.as_str()).collect();
-        let row = ask(self.client, "key of a row", &sql, &names, |row| Some(row.text(column::UUID)?.to_owned()));
+        let query = Query::new("key of a row", &sql);
+        let row = ask(self.client, &query, &names, |row| Some(row.text(column::UUID)?.to_owned()));
         let row = row.ok().and_then(|rows| rows.into_iter().next()).unwrap_or_else(|| "unknown".to_owned());
         let day = interval.from.key().day;
         Error::new(
@@ -373,6 +367,12 @@ impl<'a> Parts<'a> {
             }
             (None, None) => self.finished = true,
         }
+    }
+
+    /// One row alone cannot be made smaller, but the server may have been busy.
+    fn on_split(&self) -> OnSplit {
+        let is_one_row = self.limit <= 1 && self.end - self.first <= 1;
+        if is_one_row { OnSplit::Reword(ONE_ROW_ATTEMPTS) } else { OnSplit::Tell }
     }
 
     /// Asks for less: fewer units, then fewer rows. False when one row is already too much.

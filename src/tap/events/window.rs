@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 use crate::posthog::fault::Fault;
-use crate::posthog::http::client::{Client, Options};
+use crate::posthog::http::client::{Client, Options, Query};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{MAX_LIMIT, Range};
 use crate::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc3339};
@@ -20,7 +20,7 @@ use crate::time::{DAY_US, Day, FAR_FUTURE, FAR_PAST, Micros, SECOND_US, to_rfc33
 use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, Filters, Pass, Run};
 use super::replication_key::CREATED_AT;
-use crate::posthog::query::ask::{ask, ask_one};
+use crate::posthog::query::ask::{TEXTS, ask, ask_one};
 use crate::tap::config::EventsConfig;
 
 /// How far back the default of `initial_since` goes.
@@ -88,7 +88,8 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
 /// # Errors
 /// Those of a query.
 pub fn server_time(client: &Client) -> Result<Micros> {
-    let seconds = ask_one(client, "server time", hogql::server_time, &["now"], |row| row.cell(0).u64())?;
+    let query = Query::new("server time", hogql::server_time()).reworded(TEXTS);
+    let seconds = ask_one(client, &query, &["now"], |row| row.cell(0).u64())?;
     let seconds = i64::try_from(seconds).ok().filter(|s| *s < FAR_FUTURE / SECOND_US);
     seconds.map(|s| s * SECOND_US).ok_or_else(|| Error::new(Kind::Service, "the server did not tell its time"))
 }
@@ -267,7 +268,7 @@ impl ClosedSet<'_> {
                 event_types: self.config.event_types.clone(),
             };
             let sql = hogql::arrivals_per_hour(&range, self.config.late_arrival_days, exactly);
-            let counts = ask(client, "arrivals per hour", &sql, &["hour", "rows"], |row| {
+            let counts = ask(client, &Query::new("arrivals per hour", &sql), &["hour", "rows"], |row| {
                 Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
             });
             match counts {
@@ -305,7 +306,8 @@ pub fn count_days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Da
     let mut splits = MAX_SPLITS;
     while let Some((since, until)) = stack.pop() {
         let part = Range { since, until, ..range.clone() };
-        let counted = ask(client, "plan", &hogql::rows_per_day(&part), &["day", "rows"], |row| {
+        let sql = hogql::rows_per_day(&part);
+        let counted = ask(client, &Query::new("plan", &sql), &["day", "rows"], |row| {
             Some((Day::parse(row.text(0)?)?, row.cell(1).u64()?))
         });
         match counted {

@@ -258,14 +258,10 @@ impl<'a> Reading<'a> {
 
     fn ask(&mut self, walk: &Walk<'_>, sql: &str, limit: u32) -> Result<Page, Fault> {
         let names: Vec<&str> = walk.columns.iter().map(|column| column.name.as_str()).collect();
-        let mut on_growth = |_| Ok(());
-        let max_bytes = self.context.config.events.max_response_bytes;
-        let body = BodyLimit { max_bytes, on_growth: &mut on_growth };
+        let body = BodyLimit::of(self.context.config.events.max_response_bytes);
         let label = format!("{} page", walk.table);
-        let client = self.context.client;
         let mut seconds = 0.0;
-        let query = Query { sql, name: &label };
-        let page = client.query_arriving(&client.options().patience, &query, body, |incoming| {
+        let page = self.context.client.query(&Query::new(&label, sql), body, |incoming| {
             let page = Page::read(&mut incoming.body, Vec::new(), &names, |_| Ok(())).map_err(Fault::untrusted)?;
             seconds = incoming.sent.elapsed().as_secs_f64();
             if page.len() > limit as usize {

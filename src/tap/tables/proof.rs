@@ -11,17 +11,18 @@ use std::io::Write;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::http::client::Query;
 use crate::posthog::query::keyset::Walk;
 use crate::posthog::query::page::Page;
 
 use super::{Reading, Refused, Sink};
-use crate::posthog::query::ask::ask;
+use crate::posthog::query::ask::ask_one;
 use crate::tap::config::CountProof;
 use crate::tap::record::table::Envelope;
 
 /// How often a table is read of which something lacks, before that is held to be so.
 const MAX_READINGS: u32 = 3;
-/// How often a count is asked for that the server has no time or memory for, or whose answer has no row.
+/// In how many texts a count is asked for that the server has no time or memory for.
 const MAX_COUNTS: u32 = 3;
 
 /// What lacks, as a sentence; none where all came, or nothing is counted.
@@ -89,27 +90,22 @@ impl Reading<'_> {
             return Ok(None);
         }
         let name = format!("count of {}", walk.table);
-        for attempt in 1..=MAX_COUNTS {
-            let counted = ask(self.context.client, &name, &walk.count(attempt), &["rows", "keys"], |row| {
-                Some(Count { rows: row.cell(0).u64()?, keys: row.cell(1).u64()? })
-            });
-            match counted {
-                Ok(counted) if counted.is_empty() => {}
-                Ok(counted) => return Ok(counted.first().copied()),
-                Err(Fault::Split(why)) if self.narrows => return Err(Refused::Split(why)),
-                Err(Fault::Split(_)) if attempt < MAX_COUNTS => {}
-                Err(Fault::Split(why)) => {
-                    self.uncounted = Some(why);
-                    return Ok(None);
-                }
-                Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => {
-                    self.uncounted = Some(failure.error.to_string());
-                    return Ok(None);
-                }
-                Err(fault) => return Err(Error::from(fault).context(name).into()),
+        let sql = walk.count();
+        let query = Query::new(&name, &sql);
+        let query = if self.narrows { query } else { query.reworded(MAX_COUNTS) };
+        let counted = ask_one(self.context.client, &query, &["rows", "keys"], |row| {
+            Some(Count { rows: row.cell(0).u64()?, keys: row.cell(1).u64()? })
+        });
+        match counted {
+            Ok(counted) => return Ok(Some(counted)),
+            Err(Fault::Split(why)) if self.narrows => return Err(Refused::Split(why)),
+            Err(Fault::Split(why)) => self.uncounted = Some(why),
+            Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => {
+                self.uncounted = Some(failure.error.to_string());
             }
+            Err(fault) => return Err(Error::from(fault).context(name).into()),
         }
-        Err(Error::new(Kind::Service, format!("the answer to the {name} query has no row; try again")).into())
+        Ok(None)
     }
 
     /// The rows and keys of a page.

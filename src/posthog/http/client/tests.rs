@@ -14,6 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 const MS: Duration = Duration::from_millis(1);
+const QUERY: Query<'_> = Query { name: "test", sql: "select 1", patience: None, on_split: OnSplit::Tell };
 const GOOD: &str = r#"{"results":[[1]],"columns":["x"]}"#;
 
 fn good() -> Play {
@@ -38,9 +39,7 @@ pub(crate) fn options(base: &str) -> Options {
 }
 
 fn run(client: &Client, max_bytes: usize) -> Result<String, Fault> {
-    let mut on_growth = |_| Ok(());
-    let limit = BodyLimit { max_bytes, on_growth: &mut on_growth };
-    client.query(&Query { sql: "select 1", name: "test" }, limit, |answer| Ok(String::from_utf8(answer.body).unwrap()))
+    client.query(&QUERY, BodyLimit::of(max_bytes), |incoming| Ok(String::from_utf8(incoming.whole()?.body).unwrap()))
 }
 
 /// Plays `script` to one query and says how it ended, with the number of requests.
@@ -72,9 +71,8 @@ fn a_query_is_sent_as_the_service_wants_it() {
         GOOD,
     )]);
     let client = Client::new(options(&server.base)).unwrap();
-    let mut on_growth = |_| Ok(());
-    let limit = BodyLimit { max_bytes: 1000, on_growth: &mut on_growth };
-    let answer = client.query(&Query { sql: "select '\"'", name: "test" }, limit, Ok).unwrap();
+    let query = Query { sql: "select '\"'", ..QUERY };
+    let answer = client.query(&query, BodyLimit::of(1000), |incoming| incoming.whole()).unwrap();
     assert_eq!((answer.budget_left, answer.server_date), (Some(9999), Some(100)));
     let seen = server.seen.lock().unwrap();
     let (head, body) = &seen[0];
@@ -150,9 +148,8 @@ fn no_more_requests_are_sent_than_are_allowed() {
     run(&client, 1000).unwrap();
     let patience = client.options().patience.until_sent(4);
     for _ in 0..2 {
-        let mut on_growth = |_| Ok(());
-        let limit = BodyLimit { max_bytes: 1000, on_growth: &mut on_growth };
-        let Err(fault) = client.query_within(&patience, &Query { sql: "select 1", name: "test" }, limit, Ok) else {
+        let Err(fault) = client.query(&QUERY.with_patience(patience), BodyLimit::of(1000), |incoming| incoming.whole())
+        else {
             panic!("an answer without a request");
         };
         assert!(matches!(&fault, Fault::Fatal(Failure { cause: Cause::Allowance, .. })), "{fault:?}");
@@ -180,6 +177,22 @@ fn too_much_is_a_split_and_never_the_same_text_again() {
     let (ended, requests) = outcome(vec![slow.clone(), slow, good()]);
     assert!(ended.starts_with("split: HTTP 524"), "{ended}");
     assert_eq!(requests, 2);
+}
+
+/// A text that failed may be answered with its failure; another one that means the same is run.
+#[test]
+fn what_cannot_be_smaller_is_asked_in_other_words() {
+    let slow = || error_answer(504, "", "error", "Query has hit the max execution time before completing.");
+    for (refusals, is_answered) in [(2, true), (3, false)] {
+        let server = serve((0..refusals).map(|_| slow()).chain([good()]).collect());
+        let client = Client::new(options(&server.base)).unwrap();
+        let outcome = client.query(&QUERY.reworded(3), BodyLimit::of(1000), |incoming| incoming.whole());
+        assert_eq!(outcome.is_ok(), is_answered, "{outcome:?}");
+        let seen = server.seen.lock().unwrap();
+        let texts = seen.iter().map(|(_, body)| serde_json::from_str::<Value>(body).unwrap()["query"]["query"].clone());
+        let expected = ["select 1", "select 1 /* attempt 2 */", "select 1 /* attempt 3 */"];
+        assert_eq!(texts.collect::<Vec<_>>(), expected);
+    }
 }
 
 #[test]
@@ -233,12 +246,11 @@ fn keys_that_an_old_server_refuses_are_dropped_once_and_for_all() {
 fn a_body_that_its_reader_does_not_believe_is_asked_for_again() {
     let server = serve(vec![json_answer(200, "", "[1]"), json_answer(200, "", "[2]")]);
     let client = Client::new(options(&server.base)).unwrap();
-    let mut on_growth = |_| Ok(());
-    let limit = BodyLimit { max_bytes: 1000, on_growth: &mut on_growth };
-    let read = |answer: Answer| {
-        if answer.body == b"[1]" { Err(Fault::untrusted("row count above LIMIT")) } else { Ok(answer.body) }
+    let read = |incoming: &mut Incoming<'_>| match incoming.whole()?.body {
+        body if body == b"[1]" => Err(Fault::untrusted("row count above LIMIT")),
+        body => Ok(body),
     };
-    assert_eq!(client.query(&Query { sql: "select 1", name: "test" }, limit, read).unwrap(), b"[2]");
+    assert_eq!(client.query(&QUERY, BodyLimit::of(1000), read).unwrap(), b"[2]");
     assert_eq!(client.usage().retries, 1);
 }
 
@@ -314,7 +326,7 @@ fn lists_are_asked_with_their_pairs() {
     let server = serve(vec![json_answer(200, "", r#"{"results":[]}"#)]);
     let client = Client::new(options(&format!("{}/sub", server.base))).unwrap();
     let query = [("limit".to_owned(), "100".to_owned())];
-    let get = Get { path: "api/projects/7/cohorts/", query: &query, class: RateClass::Lists };
+    let get = Get { query: &query, ..Get::new("api/projects/7/cohorts/", RateClass::Lists) };
     assert_eq!(client.get(&get, |answer| Ok(answer.body)).unwrap(), br#"{"results":[]}"#);
     assert!(server.seen.lock().unwrap()[0].0.starts_with("GET /sub/api/projects/7/cohorts/?limit=100 HTTP/1.1"));
 }

@@ -195,7 +195,7 @@ impl Examination {
         let Some(other) = options.base.other_region().filter(|_| options.other_kind_of_key().is_none()) else { return };
         let region = if other.host().starts_with("eu") { "eu" } else { "us" };
         let Ok(there) = Client::new(Options { base: other, ..options.clone() }) else { return };
-        let get = Get { path: "api/users/@me/", query: &[], class: RateClass::Lists };
+        let get = Get::new("api/users/@me/", RateClass::Lists);
         self.tell(match there.get(&get, |_| Ok(())) {
             Err(Fault::Fatal(failure)) if failure.cause == Cause::Key => {
                 Finding::fine("region", format!("the key is unknown in the region {region} as well"), started)
@@ -223,9 +223,8 @@ struct Facts {
 }
 
 fn query(client: &Client) -> Result<Facts, Fault> {
-    let mut on_growth = |_| Ok(());
-    let body = BodyLimit { max_bytes: ANSWER_BYTES, on_growth: &mut on_growth };
-    client.query(&Query { sql: &hogql::server_time(1), name: "doctor" }, body, |answer: Answer| {
+    client.query(&Query::new("doctor", hogql::server_time()), BodyLimit::of(ANSWER_BYTES), |incoming| {
+        let answer = incoming.whole()?;
         let here = chrono::Utc::now().timestamp();
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         if !value["results"][0][0].is_u64() {
@@ -279,7 +278,7 @@ fn project(client: &Client) -> Finding {
     let started = Instant::now();
     let id = client.options().project_id;
     let path = format!("api/projects/{id}/");
-    let get = Get { path: &path, query: &[], class: RateClass::Lists };
+    let get = Get::new(&path, RateClass::Lists);
     let read =
         |answer: Answer| serde_json::from_slice::<Value>(&answer.body).map_err(|e| Fault::untrusted(e.to_string()));
     match client.get(&get, read) {
