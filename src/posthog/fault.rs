@@ -127,7 +127,7 @@ pub(crate) enum OptionalKey {
 
 /// What one bad answer means for the loop that asks.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum RetryDecision {
     /// Ask again after a while, at least as long as told; counted.
     Again(Cause, Option<Duration>, String),
     /// Took too long for somebody in between: once more as it is, then less.
@@ -140,15 +140,15 @@ pub(crate) enum Verdict {
     Final(Fault),
 }
 
-impl Verdict {
-    pub(crate) fn fatal(cause: Cause, kind: Kind, text: impl Into<String>) -> Verdict {
-        Verdict::Final(Fault::Fatal(Failure { cause, error: Error::new(kind, text) }))
+impl RetryDecision {
+    pub(crate) fn fatal(cause: Cause, kind: Kind, text: impl Into<String>) -> RetryDecision {
+        RetryDecision::Final(Fault::Fatal(Failure { cause, error: Error::new(kind, text) }))
     }
 }
 
 /// An answer that is not the asked one.
 #[derive(Debug)]
-pub(crate) struct Refused<'a> {
+pub(crate) struct ErrorResponse<'a> {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
     /// Where a redirect points, as a host.
@@ -193,26 +193,26 @@ pub(crate) fn shown(text: &str) -> String {
     if cut.is_empty() { "(no text)".to_owned() } else { one_line(&cut) }
 }
 
-impl Refused<'_> {
-    /// The verdict on this answer.
-    pub(crate) fn verdict(&self) -> Verdict {
+impl ErrorResponse<'_> {
+    /// The decision on this answer.
+    pub(crate) fn decision(&self) -> RetryDecision {
         let envelope = Envelope::read(self.body);
         // Any status: the server has stored the failure of this very text (`query_failure_handling.py`).
         if envelope.says("failed the same way") {
-            return Verdict::Final(Fault::Split(shown(&envelope.detail)));
+            return RetryDecision::Final(Fault::Split(shown(&envelope.detail)));
         }
         match self.status {
             300..=399 => self.redirect(),
             400 => self.bad_request(&envelope),
             401 | 403 if envelope.json => self.denied(&envelope),
-            402 => Verdict::fatal(
+            402 => RetryDecision::fatal(
                 Cause::Quota,
                 Kind::Service,
                 self.line(&envelope, "a billing limit of the organization is used up; see Billing in PostHog"),
             ),
             404 => self.not_found(&envelope),
-            407 => Verdict::fatal(Cause::Proxy, Kind::Service, wants_password(self.asked, self.proxy)),
-            405 | 406 | 410 | 411 | 413 | 414 | 415 | 431 => Verdict::fatal(
+            407 => RetryDecision::fatal(Cause::Proxy, Kind::Service, wants_password(self.asked, self.proxy)),
+            405 | 406 | 410 | 411 | 413 | 414 | 415 | 431 => RetryDecision::fatal(
                 Cause::Request,
                 Kind::Service,
                 self.line(&envelope, "the request is refused as it stands"),
@@ -226,27 +226,27 @@ impl Refused<'_> {
         format!("{} was answered with {}: {} - {advice}", self.asked, self.status, shown(&envelope.detail))
     }
 
-    fn redirect(&self) -> Verdict {
+    fn redirect(&self) -> RetryDecision {
         let to = self.location.map_or_else(|| "elsewhere".to_owned(), |host| format!("to {}", one_line(host)));
         let text = format!(
             "{} was answered with a redirect ({}) {to}; the key is not sent there. Set region or custom_base_url to the \
              address that PostHog itself uses",
             self.asked, self.status
         );
-        Verdict::fatal(Cause::Redirect, Kind::Config, text)
+        RetryDecision::fatal(Cause::Redirect, Kind::Config, text)
     }
 
-    fn bad_request(&self, envelope: &Envelope) -> Verdict {
+    fn bad_request(&self, envelope: &Envelope) -> RetryDecision {
         if envelope.code == "too_many_bytes" {
-            return Verdict::Final(Fault::Split(shown(&envelope.detail)));
+            return RetryDecision::Final(Fault::Split(shown(&envelope.detail)));
         }
         if let Some(key) = refused_key(envelope) {
-            return Verdict::Without(key, shown(&envelope.detail));
+            return RetryDecision::Without(key, shown(&envelope.detail));
         }
-        Verdict::fatal(Cause::Request, Kind::Service, self.line(envelope, "the request is refused as it stands"))
+        RetryDecision::fatal(Cause::Request, Kind::Service, self.line(envelope, "the request is refused as it stands"))
     }
 
-    fn denied(&self, envelope: &Envelope) -> Verdict {
+    fn denied(&self, envelope: &Envelope) -> RetryDecision {
         let id = self.project_id;
         let (cause, advice) = if let Some(kind) = self.other_kind_of_key.filter(|_| self.status == 401) {
             let advice = format!(
@@ -269,10 +269,10 @@ impl Refused<'_> {
         } else {
             (Cause::Access, "the key or its user may not do this; an admin of the organization can tell why".to_owned())
         };
-        Verdict::fatal(cause, Kind::Config, self.line(envelope, &advice))
+        RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
     }
 
-    fn not_found(&self, envelope: &Envelope) -> Verdict {
+    fn not_found(&self, envelope: &Envelope) -> RetryDecision {
         let (cause, advice) = if envelope.says("Project not found") {
             let advice = format!(
                 "check project_id {} (PostHog, Settings, Project ID) and that region is the one of this project",
@@ -284,10 +284,10 @@ impl Refused<'_> {
         } else {
             (Cause::Missing, "this is not the address of a PostHog; check region and custom_base_url".to_owned())
         };
-        Verdict::fatal(cause, Kind::Config, self.line(envelope, &advice))
+        RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
     }
 
-    fn refused_for_now(&self, envelope: &Envelope) -> Verdict {
+    fn refused_for_now(&self, envelope: &Envelope) -> RetryDecision {
         let refusal = if envelope.code == "api_queries_budget_exceeded" {
             Refusal::Budget
         } else if envelope.says("concurrency limit") || envelope.says("Too many queries are running") {
@@ -296,28 +296,28 @@ impl Refused<'_> {
             Refusal::Throttle
         };
         let told = self.retry_after.or_else(|| told_seconds(&envelope.detail));
-        Verdict::Wait(refusal, told, shown(&envelope.detail))
+        RetryDecision::Wait(refusal, told, shown(&envelope.detail))
     }
 
-    fn server_fault(&self, envelope: &Envelope) -> Verdict {
+    fn server_fault(&self, envelope: &Envelope) -> RetryDecision {
         let text = || format!("HTTP {}: {}", self.status, shown(&envelope.detail));
-        let split = || Verdict::Final(Fault::Split(text()));
+        let split = || RetryDecision::Final(Fault::Split(text()));
         match self.status {
             500 if envelope.says("Query size exceeded") => {
-                Verdict::fatal(Cause::Request, Kind::Service, self.line(envelope, "the query's text is too long"))
+                RetryDecision::fatal(Cause::Request, Kind::Service, self.line(envelope, "the query's text is too long"))
             }
             // Too slow by the server's clock, or by its estimate.
             504 | 512 if envelope.says("max execution time") || envelope.says("execution time") => split(),
             // Memory has been 504, 512 and 513 within a year; the cluster's own trouble is told apart by its text.
             503 | 504 | 512 | 513 if envelope.says("ran out of memory") => split(),
             504 | 512 | 513 if envelope.json && !envelope.says("heavy load") => split(),
-            504 | 524 => Verdict::Slow(text()),
+            504 | 524 => RetryDecision::Slow(text()),
             _ => match self.proxy.filter(|_| !envelope.json) {
                 Some(proxy) => {
                     let text = format!("{} (from the proxy {proxy}, or from what is behind it)", text());
-                    Verdict::Again(Cause::Proxy, self.retry_after, text)
+                    RetryDecision::Again(Cause::Proxy, self.retry_after, text)
                 }
-                None => Verdict::Again(Cause::Server, self.retry_after, text()),
+                None => RetryDecision::Again(Cause::Server, self.retry_after, text()),
             },
         }
     }

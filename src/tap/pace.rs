@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::error::Result;
 use crate::posthog::http::client::Client;
-use crate::posthog::pace::rate::Spent;
+use crate::posthog::pace::rate::QuotaUsed;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 
@@ -16,7 +16,7 @@ const REQUESTS: &str = "requests";
 
 /// Counts what the run before this one asked. `now` is Unix time in seconds. A member of another form is left alone.
 pub fn resume(state: &State, client: &Client, now: i64) {
-    let spent = state.member(REQUESTS).and_then(|member| serde_json::from_value::<Spent>(member.clone()).ok());
+    let spent = state.member(REQUESTS).and_then(|member| serde_json::from_value::<QuotaUsed>(member.clone()).ok());
     if let Some(spent) = spent {
         client.queries().resume(spent, now);
     }

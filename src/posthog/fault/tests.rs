@@ -1,7 +1,7 @@
 use super::*;
 
-fn judge(status: u16, body: &str) -> Verdict {
-    let refused = Refused {
+fn judge(status: u16, body: &str) -> RetryDecision {
+    let refused = ErrorResponse {
         status,
         retry_after: None,
         location: None,
@@ -11,25 +11,25 @@ fn judge(status: u16, body: &str) -> Verdict {
         proxy: None,
         other_kind_of_key: None,
     };
-    refused.verdict()
+    refused.decision()
 }
 
 fn envelope(code: &str, detail: &str) -> String {
     serde_json::json!({"type": "x", "code": code, "detail": detail, "attr": null}).to_string()
 }
 
-/// A verdict as one word, and its text.
-fn word(verdict: Verdict) -> (String, String) {
-    match verdict {
-        Verdict::Again(cause, _, text) => (format!("again {cause:?}"), text),
-        Verdict::Slow(text) => ("slow".into(), text),
-        Verdict::Wait(refusal, wait, text) => (format!("{refusal:?} {:?}", wait.map(|w| w.as_secs())), text),
-        Verdict::Without(key, text) => (format!("without {key:?}"), text),
-        Verdict::Final(Fault::Split(text)) => ("split".into(), text),
-        Verdict::Final(Fault::Fatal(failure)) => {
+/// A decision as one word, and its text.
+fn word(decision: RetryDecision) -> (String, String) {
+    match decision {
+        RetryDecision::Again(cause, _, text) => (format!("again {cause:?}"), text),
+        RetryDecision::Slow(text) => ("slow".into(), text),
+        RetryDecision::Wait(refusal, wait, text) => (format!("{refusal:?} {:?}", wait.map(|w| w.as_secs())), text),
+        RetryDecision::Without(key, text) => (format!("without {key:?}"), text),
+        RetryDecision::Final(Fault::Split(text)) => ("split".into(), text),
+        RetryDecision::Final(Fault::Fatal(failure)) => {
             (format!("{:?} {}", failure.cause, failure.error.kind().exit_code()), failure.error.to_string())
         }
-        Verdict::Final(other) => (format!("{other:?}"), String::new()),
+        RetryDecision::Final(other) => (format!("{other:?}"), String::new()),
     }
 }
 

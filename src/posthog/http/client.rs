@@ -14,14 +14,14 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 use super::backoff;
 use super::body::BodyLimit;
 pub use super::request::{Answer, Get, Incoming, OnSplit, Options, Query, RateClass};
-use super::retry::{Attempts, Patience};
+use super::retry::{RetryPolicy, RetryState};
 use super::usage::{Counters, Usage};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault, Refusal, Verdict};
+use crate::posthog::fault::{Cause, Failure, Fault, Refusal, RetryDecision};
 use crate::posthog::pace::budget::Budget;
-use crate::posthog::pace::rate::{Hold, Limiter, Rates};
+use crate::posthog::pace::rate::{Limiter, Rates, WaitReason};
 use crate::posthog::pace::waits::Waits;
 use crate::stop::Stop;
 
@@ -68,7 +68,7 @@ pub struct Ask<'a> {
     pub label: String,
     pub asked: String,
     is_query: bool,
-    patience: &'a Patience,
+    retry_policy: &'a RetryPolicy,
 }
 
 impl Client {
@@ -155,7 +155,7 @@ impl Client {
                 label: query.name.to_owned(),
                 asked: format!("POST {url} ({})", query.name),
                 is_query: true,
-                patience: query.patience.as_ref().unwrap_or(&self.options.patience),
+                retry_policy: query.retry_policy.as_ref().unwrap_or(&self.options.retry_policy),
             };
             match (self.ask(&ask, &mut limit, &mut read), query.on_split) {
                 (Err(Fault::Split(_)), OnSplit::Reword(texts)) if wording < texts => wording += 1,
@@ -179,7 +179,7 @@ impl Client {
             label: get.path.to_owned(),
             asked: format!("GET {url}"),
             is_query: false,
-            patience: get.patience.as_ref().unwrap_or(&self.options.patience),
+            retry_policy: get.retry_policy.as_ref().unwrap_or(&self.options.retry_policy),
         };
         let mut limit = BodyLimit::of(self.options.max_list_bytes);
         self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)).map_err(|fault| match fault {
@@ -198,10 +198,10 @@ impl Client {
         self.counters.snapshot()
     }
 
-    /// Requests that may still be sent with this patience.
+    /// Requests that may still be sent within this policy.
     #[must_use]
-    pub fn requests_left(&self, patience: &Patience) -> u64 {
-        patience.max_sent.saturating_sub(self.usage().requests)
+    pub fn requests_left(&self, retry_policy: &RetryPolicy) -> u64 {
+        retry_policy.max_sent.saturating_sub(self.usage().requests)
     }
 
     /// Its waits.
@@ -230,30 +230,30 @@ impl Client {
 
     /// The loop: one attempt after another until there is an answer that `read` believes, or a reason to give up.
     fn ask<T>(&self, ask: &Ask<'_>, limit: &mut BodyLimit<'_>, read: ReadBody<'_, T>) -> Result<T, Fault> {
-        let mut attempts = Attempts::new(ask.patience);
+        let mut retries = RetryState::new(ask.retry_policy);
         loop {
             self.check_allowance(ask)?;
-            let verdict = match self.attempt(ask, limit, read, &mut attempts) {
+            let decision = match self.attempt(ask, limit, read, &mut retries) {
                 Ok(value) => return Ok(value),
-                Err(verdict) => verdict,
+                Err(decision) => decision,
             };
-            if let Verdict::Without(key, why) = verdict {
+            if let RetryDecision::Without(key, why) = decision {
                 self.form.leave_out(key, &why);
                 // Dropped before and named again: then it is not the key.
-                if !attempts.drop_key(key) {
+                if !retries.drop_key(key) {
                     let error = Error::new(Kind::Service, format!("{} was answered with 400: {why}", ask.asked));
                     return Err(Fault::Fatal(Failure { cause: Cause::Request, error }));
                 }
                 continue;
             }
-            let is_told = matches!(verdict, Verdict::Wait(_, Some(_), _));
-            if let Verdict::Wait(Refusal::Throttle, Some(wait), _) = &verdict
+            let is_told = matches!(decision, RetryDecision::Wait(_, Some(_), _));
+            if let RetryDecision::Wait(Refusal::Throttle, Some(wait), _) = &decision
                 && ask.is_query
                 && let Some(quota) = ask.limiter.learn(*wait)
             {
                 log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
             }
-            let pause = attempts.after(verdict, &ask.asked, backoff::random_unit())?;
+            let pause = retries.after(decision, &ask.asked, backoff::random_unit())?;
             if is_told {
                 ask.limiter.hold(pause.wait);
             }
@@ -265,7 +265,7 @@ impl Client {
     }
 
     fn check_allowance(&self, ask: &Ask<'_>) -> Result<(), Fault> {
-        if self.requests_left(ask.patience) > 0 {
+        if self.requests_left(ask.retry_policy) > 0 {
             return Ok(());
         }
         let text = format!("{} was not sent (again): as many requests were sent as are allowed", ask.asked);
@@ -278,27 +278,27 @@ impl Client {
         ask: &Ask<'_>,
         limit: &mut BodyLimit<'_>,
         read: ReadBody<'_, T>,
-        attempts: &mut Attempts<'_>,
-    ) -> Result<T, Verdict> {
-        self.stop.check().map_err(|e| Verdict::Final(Fault::Stopped(e)))?;
+        retries: &mut RetryState<'_>,
+    ) -> Result<T, RetryDecision> {
+        self.stop.check().map_err(|e| RetryDecision::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, hold| {
                 let kind = match hold {
-                    Hold::Minute => "keeping below the limit of requests a minute",
-                    Hold::Hour => "keeping below the limit of requests an hour",
-                    Hold::Refusal => "PostHog asked another request to come back later",
+                    WaitReason::Minute => "keeping below the limit of requests a minute",
+                    WaitReason::Hour => "keeping below the limit of requests an hour",
+                    WaitReason::Refusal => "PostHog asked another request to come back later",
                 };
                 self.pause(wait, kind, kind)
             })
-            .map_err(Verdict::Final)?;
-        let turn = if ask.is_query { Some(self.spare_budget().map_err(Verdict::Final)?) } else { None };
-        let sent = attempts.begin();
-        let (request, id) = (ask.make)().map_err(Verdict::Final)?;
+            .map_err(RetryDecision::Final)?;
+        let permit = if ask.is_query { Some(self.spare_budget().map_err(RetryDecision::Final)?) } else { None };
+        let sent = retries.begin();
+        let (request, id) = (ask.make)().map_err(RetryDecision::Final)?;
         self.counters.request();
         let response = self.send(request, id.as_deref())?;
-        if let Some(turn) = turn {
+        if let Some(permit) = permit {
             let header = |name| number(response.headers(), name);
-            turn.end(clock::since(self.started), header(BUDGET_LEFT), header(BYTES_READ));
+            permit.end(clock::since(self.started), header(BUDGET_LEFT), header(BYTES_READ));
         }
         self.receive(ask, response, limit, sent, read)
     }

@@ -8,10 +8,10 @@ use reqwest::blocking::Response;
 use super::backoff;
 use super::body::{Body, BodyLimit, Cut};
 use super::client::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
-use super::request::{Incoming, Sent};
+use super::request::{Incoming, RequestTimer};
 use super::wire::{broken, host_of, number, text, unix_seconds};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault, Refused, Verdict};
+use crate::posthog::fault::{Cause, ErrorResponse, Fault, RetryDecision};
 
 impl Client {
     /// Reads an answer, or says what is wrong with it.
@@ -20,34 +20,34 @@ impl Client {
         ask: &Ask<'_>,
         mut response: Response,
         limit: &mut BodyLimit<'_>,
-        sent: &Sent,
+        timer: &RequestTimer,
         read: ReadBody<'_, T>,
-    ) -> Result<T, Verdict> {
+    ) -> Result<T, RetryDecision> {
         let headers = response.headers().clone();
         let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
         let server_date = text(&headers, "date").and_then(unix_seconds);
         let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
         if response.status().as_u16() != 200 {
-            return Err(self.refused(ask, response, gzip, sent));
+            return Err(self.refused(ask, response, gzip, timer));
         }
         let content_type = text(&headers, "content-type").unwrap_or_default();
         if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
             let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
-            return Err(Verdict::Again(Cause::Untrusted, None, why));
+            return Err(RetryDecision::Again(Cause::Untrusted, None, why));
         }
-        let mut check = || self.look(sent);
+        let mut check = || self.look(timer);
         let mut on_growth = |bytes| {
             let begun = Instant::now();
             let outcome = limit.on_growth.as_mut().map_or(Ok(()), |on_growth| on_growth(bytes));
-            sent.was_held(begun);
+            timer.was_held(begun);
             outcome
         };
         let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: Some(&mut on_growth) };
         let body = Body::new(&mut response, gzip, &mut limit, &mut check);
-        let mut incoming = Incoming { body, sent, budget_left, server_date };
+        let mut incoming = Incoming { body, timer, budget_left, server_date };
         let outcome = read(&mut incoming);
-        let (body, seconds) = (incoming.body, sent.elapsed());
+        let (body, seconds) = (incoming.body, timer.elapsed());
         if body.is_ended() {
             self.counters.body(&body, seconds);
         }
@@ -66,24 +66,26 @@ impl Client {
             // Whatever its reader made of it.
             (Some(cut), _) => Err(broken(cut)),
             (None, Ok(value)) if is_ended => Ok(value),
-            (None, Ok(_)) => Err(Verdict::Again(Cause::Internal, None, "the body was not read to its end".to_owned())),
-            (None, Err(Fault::Untrusted(why))) => Err(Verdict::Again(Cause::Untrusted, None, why)),
-            (None, Err(fault)) => Err(Verdict::Final(fault)),
+            (None, Ok(_)) => {
+                Err(RetryDecision::Again(Cause::Internal, None, "the body was not read to its end".to_owned()))
+            }
+            (None, Err(Fault::Untrusted(why))) => Err(RetryDecision::Again(Cause::Untrusted, None, why)),
+            (None, Err(fault)) => Err(RetryDecision::Final(fault)),
         }
     }
 
     /// What an answer that is not the asked one means.
-    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, sent: &Sent) -> Verdict {
+    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, timer: &RequestTimer) -> RetryDecision {
         let headers = response.headers().clone();
         let mut small = BodyLimit::of(REFUSAL_BYTES);
         let mut body = Vec::new();
         // What came of it before it broke off, or became too long, says enough.
-        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(sent)).read_to_end(&mut body);
+        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(timer)).read_to_end(&mut body);
         let now = text(&headers, "date").and_then(unix_seconds).unwrap_or_else(|| chrono::Utc::now().timestamp());
         let location = text(&headers, "location").map(|to| host_of(to, response.url()));
         // Through TLS a proxy cannot answer in the server's name.
         let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
-        let refused = Refused {
+        let refused = ErrorResponse {
             status: response.status().as_u16(),
             retry_after: text(&headers, "retry-after").and_then(|header| backoff::retry_after(header, now)),
             location: location.as_deref(),
@@ -93,13 +95,13 @@ impl Client {
             proxy: proxy.as_deref(),
             other_kind_of_key: self.options.other_kind_of_key(),
         };
-        refused.verdict()
+        refused.decision()
     }
 
     /// Between two reads of a body: should the run end, has this taken too long?
-    fn look(&self, sent: &Sent) -> Result<(), Cut> {
+    fn look(&self, timer: &RequestTimer) -> Result<(), Cut> {
         self.stop.check().map_err(Cut::Stopped)?;
-        if sent.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
+        if timer.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
             return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));
         }
         Ok(())

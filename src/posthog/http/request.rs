@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::body::Body;
-use super::retry::Patience;
+use super::retry::RetryPolicy;
 use crate::posthog::address::BaseUrl;
 use crate::posthog::fault::Fault;
 use crate::posthog::pace::rate::Rates;
@@ -33,7 +33,7 @@ pub struct Options {
     /// Most bytes of an answer to a GET.
     pub max_list_bytes: usize,
     /// How long to go on when answers are bad.
-    pub patience: Patience,
+    pub retry_policy: RetryPolicy,
 }
 
 impl Options {
@@ -74,7 +74,7 @@ pub struct Query<'a> {
     /// The text. Bounded, ordered and limited by the caller.
     pub sql: &'a str,
     /// How long to go on when answers are bad; none: as long as the client does.
-    pub patience: Option<Patience>,
+    pub retry_policy: Option<RetryPolicy>,
     /// What follows where it is too much for the server.
     pub on_split: OnSplit,
 }
@@ -83,13 +83,13 @@ impl<'a> Query<'a> {
     /// A query that goes on as long as its client, and tells its caller when it is too much.
     #[must_use]
     pub fn new(name: &'a str, sql: &'a str) -> Query<'a> {
-        Query { name, sql, patience: None, on_split: OnSplit::Tell }
+        Query { name, sql, retry_policy: None, on_split: OnSplit::Tell }
     }
 
-    /// The same with a patience of its own.
+    /// The same with a retry policy of its own.
     #[must_use]
-    pub fn with_patience(self, patience: Patience) -> Query<'a> {
-        Query { patience: Some(patience), ..self }
+    pub fn with_retry_policy(self, retry_policy: RetryPolicy) -> Query<'a> {
+        Query { retry_policy: Some(retry_policy), ..self }
     }
 
     /// The same in so many texts.
@@ -109,7 +109,7 @@ pub struct Get<'a> {
     /// Which of PostHog's limits counts it.
     pub class: RateClass,
     /// How long to go on when answers are bad; none: as long as the client does.
-    pub patience: Option<Patience>,
+    pub retry_policy: Option<RetryPolicy>,
     /// The caller can ask for less, and is told when the answer is too much. Else that is a failure like any other.
     pub can_split: bool,
 }
@@ -118,7 +118,7 @@ impl<'a> Get<'a> {
     /// A GET without query pairs that goes on as long as its client.
     #[must_use]
     pub fn new(path: &'a str, class: RateClass) -> Get<'a> {
-        Get { path, query: &[], class, patience: None, can_split: false }
+        Get { path, query: &[], class, retry_policy: None, can_split: false }
     }
 }
 
@@ -133,14 +133,14 @@ pub enum RateClass {
 
 /// A request since it was sent. The time in which its reader could take nothing does not count: the server is not slow then.
 #[derive(Debug)]
-pub struct Sent {
+pub struct RequestTimer {
     at: Instant,
     held: Cell<Duration>,
 }
 
-impl Sent {
-    pub(crate) fn at(at: Instant) -> Sent {
-        Sent { at, held: Cell::default() }
+impl RequestTimer {
+    pub(crate) fn at(at: Instant) -> RequestTimer {
+        RequestTimer { at, held: Cell::default() }
     }
 
     /// The time that it took so far.
@@ -161,7 +161,7 @@ pub struct Incoming<'a> {
     /// The body.
     pub body: Body<'a>,
     /// The request, on its way.
-    pub sent: &'a Sent,
+    pub timer: &'a RequestTimer,
     /// Bytes left in the project's hourly budget, where the server says so.
     pub budget_left: Option<u64>,
     /// The server's clock when it answered, in Unix seconds.

@@ -4,9 +4,9 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::request::Sent;
+use super::request::RequestTimer;
 use crate::error::{Error, Kind};
-use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refusal, Verdict};
+use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refusal, RetryDecision};
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
 const SLOW_ATTEMPTS: u32 = 2;
@@ -24,7 +24,7 @@ pub enum OnBudget {
 
 /// How long a client goes on when answers are bad.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// Attempts per request before an error is final.
     pub max_attempts: u32,
     /// The total time of one request's failing attempts.
@@ -42,9 +42,9 @@ pub struct Patience {
     pub max_sent: u64,
 }
 
-impl Default for Patience {
+impl Default for RetryPolicy {
     fn default() -> Self {
-        Patience {
+        RetryPolicy {
             max_attempts: 8,
             max_error_time: Duration::from_secs(900),
             max_wait: Duration::from_secs(3600),
@@ -56,23 +56,23 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl RetryPolicy {
     /// One attempt, no waits: for checks that must end within seconds.
     #[must_use]
-    pub fn none() -> Patience {
-        Patience { max_attempts: 1, max_wait: Duration::ZERO, ..Patience::default() }
+    pub fn none() -> RetryPolicy {
+        RetryPolicy { max_attempts: 1, max_wait: Duration::ZERO, ..RetryPolicy::default() }
     }
 
     /// The same with no more than so many attempts: for answers that one can do without.
     #[must_use]
-    pub fn at_most(self, attempts: u32) -> Patience {
-        Patience { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
+    pub fn at_most(self, attempts: u32) -> RetryPolicy {
+        RetryPolicy { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
     }
 
     /// The same until the client has sent so many requests in all, whatever they were for.
     #[must_use]
-    pub fn until_sent(self, max_sent: u64) -> Patience {
-        Patience { max_sent, ..self }
+    pub fn until_sent(self, max_sent: u64) -> RetryPolicy {
+        RetryPolicy { max_sent, ..self }
     }
 
     /// Fails if a wait for the byte budget is not wanted or too long.
@@ -95,10 +95,10 @@ pub(crate) struct Pause {
 
 /// The attempts of one request so far.
 #[derive(Debug)]
-pub(crate) struct Attempts<'a> {
-    patience: &'a Patience,
+pub(crate) struct RetryState<'a> {
+    retry_policy: &'a RetryPolicy,
     /// The last one.
-    sent: Sent,
+    timer: RequestTimer,
     /// The time that attempts and the waits between them took; not what was waited for limits.
     spent: Duration,
     failed: u32,
@@ -108,11 +108,11 @@ pub(crate) struct Attempts<'a> {
     dropped: Vec<OptionalKey>,
 }
 
-impl<'a> Attempts<'a> {
-    pub(crate) fn new(patience: &'a Patience) -> Self {
-        Attempts {
-            patience,
-            sent: Sent::at(Instant::now()),
+impl<'a> RetryState<'a> {
+    pub(crate) fn new(retry_policy: &'a RetryPolicy) -> Self {
+        RetryState {
+            retry_policy,
+            timer: RequestTimer::at(Instant::now()),
             spent: Duration::ZERO,
             failed: 0,
             slow: 0,
@@ -123,9 +123,9 @@ impl<'a> Attempts<'a> {
     }
 
     /// An attempt begins: whatever it had to wait for is over.
-    pub(crate) fn begin(&mut self) -> &Sent {
-        self.sent = Sent::at(Instant::now());
-        &self.sent
+    pub(crate) fn begin(&mut self) -> &RequestTimer {
+        self.timer = RequestTimer::at(Instant::now());
+        &self.timer
     }
 
     /// Notes that an optional key was dropped for this request; false if that happened before.
@@ -135,21 +135,21 @@ impl<'a> Attempts<'a> {
         new
     }
 
-    /// What follows from `verdict`: a pause and another attempt, or the end. `random` is drawn from `[0, 1)`.
-    pub(crate) fn after(&mut self, verdict: Verdict, asked: &str, random: f64) -> Result<Pause, Fault> {
-        match verdict {
-            Verdict::Final(fault) => Err(fault),
-            Verdict::Again(cause, told, why) => self.failed(cause, told, (&why, asked), random),
-            Verdict::Slow(why) => {
+    /// What follows from `decision`: a pause and another attempt, or the end. `random` is drawn from `[0, 1)`.
+    pub(crate) fn after(&mut self, decision: RetryDecision, asked: &str, random: f64) -> Result<Pause, Fault> {
+        match decision {
+            RetryDecision::Final(fault) => Err(fault),
+            RetryDecision::Again(cause, told, why) => self.failed(cause, told, (&why, asked), random),
+            RetryDecision::Slow(why) => {
                 self.slow += 1;
                 if self.slow >= SLOW_ATTEMPTS {
                     return Err(Fault::Split(why));
                 }
                 self.failed(Cause::Timeout, None, (&why, asked), random)
             }
-            Verdict::Wait(refusal, told, why) => self.refused(refusal, told, &why, random),
+            RetryDecision::Wait(refusal, told, why) => self.refused(refusal, told, &why, random),
             // The client drops keys itself, before it comes here.
-            Verdict::Without(_, why) => self.failed(Cause::Request, None, (&why, asked), random),
+            RetryDecision::Without(_, why) => self.failed(Cause::Request, None, (&why, asked), random),
         }
     }
 
@@ -161,14 +161,14 @@ impl<'a> Attempts<'a> {
         random: f64,
     ) -> Result<Pause, Fault> {
         self.failed += 1;
-        let limit = self.patience.max_attempts;
-        self.spent = self.spent.saturating_add(self.sent.elapsed());
-        if self.failed >= limit || self.spent >= self.patience.max_error_time {
+        let limit = self.retry_policy.max_attempts;
+        self.spent = self.spent.saturating_add(self.timer.elapsed());
+        if self.failed >= limit || self.spent >= self.retry_policy.max_error_time {
             let times = if self.failed == 1 { "once".to_owned() } else { format!("{} times", self.failed) };
             let error = Error::new(Kind::Service, format!("{asked} failed {times}, the last time with: {why}"));
             return Err(Fault::Fatal(Failure { cause, error }));
         }
-        let mut wait = self.patience.backoff.wait(self.failed, random);
+        let mut wait = self.retry_policy.backoff.wait(self.failed, random);
         if let Some(told) = told.filter(|told| *told > wait) {
             wait = told;
             self.told(wait, "PostHog asks to come back later after a failure")?;
@@ -181,7 +181,7 @@ impl<'a> Attempts<'a> {
 
     fn refused(&mut self, refusal: Refusal, told: Option<Duration>, why: &str, random: f64) -> Result<Pause, Fault> {
         self.refused += 1;
-        let backoff = self.patience.concurrency.wait(self.refused, random);
+        let backoff = self.retry_policy.concurrency.wait(self.refused, random);
         let (wait, reason) = match refusal {
             Refusal::Throttle => (told.map_or(backoff, |told| told.max(LEAST_WAIT)), "PostHog's request limit"),
             Refusal::Concurrency => {
@@ -189,7 +189,7 @@ impl<'a> Attempts<'a> {
             }
             Refusal::Budget => {
                 let wait = told.map_or(backoff, |told| told.max(LEAST_WAIT));
-                self.patience.allows_budget_wait(wait)?;
+                self.retry_policy.allows_budget_wait(wait)?;
                 (wait, "the project's hourly byte budget is used up")
             }
         };
@@ -201,7 +201,7 @@ impl<'a> Attempts<'a> {
     fn told(&mut self, wait: Duration, reason: &str) -> Result<(), Fault> {
         self.waited = self.waited.saturating_add(wait);
         // One wait of the allowed length is fine, and what a busy project adds to it; the same again is not.
-        if wait > self.patience.max_wait || self.waited > self.patience.max_wait.saturating_mul(2) {
+        if wait > self.retry_policy.max_wait || self.waited > self.retry_policy.max_wait.saturating_mul(2) {
             return Err(stopped(wait, reason));
         }
         Ok(())
@@ -221,97 +221,97 @@ fn stopped(wait: Duration, reason: &str) -> Fault {
 mod tests {
     use super::*;
 
-    fn patience() -> Patience {
-        Patience { max_attempts: 3, ..Patience::default() }
+    fn retry_policy() -> RetryPolicy {
+        RetryPolicy { max_attempts: 3, ..RetryPolicy::default() }
     }
 
-    fn again() -> Verdict {
-        Verdict::Again(Cause::Server, None, "HTTP 502: x".to_owned())
+    fn again() -> RetryDecision {
+        RetryDecision::Again(Cause::Server, None, "HTTP 502: x".to_owned())
     }
 
     #[test]
     fn errors_are_counted_and_the_last_one_is_named() {
-        let patience = patience();
-        let mut attempts = Attempts::new(&patience);
-        assert_eq!(attempts.after(again(), "GET x", 0.0).unwrap().wait, Duration::from_secs(1));
-        assert_eq!(attempts.after(again(), "GET x", 1.0).unwrap().wait, Duration::from_secs(9));
-        let Err(Fault::Fatal(failure)) = attempts.after(again(), "GET x", 0.0) else { panic!("a third attempt") };
+        let retry_policy = retry_policy();
+        let mut retries = RetryState::new(&retry_policy);
+        assert_eq!(retries.after(again(), "GET x", 0.0).unwrap().wait, Duration::from_secs(1));
+        assert_eq!(retries.after(again(), "GET x", 1.0).unwrap().wait, Duration::from_secs(9));
+        let Err(Fault::Fatal(failure)) = retries.after(again(), "GET x", 0.0) else { panic!("a third attempt") };
         assert_eq!(failure.error.to_string(), "GET x failed 3 times, the last time with: HTTP 502: x");
         assert_eq!((failure.cause, failure.error.kind()), (Cause::Server, Kind::Service));
     }
 
     #[test]
     fn a_told_wait_is_kept_for_errors_too() {
-        let patience = patience();
-        let verdict = Verdict::Again(Cause::Server, Some(Duration::from_secs(20)), String::new());
-        assert_eq!(Attempts::new(&patience).after(verdict, "x", 0.0).unwrap().wait, Duration::from_secs(20));
+        let retry_policy = retry_policy();
+        let decision = RetryDecision::Again(Cause::Server, Some(Duration::from_secs(20)), String::new());
+        assert_eq!(RetryState::new(&retry_policy).after(decision, "x", 0.0).unwrap().wait, Duration::from_secs(20));
     }
 
     /// Neither told waits, nor those before an attempt, nor the time in which its reader could take nothing.
     #[test]
     fn waits_are_no_time_spent_on_errors() {
-        let patience = Patience { max_error_time: Duration::from_secs(600), ..Patience::default() };
+        let retry_policy = RetryPolicy { max_error_time: Duration::from_secs(600), ..RetryPolicy::default() };
         let ago = |seconds| Instant::now() - Duration::from_secs(seconds);
-        let mut attempts = Attempts::new(&patience);
+        let mut retries = RetryState::new(&retry_policy);
         for _ in 0..3 {
-            attempts.sent = Sent::at(ago(2000));
-            attempts.begin();
-            let verdict = Verdict::Again(Cause::Server, Some(Duration::from_secs(1200)), "503".to_owned());
-            assert!(attempts.after(verdict, "x", 0.0).is_ok());
+            retries.timer = RequestTimer::at(ago(2000));
+            retries.begin();
+            let decision = RetryDecision::Again(Cause::Server, Some(Duration::from_secs(1200)), "503".to_owned());
+            assert!(retries.after(decision, "x", 0.0).is_ok());
         }
-        attempts.sent = Sent::at(ago(2000));
-        attempts.sent.was_held(ago(1900));
-        assert!(attempts.after(again(), "x", 0.0).is_ok());
-        let mut slow = Attempts::new(&patience);
-        slow.sent = Sent::at(ago(601));
+        retries.timer = RequestTimer::at(ago(2000));
+        retries.timer.was_held(ago(1900));
+        assert!(retries.after(again(), "x", 0.0).is_ok());
+        let mut slow = RetryState::new(&retry_policy);
+        slow.timer = RequestTimer::at(ago(601));
         assert!(matches!(slow.after(again(), "x", 0.0), Err(Fault::Fatal(_))));
-        let longer = Verdict::Again(Cause::Server, Some(Duration::from_secs(3601)), "503".to_owned());
-        assert!(matches!(attempts.after(longer, "x", 0.0), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
+        let longer = RetryDecision::Again(Cause::Server, Some(Duration::from_secs(3601)), "503".to_owned());
+        assert!(matches!(retries.after(longer, "x", 0.0), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
     }
 
     #[test]
     fn waits_that_the_server_asks_for_are_not_errors_but_bounded() {
-        let patience = patience();
-        let mut attempts = Attempts::new(&patience);
+        let retry_policy = retry_policy();
+        let mut retries = RetryState::new(&retry_policy);
         for _ in 0..100 {
-            let verdict = Verdict::Wait(Refusal::Throttle, Some(Duration::ZERO), String::new());
-            assert_eq!(attempts.after(verdict, "x", 0.5).unwrap().wait, LEAST_WAIT);
+            let decision = RetryDecision::Wait(Refusal::Throttle, Some(Duration::ZERO), String::new());
+            assert_eq!(retries.after(decision, "x", 0.5).unwrap().wait, LEAST_WAIT);
         }
         let hour = Duration::from_secs(3600);
-        let verdict = || Verdict::Wait(Refusal::Throttle, Some(hour), String::new());
-        assert_eq!(attempts.after(verdict(), "x", 0.5).unwrap().wait, hour);
-        assert!(matches!(attempts.after(verdict(), "x", 0.5), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
+        let decision = || RetryDecision::Wait(Refusal::Throttle, Some(hour), String::new());
+        assert_eq!(retries.after(decision(), "x", 0.5).unwrap().wait, hour);
+        assert!(matches!(retries.after(decision(), "x", 0.5), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
         for long in [hour * 2, Duration::MAX] {
-            let verdict = Verdict::Wait(Refusal::Throttle, Some(long), String::new());
-            assert!(matches!(attempts.after(verdict, "x", 0.5), Err(Fault::Stopped(_))));
+            let decision = RetryDecision::Wait(Refusal::Throttle, Some(long), String::new());
+            assert!(matches!(retries.after(decision, "x", 0.5), Err(Fault::Stopped(_))));
         }
     }
 
     #[test]
     fn a_used_up_budget_waits_or_stops_as_set() {
-        let verdict = || Verdict::Wait(Refusal::Budget, Some(Duration::from_secs(60)), String::new());
-        let patience = Patience::default();
-        assert_eq!(Attempts::new(&patience).after(verdict(), "x", 0.5).unwrap().wait.as_secs(), 60);
-        let patience = Patience { on_budget: OnBudget::Stop, ..Patience::default() };
-        assert!(matches!(Attempts::new(&patience).after(verdict(), "x", 0.5), Err(Fault::Stopped(_))));
+        let decision = || RetryDecision::Wait(Refusal::Budget, Some(Duration::from_secs(60)), String::new());
+        let retry_policy = RetryPolicy::default();
+        assert_eq!(RetryState::new(&retry_policy).after(decision(), "x", 0.5).unwrap().wait.as_secs(), 60);
+        let retry_policy = RetryPolicy { on_budget: OnBudget::Stop, ..RetryPolicy::default() };
+        assert!(matches!(RetryState::new(&retry_policy).after(decision(), "x", 0.5), Err(Fault::Stopped(_))));
     }
 
     #[test]
     fn a_refusal_of_parallel_queries_waits_two_to_thirty_seconds() {
-        let patience = Patience::default();
-        let mut attempts = Attempts::new(&patience);
+        let retry_policy = RetryPolicy::default();
+        let mut retries = RetryState::new(&retry_policy);
         for random in [0.0, 0.99, 0.5, 0.99] {
-            let verdict = Verdict::Wait(Refusal::Concurrency, None, String::new());
-            let wait = attempts.after(verdict, "x", random).unwrap().wait.as_secs();
+            let decision = RetryDecision::Wait(Refusal::Concurrency, None, String::new());
+            let wait = retries.after(decision, "x", random).unwrap().wait.as_secs();
             assert!((2..=30).contains(&wait), "{wait}");
         }
     }
 
     #[test]
     fn the_second_slow_answer_means_less() {
-        let patience = Patience::default();
-        let mut attempts = Attempts::new(&patience);
-        assert!(attempts.after(Verdict::Slow("524".to_owned()), "x", 0.0).is_ok());
-        assert!(matches!(attempts.after(Verdict::Slow("524".to_owned()), "x", 0.0), Err(Fault::Split(_))));
+        let retry_policy = RetryPolicy::default();
+        let mut retries = RetryState::new(&retry_policy);
+        assert!(retries.after(RetryDecision::Slow("524".to_owned()), "x", 0.0).is_ok());
+        assert!(matches!(retries.after(RetryDecision::Slow("524".to_owned()), "x", 0.0), Err(Fault::Split(_))));
     }
 }

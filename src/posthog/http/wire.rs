@@ -9,7 +9,7 @@ use super::body::Cut;
 use super::request::Options;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault, Verdict, wants_password};
+use crate::posthog::fault::{Cause, Fault, RetryDecision, wants_password};
 use crate::posthog::secret::Secret;
 use url::Url;
 
@@ -23,8 +23,8 @@ const HANDSHAKE: &[&str] = &[
     "tls handshake eof",
 ];
 
-/// The verdict on a request that got no answer.
-pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict {
+/// The decision on a request that got no answer.
+pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> RetryDecision {
     let proxy = options.proxy_name();
     // The first line repeats the address, which is in the message already.
     let why = error.source().map_or_else(|| chain(error), chain);
@@ -35,25 +35,25 @@ pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict 
     if text.contains("invalid peer certificate") {
         let text =
             format!("the certificate of {} is not accepted: {text}; {}", options.base, certificate_advice(&text));
-        return Verdict::fatal(Cause::Tls, Kind::Service, text);
+        return RetryDecision::fatal(Cause::Tls, Kind::Service, text);
     }
     if error.is_timeout() && !error.is_connect() {
-        return Verdict::Slow(format!("no answer for {} s", options.request_timeout.as_secs()));
+        return RetryDecision::Slow(format!("no answer for {} s", options.request_timeout.as_secs()));
     }
     if text.contains("InvalidContentType") {
         let advice = "what answers there does not speak TLS: check the port, or write http:// in custom_base_url";
-        return Verdict::Again(Cause::Tls, None, format!("{text}; {advice}"));
+        return RetryDecision::Again(Cause::Tls, None, format!("{text}; {advice}"));
     }
     if HANDSHAKE.iter().any(|part| text.contains(part)) {
         let advice = "the server has to speak TLS 1.2 or 1.3; check what stands in between";
-        return Verdict::Again(Cause::Tls, None, format!("{text}; {advice}"));
+        return RetryDecision::Again(Cause::Tls, None, format!("{text}; {advice}"));
     }
     if text.contains("proxy authorization required") {
-        return Verdict::fatal(Cause::Proxy, Kind::Service, wants_password(&options.base, proxy.as_deref()));
+        return RetryDecision::fatal(Cause::Proxy, Kind::Service, wants_password(&options.base, proxy.as_deref()));
     }
     if text.contains("resolving for socks proxy") {
         let advice = "socks5:// looks names up here, socks5h:// lets the proxy do it";
-        return Verdict::Again(Cause::Dns, None, format!("{text}; {advice}"));
+        return RetryDecision::Again(Cause::Dns, None, format!("{text}; {advice}"));
     }
     let cause = match proxy {
         // The proxy looks up the host's name, and says no more of why it does not get there.
@@ -62,7 +62,7 @@ pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> Verdict 
         _ if error.is_timeout() => Cause::Timeout,
         _ => Cause::Network,
     };
-    Verdict::Again(cause, None, text)
+    RetryDecision::Again(cause, None, text)
 }
 
 /// What to do about a certificate, by what is wrong with it.
@@ -85,16 +85,16 @@ pub(super) fn unsent(error: &reqwest::Error) -> Fault {
     Fault::internal(Error::new(Kind::Internal, format!("making a request failed: {}", chain(error))))
 }
 
-pub(super) fn broken(cut: Cut) -> Verdict {
+pub(super) fn broken(cut: Cut) -> RetryDecision {
     match cut {
-        Cut::TooLarge => Verdict::Final(Fault::Split("the answer is larger than max_response_mb".to_owned())),
-        Cut::Stopped(error) => Verdict::Final(Fault::Stopped(error)),
+        Cut::TooLarge => RetryDecision::Final(Fault::Split("the answer is larger than max_response_mb".to_owned())),
+        Cut::Stopped(error) => RetryDecision::Final(Fault::Stopped(error)),
         Cut::Broken(error) => {
             let text = format!("the body broke off: {}", chain(&error));
             if error.kind() == io::ErrorKind::TimedOut || text.contains("timed out") {
-                Verdict::Slow(text)
+                RetryDecision::Slow(text)
             } else {
-                Verdict::Again(Cause::Network, None, text)
+                RetryDecision::Again(Cause::Network, None, text)
             }
         }
     }

@@ -54,7 +54,7 @@ struct Seen {
 
 /// A query that is under way, from before it is sent until its headers are there.
 #[derive(Debug)]
-pub(crate) struct Turn<'b> {
+pub(crate) struct BudgetPermit<'b> {
     budget: &'b Budget,
     number: u64,
     began_alone: bool,
@@ -63,13 +63,13 @@ pub(crate) struct Turn<'b> {
 }
 
 impl Budget {
-    /// Takes the turn for a query. While the budget is short, that is after the queries under way have been answered, and
+    /// Takes the permit for a query. While the budget is short, that is after the queries under way have been answered, and
     /// after waiting, by `pause`, until the budget covers it; and no other query is sent until its headers are there.
-    pub(crate) fn turn<E>(
+    pub(crate) fn permit<E>(
         &self,
         now: impl Fn() -> Duration,
         mut pause: impl FnMut(Duration) -> Result<(), E>,
-    ) -> Result<Turn<'_>, E> {
+    ) -> Result<BudgetPermit<'_>, E> {
         let gate = lock(&self.gate);
         let mut known = lock(&self.known);
         if !known.is_short(now()) {
@@ -89,10 +89,16 @@ impl Budget {
         }
     }
 
-    fn begin<'b>(&'b self, mut known: MutexGuard<'_, Known>, gate: Option<MutexGuard<'b, ()>>) -> Turn<'b> {
+    fn begin<'b>(&'b self, mut known: MutexGuard<'_, Known>, gate: Option<MutexGuard<'b, ()>>) -> BudgetPermit<'b> {
         known.in_flight += 1;
         known.begun += 1;
-        Turn { budget: self, number: known.begun, began_alone: known.in_flight == 1, is_told: false, _gate: gate }
+        BudgetPermit {
+            budget: self,
+            number: known.begun,
+            began_alone: known.in_flight == 1,
+            is_told: false,
+            _gate: gate,
+        }
     }
 }
 
@@ -116,8 +122,8 @@ impl Known {
     }
 }
 
-impl Turn<'_> {
-    /// Ends the turn with what the headers of the answer say, if they do: a refusal tells only what is left.
+impl BudgetPermit<'_> {
+    /// Ends the permit with what the headers of the answer say, if they do: a refusal tells only what is left.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     pub(crate) fn end(mut self, now: Duration, left: Option<u64>, read: Option<u64>) {
         let Some(left) = left else { return };
@@ -141,7 +147,7 @@ impl Turn<'_> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for BudgetPermit<'_> {
     fn drop(&mut self) {
         let mut known = lock(&self.budget.known);
         known.in_flight -= 1;

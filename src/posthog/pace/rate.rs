@@ -51,7 +51,7 @@ impl Rates {
 
 /// What makes a request wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum WaitReason {
     /// The quota of a minute.
     Minute,
     /// The quota of an hour.
@@ -62,7 +62,7 @@ pub enum Hold {
 
 /// How much of the bursts is used up at a time, so that the next process goes on from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spent {
+pub struct QuotaUsed {
     /// Unix time in seconds.
     pub at: i64,
     /// Requests of the minute's burst that have not come back yet.
@@ -155,19 +155,19 @@ impl<C: Clock + Clone> Limiter<C> {
     }
 
     /// Waits, by `pause`, until one more request is within both windows, and nothing holds it.
-    pub(crate) fn acquire<E>(&self, mut pause: impl FnMut(Duration, Hold) -> Result<(), E>) -> Result<(), E> {
+    pub(crate) fn acquire<E>(&self, mut pause: impl FnMut(Duration, WaitReason) -> Result<(), E>) -> Result<(), E> {
         while let Err(wait) = self.minute.take(&self.clock) {
-            pause(wait, Hold::Minute)?;
+            pause(wait, WaitReason::Minute)?;
         }
         loop {
             let taken = lock(&self.hour).take(&self.clock);
             match taken {
                 Ok(()) => break,
-                Err(wait) => pause(wait, Hold::Hour)?,
+                Err(wait) => pause(wait, WaitReason::Hour)?,
             }
         }
         while let Some(wait) = self.held() {
-            pause(wait, Hold::Refusal)?;
+            pause(wait, WaitReason::Refusal)?;
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -187,14 +187,14 @@ impl<C: Clock + Clone> Limiter<C> {
     }
 
     /// What is used up at `at`, Unix time in seconds.
-    pub(crate) fn spent(&self, at: i64) -> Spent {
+    pub(crate) fn spent(&self, at: i64) -> QuotaUsed {
         let hour = lock(&self.hour).spent.load(Ordering::Relaxed);
-        Spent { at, minute: self.minute.spent.load(Ordering::Relaxed), hour }
+        QuotaUsed { at, minute: self.minute.spent.load(Ordering::Relaxed), hour }
     }
 
     /// Goes on from what another process had used up; `now` is Unix time in seconds. A time to come means that one of two
     /// clocks is wrong: then nothing has come back.
-    pub(crate) fn resume(&self, spent: Spent, now: i64) {
+    pub(crate) fn resume(&self, spent: QuotaUsed, now: i64) {
         let ago = Duration::from_secs(u64::try_from(now.saturating_sub(spent.at)).unwrap_or(0));
         self.minute.take_back(spent.minute, ago);
         lock(&self.hour).take_back(spent.hour, ago);
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn a_clock_that_went_back_and_a_day_later() {
         let rates = Rates::of(240, 2400);
-        let spent = Spent { at: 1_000_000, minute: 40, hour: 400 };
+        let spent = QuotaUsed { at: 1_000_000, minute: 40, hour: 400 };
         let resumed = |now| {
             let limiter = Limiter::with_clock(rates, FakeRelativeClock::default());
             limiter.resume(spent, now);
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(waits(), []);
         limiter.hold(Duration::from_secs(20));
         limiter.hold(Duration::from_secs(3));
-        assert_eq!(waits(), [(Hold::Refusal, 20)]);
+        assert_eq!(waits(), [(WaitReason::Refusal, 20)]);
         assert_eq!(waits(), []);
     }
 

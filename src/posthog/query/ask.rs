@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 
 /// What a small answer may weigh.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -94,21 +94,21 @@ pub fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
     }
 }
 
-fn columns_query<'a>(sql: &'a str, patience: &Patience) -> Query<'a> {
+fn columns_query<'a>(sql: &'a str, retry_policy: &RetryPolicy) -> Query<'a> {
     // Without rows there is nothing to split: the server is busy.
-    Query::new("columns", sql).with_patience(*patience).reworded(TEXTS)
+    Query::new("columns", sql).with_retry_policy(*retry_policy).reworded(TEXTS)
 }
 
 /// The columns of a table, from a query for all of them with LIMIT 0.
 ///
 /// # Errors
 /// The fault; [`Cause::Request`] where there is no such table.
-pub fn all_columns(client: &Client, patience: &Patience, sql: &str) -> Result<Vec<String>, Fault> {
+pub fn all_columns(client: &Client, retry_policy: &RetryPolicy, sql: &str) -> Result<Vec<String>, Fault> {
     #[derive(serde::Deserialize)]
     struct Answer {
         columns: Vec<String>,
     }
-    client.query(&columns_query(sql, patience), BodyLimit::of(COLUMNS_BYTES), |incoming| {
+    client.query(&columns_query(sql, retry_policy), BodyLimit::of(COLUMNS_BYTES), |incoming| {
         let answer = serde_json::from_slice(&incoming.whole()?.body);
         answer.map(|Answer { columns }| columns).map_err(|_| Fault::untrusted("the answer has no `columns`"))
     })
@@ -122,14 +122,14 @@ pub fn all_columns(client: &Client, patience: &Patience, sql: &str) -> Result<Ve
 /// those that were refused until then.
 pub fn drop_missing_columns(
     client: &Client,
-    patience: &Patience,
+    retry_policy: &RetryPolicy,
     columns: &mut Vec<Column>,
     required: &[&str],
     select: impl Fn(&[Column]) -> String,
 ) -> Result<(), Fault> {
     let try_these = |columns: &[Column]| {
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        answer(client, &columns_query(&select(columns), patience), COLUMNS_BYTES, &names, |_| Ok(()))
+        answer(client, &columns_query(&select(columns), retry_policy), COLUMNS_BYTES, &names, |_| Ok(()))
     };
     loop {
         let failure = match try_these(columns) {

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::address::{self, BaseUrl};
 use crate::posthog::http::client::Options;
-use crate::posthog::http::retry::{OnBudget, Patience};
+use crate::posthog::http::retry::{OnBudget, RetryPolicy};
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
 use crate::settings::dotenv::Variables;
@@ -208,10 +208,10 @@ fn connection(settings: &Settings) -> Result<Options> {
             per_hour: at_least_one(settings.whole("requests_per_hour")?),
         },
         max_list_bytes: size(settings, "max_response_mb")? * 1_000_000,
-        patience: Patience {
+        retry_policy: RetryPolicy {
             max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
             on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
-            ..Patience::default()
+            ..RetryPolicy::default()
         },
     })
 }

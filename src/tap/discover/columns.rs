@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::{Client, Get};
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::ask::{all_columns, drop_missing_columns};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::Column;
@@ -57,7 +57,7 @@ impl<'a> Columns<'a> {
         &mut self,
         stream: &'static Stream,
         entry: &mut StreamEntry,
-        patience: &Patience,
+        retry_policy: &RetryPolicy,
     ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
         let joined = self.person_ids == PersonIds::Joined;
@@ -69,7 +69,7 @@ impl<'a> Columns<'a> {
         let today = Day::of(self.now);
         let select = |columns: &[Column]| hogql::probe(columns, today);
         let mut present = asked.clone();
-        let outcome = drop_missing_columns(self.client, patience, &mut present, &required, select);
+        let outcome = drop_missing_columns(self.client, retry_policy, &mut present, &required, select);
         if !matches!(outcome, Ok(()) | Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. }))) {
             return outcome;
         }
@@ -98,7 +98,7 @@ impl<'a> Columns<'a> {
         stream: &'static Stream,
         table: &Table,
         entry: &mut StreamEntry,
-        patience: &Patience,
+        retry_policy: &RetryPolicy,
     ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
         let known =
@@ -108,8 +108,8 @@ impl<'a> Columns<'a> {
         if self.can_query && !stream.varies && record.columns().iter().all(is_known) {
             return Ok(());
         }
-        let patience = patience.at_most(ATTEMPTS);
-        let present = self.columns_of(stream, table, &patience)?;
+        let retry_policy = retry_policy.at_most(ATTEMPTS);
+        let present = self.columns_of(stream, table, &retry_policy)?;
         let is_present = |column: &&Column| present.iter().any(|name| name == table.column(&column.name));
         let absent = record.columns().iter().filter(|column| !is_present(column)).cloned();
         // `*` does not show every column: what only the catalog knows of, and keys, are asked for by name.
@@ -118,7 +118,7 @@ impl<'a> Columns<'a> {
         };
         let (doubtful, mut missing): (Vec<Column>, Vec<Column>) =
             absent.partition(|column| !is_known(column) || is_key(&column.name));
-        missing.extend(self.confirm(table, &present, doubtful, &patience)?);
+        missing.extend(self.confirm(table, &present, doubtful, &retry_policy)?);
         self.missing.add(stream.name, missing.into_iter().map(|column| column.name));
         self.keep_fields(stream, entry);
         entry.valid_replication_keys.retain(|key| has_field(&entry.schema, key));
@@ -127,13 +127,13 @@ impl<'a> Columns<'a> {
     }
 
     /// The columns that `*` shows of a table.
-    fn columns_of(&mut self, stream: &Stream, table: &Table, patience: &Patience) -> Result<Vec<String>, Fault> {
+    fn columns_of(&mut self, stream: &Stream, table: &Table, retry_policy: &RetryPolicy) -> Result<Vec<String>, Fault> {
         // Bounds where the table is made of events, so that nothing is read for it.
         let bounds = match stream.replication_keys.first().filter(|_| matches!(stream.source, Source::Sessions(_))) {
             Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
             None => String::new(),
         };
-        let ask = |name: &str| all_columns(self.client, patience, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
+        let ask = |name: &str| all_columns(self.client, retry_policy, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
         // The raw table has the same columns, and nothing is aggregated to answer.
         match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
             Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
@@ -151,13 +151,13 @@ impl<'a> Columns<'a> {
         table: &Table,
         present: &[String],
         doubtful: Vec<Column>,
-        patience: &Patience,
+        retry_policy: &RetryPolicy,
     ) -> Result<Vec<Column>, Fault> {
         let Some(first) = present.first().filter(|_| !doubtful.is_empty()) else { return Ok(doubtful) };
         let mut found = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
         found.extend(doubtful.iter().cloned());
         let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
-        drop_missing_columns(self.client, patience, &mut found, &[first], select)?;
+        drop_missing_columns(self.client, retry_policy, &mut found, &[first], select)?;
         Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
     }
 
@@ -176,9 +176,12 @@ impl<'a> Columns<'a> {
 }
 
 /// Asks for one item: the list exists, and the key may read it.
-pub fn try_list(client: &Client, list: &List, patience: &Patience) -> Result<(), Fault> {
+pub fn try_list(client: &Client, list: &List, retry_policy: &RetryPolicy) -> Result<(), Fault> {
     let path = list.full_path(client.options().project_id);
     let one = [("limit".to_owned(), "1".to_owned())];
     let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-    client.get(&Get { query, patience: Some(patience.at_most(ATTEMPTS)), ..Get::new(&path, list.class) }, |_| Ok(()))
+    client
+        .get(&Get { query, retry_policy: Some(retry_policy.at_most(ATTEMPTS)), ..Get::new(&path, list.class) }, |_| {
+            Ok(())
+        })
 }

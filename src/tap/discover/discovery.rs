@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::Client;
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::record::flatten::Family;
@@ -62,8 +62,8 @@ impl<'a> Discovery<'a> {
         unreadable: Unreadable,
     ) -> Result<Discovery<'a>> {
         let requests_before = client.usage().requests;
-        let patience = client.options().patience.until_sent(requests_before + FOR_SCOPES);
-        let scopes = match scopes_of_key(client, &patience) {
+        let retry_policy = client.options().retry_policy.until_sent(requests_before + FOR_SCOPES);
+        let scopes = match scopes_of_key(client, &retry_policy) {
             // Nice to know: what the key may do is tried then.
             Err(Fault::Fatal(Failure { cause: Cause::Server | Cause::Timeout | Cause::Allowance, .. })) => None,
             other => other?,
@@ -145,13 +145,13 @@ impl<'a> Discovery<'a> {
 
     /// How long to go on with a request. A run goes on with what it `needs`; all else ends with the requests that are not
     /// kept for what is worth more.
-    fn patience(&self, needs: bool) -> Patience {
-        let patience = self.client.options().patience;
+    fn retry_policy(&self, needs: bool) -> RetryPolicy {
+        let retry_policy = self.client.options().retry_policy;
         if needs && self.unreadable != Unreadable::LeaveOut {
-            return patience;
+            return retry_policy;
         }
         let kept = self.requests_for_properties + self.requests_for_tables;
-        patience.until_sent(self.requests_before + MAX_REQUESTS.saturating_sub(kept))
+        retry_policy.until_sent(self.requests_before + MAX_REQUESTS.saturating_sub(kept))
     }
 
     fn entry(&mut self, stream: &'static Stream) -> Result<StreamEntry, Fault> {
@@ -161,15 +161,17 @@ impl<'a> Discovery<'a> {
             return Err(Fault::Fatal(Failure { cause: Cause::Scope(scope.to_owned()), error }));
         }
         let mut entry = stream.entry().map_err(Fault::internal)?;
-        let patience = self.patience(!stream.is_list());
+        let retry_policy = self.retry_policy(!stream.is_list());
         let outcome = match stream.source {
-            Source::Events => self.columns.events(stream, &mut entry, &patience),
-            Source::Table(table) | Source::Sessions(table) => self.columns.table(stream, table, &mut entry, &patience),
+            Source::Events => self.columns.events(stream, &mut entry, &retry_policy),
+            Source::Table(table) | Source::Sessions(table) => {
+                self.columns.table(stream, table, &mut entry, &retry_policy)
+            }
             // Its items were read already.
             Source::List(_) if stream.defines_properties && self.definitions_were_read => Ok(()),
             // The scope says it all.
             Source::List(_) if self.scopes.is_some() && !stream.varies => Ok(()),
-            Source::List(list) => try_list(self.client, list, &patience),
+            Source::List(list) => try_list(self.client, list, &retry_policy),
         };
         match outcome {
             Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. })) => self.untried.push(stream.name),
@@ -224,20 +226,21 @@ impl<'a> Discovery<'a> {
         let Some((definitions, list)) = definitions().filter(|_| max > 0 && !families.is_empty()) else {
             return Ok(Default::default());
         };
-        let mut patience = self.patience(false);
+        let mut retry_policy = self.retry_policy(false);
         if self.unreadable != Unreadable::LeaveOut {
             // However many a run sent before: without columns, every schema would change because a server was slow.
-            patience.max_sent = patience.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
+            retry_policy.max_sent = retry_policy.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
         }
         let scope = definitions.scope;
         if self.may(scope) == Some(false) {
-            return self.sample(&format!("the key lacks the scope {scope}"), &patience);
+            return self.sample(&format!("the key lacks the scope {scope}"), &retry_policy);
         }
         let kinds: Vec<&str> = families.iter().map(|family| KINDS[family.index()]).collect();
-        let defined = match properties::defined(self.client, &patience, list, &kinds, max) {
+        let defined = match properties::defined(self.client, &retry_policy, list, &kinds, max) {
             Err(fault) if is_no_definitions(&fault) => {
                 self.note_refusal(&fault);
-                return self.sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &patience);
+                return self
+                    .sample(&format!("property definitions cannot be read: {}", Error::from(fault)), &retry_policy);
             }
             defined => defined?,
         };
@@ -250,12 +253,12 @@ impl<'a> Discovery<'a> {
         Ok(properties)
     }
 
-    fn sample(&mut self, why: &str, patience: &Patience) -> Result<[Properties; 2], Fault> {
+    fn sample(&mut self, why: &str, retry_policy: &RetryPolicy) -> Result<[Properties; 2], Fault> {
         log::info(format!(
             "{why}; columns of properties are taken from a sample of events and may differ between runs"
         ));
         self.properties_are_partial = true;
-        properties::sampled(self.client, patience, self.config.properties.max_columns, self.now)
+        properties::sampled(self.client, retry_policy, self.config.properties.max_columns, self.now)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::{Client, Get, RateClass};
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::time::{Micros, to_rfc3339};
 
@@ -146,9 +146,9 @@ pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
 }
 
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
-pub(super) fn scopes_of_key(client: &Client, patience: &Patience) -> Result<Option<Vec<String>>, Fault> {
-    let patience = Some(patience.at_most(ATTEMPTS));
-    let get = Get { patience, ..Get::new("api/personal_api_keys/@current/", RateClass::Lists) };
+pub(super) fn scopes_of_key(client: &Client, retry_policy: &RetryPolicy) -> Result<Option<Vec<String>>, Fault> {
+    let retry_policy = Some(retry_policy.at_most(ATTEMPTS));
+    let get = Get { retry_policy, ..Get::new("api/personal_api_keys/@current/", RateClass::Lists) };
     let read = |answer: crate::posthog::http::client::Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::{Client, Get, Query};
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::ask::answer;
 use crate::posthog::query::hogql;
 use crate::singer::catalog::StreamEntry;
@@ -84,7 +84,7 @@ pub struct Defined {
     pub is_cut: bool,
 }
 
-/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as the requests of `patience` give, and takes at
+/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as the requests of `retry_policy` give, and takes at
 /// most `max` of each kind: the oldest, whose ids sort first, so that a property that appears later never takes the column
 /// of another.
 ///
@@ -92,7 +92,7 @@ pub struct Defined {
 /// The fault of the first page of a kind; what fails later cuts the list, and so do requests that are used up.
 pub fn defined(
     client: &Client,
-    patience: &Patience,
+    retry_policy: &RetryPolicy,
     list: &List,
     kinds: &[&'static str],
     max: usize,
@@ -102,7 +102,7 @@ pub fn defined(
     let mut is_first = true;
     while lists.iter().any(|list| list.goes_on) {
         for list in lists.iter_mut().filter(|list| list.goes_on) {
-            match list.read_page(client, patience) {
+            match list.read_page(client, retry_policy) {
                 Err(Fault::Fatal(failure)) if list.offset > 0 || !is_first && failure.cause == Cause::Allowance => {
                     log::debug(failure.error.to_string());
                     list.goes_on = false;
@@ -133,7 +133,7 @@ impl Definitions<'_> {
         Definitions { list, kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
     }
 
-    fn read_page(&mut self, client: &Client, patience: &Patience) -> Result<(), Fault> {
+    fn read_page(&mut self, client: &Client, retry_policy: &RetryPolicy) -> Result<(), Fault> {
         #[derive(Deserialize)]
         struct Answer {
             results: Vec<Value>,
@@ -148,7 +148,8 @@ impl Definitions<'_> {
         if self.offset > 0 {
             query.insert(1, pair("offset", self.offset.to_string()));
         }
-        let get = Get { query: &query, patience: Some(patience.at_most(2)), ..Get::new(&path, self.list.class) };
+        let get =
+            Get { query: &query, retry_policy: Some(retry_policy.at_most(2)), ..Get::new(&path, self.list.class) };
         let answer = client.get(&get, |answer| {
             serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
                 Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
@@ -209,16 +210,18 @@ pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defin
 }
 
 /// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its
-/// person. Gives at most `max` of each, and none where the server does not answer within the requests of `patience`.
+/// person. Gives at most `max` of each, and none where the server does not answer within the requests of `retry_policy`.
 ///
 /// # Errors
 /// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
-pub fn sampled(client: &Client, patience: &Patience, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
+pub fn sampled(client: &Client, retry_policy: &RetryPolicy, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
     let mut why = String::new();
     for size in std::iter::once(USUAL_SAMPLE).chain(SMALLER_SAMPLES) {
-        match sample(client, patience, now, size) {
-            Ok(samples) if samples[0].documents == 0 && size == USUAL_SAMPLE && client.requests_left(patience) > 0 => {
-                return match sample(client, patience, now, WHOLE_SAMPLE) {
+        match sample(client, retry_policy, now, size) {
+            Ok(samples)
+                if samples[0].documents == 0 && size == USUAL_SAMPLE && client.requests_left(retry_policy) > 0 =>
+            {
+                return match sample(client, retry_policy, now, WHOLE_SAMPLE) {
                     Ok(samples) => Ok(chosen(samples, max)),
                     Err(fault) => without_columns(fault),
                 };
@@ -294,7 +297,7 @@ impl Sample {
 
 fn sample(
     client: &Client,
-    patience: &Patience,
+    retry_policy: &RetryPolicy,
     now: Micros,
     (days, below_hash): (i64, u64),
 ) -> Result<[Sample; 2], Fault> {
@@ -307,7 +310,7 @@ fn sample(
          cityHash64(distinct_id), timestamp, uuid LIMIT 20 BY event LIMIT 2000"
     );
     let attempts = if (days, below_hash) == USUAL_SAMPLE { SAMPLE_ATTEMPTS } else { 1 };
-    let query = Query::new("sample of properties", &sql).with_patience(patience.at_most(attempts));
+    let query = Query::new("sample of properties", &sql).with_retry_policy(retry_policy.at_most(attempts));
     answer(client, &query, SAMPLE_BYTES, &["properties", "person_properties"], |page| {
         let mut samples = [Sample::default(), Sample::default()];
         for row in page.rows() {

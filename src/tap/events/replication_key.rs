@@ -105,8 +105,8 @@ fn is_present(client: &Client, now: Micros) -> Result<bool> {
     let column = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
     let mut columns = vec![column(TIMESTAMP), column(CREATED_AT)];
     let select = |columns: &[Column]| hogql::probe(columns, Day::of(now));
-    let patience = &client.options().patience;
-    drop_missing_columns(client, patience, &mut columns, &[TIMESTAMP], select)?;
+    let retry_policy = &client.options().retry_policy;
+    drop_missing_columns(client, retry_policy, &mut columns, &[TIMESTAMP], select)?;
     Ok(columns.iter().any(|column| column.name == CREATED_AT))
 }
 

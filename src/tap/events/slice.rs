@@ -190,7 +190,7 @@ impl Source<'_> {
             let mut check = Check::new(interval, self.range.by_arrival(), limit);
             let page = Page::read(&mut incoming.body, std::mem::take(&mut buffer), &names, |row| check.row(row));
             let (page, notes) = page.and_then(|page| Ok((page, check.end()?))).map_err(Fault::untrusted)?;
-            (rows, seconds) = (page.len() as u64, incoming.sent.elapsed().as_secs_f64());
+            (rows, seconds) = (page.len() as u64, incoming.timer.elapsed().as_secs_f64());
             Ok((page, notes))
         };
         let mut on_growth = |bytes| memory.resize(bytes, self.stop);

@@ -263,7 +263,7 @@ impl<'a> Reading<'a> {
         let mut seconds = 0.0;
         let page = self.context.client.query(&Query::new(&label, sql), body, |incoming| {
             let page = Page::read(&mut incoming.body, Vec::new(), &names, |_| Ok(())).map_err(Fault::untrusted)?;
-            seconds = incoming.sent.elapsed().as_secs_f64();
+            seconds = incoming.timer.elapsed().as_secs_f64();
             if page.len() > limit as usize {
                 return Err(Fault::untrusted(format!("{} rows came although {limit} were asked for", page.len())));
             }

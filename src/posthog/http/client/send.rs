@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::blocking::{Request, Response};
 
 use super::Client;
-use crate::posthog::fault::{Cause, Fault, Verdict};
+use crate::posthog::fault::{Cause, Fault, RetryDecision};
 use crate::posthog::http::wire::unreachable;
 
 /// How often a wait for an answer looks whether the run should end.
@@ -15,7 +15,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Client {
     /// Sends on a thread of its own, so that a signal ends the wait for an answer at once.
-    pub(super) fn send(&self, request: Request, id: Option<&str>) -> Result<Response, Verdict> {
+    pub(super) fn send(&self, request: Request, id: Option<&str>) -> Result<Response, RetryDecision> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let http = self.http.clone();
         std::thread::Builder::new()
@@ -25,7 +25,7 @@ impl Client {
                 // Nobody waits any more if this fails.
                 let _ = sender.send(http.execute(request));
             })
-            .map_err(|e| Verdict::Again(Cause::Internal, None, format!("starting a thread failed: {e}")))?;
+            .map_err(|e| RetryDecision::Again(Cause::Internal, None, format!("starting a thread failed: {e}")))?;
         loop {
             match receiver.recv_timeout(STOP_LOOK) {
                 Ok(Ok(response)) => return Ok(response),
@@ -35,11 +35,11 @@ impl Client {
                         if let Some(id) = id {
                             self.cancel(id);
                         }
-                        return Err(Verdict::Final(Fault::Stopped(error)));
+                        return Err(RetryDecision::Final(Fault::Stopped(error)));
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    return Err(Verdict::Again(Cause::Network, None, "the request thread ended".to_owned()));
+                    return Err(RetryDecision::Again(Cause::Network, None, "the request thread ended".to_owned()));
                 }
             }
         }

@@ -4,7 +4,7 @@ pub(crate) use super::server_tests::{Play, answer, error_answer, json_answer, no
 use super::*;
 use crate::posthog::address::BaseUrl;
 use crate::posthog::http::backoff::Backoff;
-use crate::posthog::http::retry::{OnBudget, Patience};
+use crate::posthog::http::retry::{OnBudget, RetryPolicy};
 use crate::posthog::secret::Secret;
 use crate::stop::Stop;
 use flate2::{Compression, write::GzEncoder};
@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 const MS: Duration = Duration::from_millis(1);
-const QUERY: Query<'_> = Query { name: "test", sql: "select 1", patience: None, on_split: OnSplit::Tell };
+const QUERY: Query<'_> = Query { name: "test", sql: "select 1", retry_policy: None, on_split: OnSplit::Tell };
 const GOOD: &str = r#"{"results":[[1]],"columns":["x"]}"#;
 
 fn good() -> Play {
@@ -34,7 +34,7 @@ pub(crate) fn options(base: &str) -> Options {
         request_timeout: Duration::from_secs(20),
         max_list_bytes: 1_000_000,
         query_rates: Rates { per_minute: per(60_000), per_hour: per(3_600_000) },
-        patience: Patience { max_attempts: 4, backoff: quick, concurrency: quick, ..Patience::default() },
+        retry_policy: RetryPolicy { max_attempts: 4, backoff: quick, concurrency: quick, ..RetryPolicy::default() },
     }
 }
 
@@ -146,14 +146,15 @@ fn no_more_requests_are_sent_than_are_allowed() {
     let server = serve(vec![good(), error_answer(500, "", "error", "x"), key, busy, good()]);
     let client = Client::new(options(&server.base)).unwrap();
     run(&client, 1000).unwrap();
-    let patience = client.options().patience.until_sent(4);
+    let retry_policy = client.options().retry_policy.until_sent(4);
     for _ in 0..2 {
-        let Err(fault) = client.query(&QUERY.with_patience(patience), BodyLimit::of(1000), |incoming| incoming.whole())
+        let Err(fault) =
+            client.query(&QUERY.with_retry_policy(retry_policy), BodyLimit::of(1000), |incoming| incoming.whole())
         else {
             panic!("an answer without a request");
         };
         assert!(matches!(&fault, Fault::Fatal(Failure { cause: Cause::Allowance, .. })), "{fault:?}");
-        assert_eq!((client.requests_left(&patience), server.seen.lock().unwrap().len()), (0, 4));
+        assert_eq!((client.requests_left(&retry_policy), server.seen.lock().unwrap().len()), (0, 4));
     }
 }
 
@@ -260,7 +261,7 @@ fn a_long_throttle_stops_the_run_and_a_short_one_does_not() {
     assert!(ended.starts_with("Stopped(") && ended.contains("7200 s"), "{ended}");
     let server = serve(vec![error_answer(429, "Retry-After: 3600\r\n", "api_queries_budget_exceeded", "x")]);
     let mut options = options(&server.base);
-    options.patience.on_budget = OnBudget::Stop;
+    options.retry_policy.on_budget = OnBudget::Stop;
     let client = Client::new(options).unwrap();
     assert!(matches!(run(&client, 1000), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
 }

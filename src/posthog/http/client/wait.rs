@@ -5,22 +5,22 @@ use std::time::Duration;
 use crate::clock;
 use crate::log;
 use crate::posthog::fault::Fault;
-use crate::posthog::pace::budget::{LEAST_MEASURE, Turn};
+use crate::posthog::pace::budget::{BudgetPermit, LEAST_MEASURE};
 
 use super::Client;
 
 impl Client {
     /// Waits before a query that the hourly byte budget would not cover.
-    pub(super) fn spare_budget(&self) -> Result<Turn<'_>, Fault> {
+    pub(super) fn spare_budget(&self) -> Result<BudgetPermit<'_>, Fault> {
         let pause = |wait| {
             // A short wait shows how fast the budget comes back; that is known before a run is stopped.
             if wait > LEAST_MEASURE {
-                self.options.patience.allows_budget_wait(wait)?;
+                self.options.retry_policy.allows_budget_wait(wait)?;
             }
             let why = "the project's hourly byte budget is nearly used up";
             self.pause(wait, why, why)
         };
-        self.budget.turn(|| clock::since(self.started), pause)
+        self.budget.permit(|| clock::since(self.started), pause)
     }
 
     /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.

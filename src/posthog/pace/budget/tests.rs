@@ -17,16 +17,16 @@ impl Bucket {
     }
 
     /// Sends a query as soon as it may be sent; gives also how long that took.
-    fn begin<'b>(&self, budget: &'b Budget) -> (Turn<'b>, Duration) {
+    fn begin<'b>(&self, budget: &'b Budget) -> (BudgetPermit<'b>, Duration) {
         let mut waited = Duration::ZERO;
         let pause = |wait| {
             waited += wait;
             self.pass(wait);
             Ok::<(), ()>(())
         };
-        let turn = budget.turn(|| self.now.get(), pause).unwrap();
+        let permit = budget.permit(|| self.now.get(), pause).unwrap();
         assert!(self.left.get() > 0.0, "refused");
-        (turn, waited)
+        (permit, waited)
     }
 
     /// Takes off what a query read; gives what its header says.
@@ -38,9 +38,9 @@ impl Bucket {
 
     /// One query that takes `time`; gives how long it waited.
     fn query(&self, budget: &Budget, read: u64, time: Duration) -> Duration {
-        let (turn, waited) = self.begin(budget);
+        let (permit, waited) = self.begin(budget);
         self.pass(time);
-        turn.end(self.now.get(), Some(self.answer(read)), Some(read));
+        permit.end(self.now.get(), Some(self.answer(read)), Some(read));
         waited
     }
 }
@@ -81,16 +81,16 @@ fn two_queries_at_once_are_never_refused() {
                 turns.push(bucket.begin(&budget).0);
             }
             let mut answers = Vec::new();
-            for turn in turns {
+            for permit in turns {
                 bucket.pass(Duration::from_millis(50 + draw(100)));
-                answers.push((turn, bucket.answer(read)));
+                answers.push((permit, bucket.answer(read)));
             }
             if draw(2) == 1 {
                 answers.reverse();
             }
-            for (turn, left) in answers {
+            for (permit, left) in answers {
                 bucket.pass(Duration::from_millis(draw(300)));
-                turn.end(bucket.now.get(), Some(left), Some(read));
+                permit.end(bucket.now.get(), Some(left), Some(read));
             }
         }
     }
@@ -100,11 +100,11 @@ fn two_queries_at_once_are_never_refused() {
 fn there_is_no_wait_without_a_budget_or_with_enough_of_it() {
     let budget = Budget::default();
     let wait = |now| lock(&budget.known).wait(now);
-    budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, None, None);
-    budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(10_000_000_000), Some(1_000_000_000));
-    budget.turn(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(900_000_000), Some(1_000_000_000));
+    budget.permit(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, None, None);
+    budget.permit(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(10_000_000_000), Some(1_000_000_000));
+    budget.permit(|| SECOND, |_| Err("wait")).unwrap().end(SECOND, Some(900_000_000), Some(1_000_000_000));
     assert_eq!(wait(SECOND).as_secs(), 198, "1.1 GB are missing at 5.6 MB a second");
-    assert_eq!(budget.turn(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
+    assert_eq!(budget.permit(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
     assert_eq!(wait(SECOND * 200), Duration::ZERO);
 }
 
@@ -112,10 +112,10 @@ fn there_is_no_wait_without_a_budget_or_with_enough_of_it() {
 #[test]
 fn a_refusal_holds_the_next_queries_too() {
     let budget = Budget::default();
-    let turn = |now: Duration| budget.turn(|| now, Err);
-    turn(SECOND).unwrap().end(SECOND, Some(1_000_000_000), Some(20_000_000));
-    turn(SECOND).unwrap().end(SECOND, Some(0), None);
-    assert!(turn(SECOND).unwrap_err() >= SECOND * 7, "40 MB at 5.6 MB a second");
+    let permit = |now: Duration| budget.permit(|| now, Err);
+    permit(SECOND).unwrap().end(SECOND, Some(1_000_000_000), Some(20_000_000));
+    permit(SECOND).unwrap().end(SECOND, Some(0), None);
+    assert!(permit(SECOND).unwrap_err() >= SECOND * 7, "40 MB at 5.6 MB a second");
 }
 
 /// A query that failed may have read: it tells only what is left, or nothing.
@@ -123,12 +123,12 @@ fn a_refusal_holds_the_next_queries_too() {
 fn a_query_that_hides_what_it_read_is_not_measured_by() {
     for is_answered in [true, false] {
         let budget = Budget::default();
-        let turn = |now: Duration| budget.turn(|| now, Err).unwrap();
-        turn(SECOND).end(SECOND, Some(2_000_000_000), Some(100_000_000));
-        turn(SECOND * 3).end(SECOND * 3, is_answered.then_some(1_000_000_000), None);
-        turn(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
+        let permit = |now: Duration| budget.permit(|| now, Err).unwrap();
+        permit(SECOND).end(SECOND, Some(2_000_000_000), Some(100_000_000));
+        permit(SECOND * 3).end(SECOND * 3, is_answered.then_some(1_000_000_000), None);
+        permit(SECOND * 5).end(SECOND * 5, Some(920_000_000), Some(100_000_000));
         assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, None);
-        turn(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
+        permit(SECOND * 7).end(SECOND * 7, Some(840_000_000), Some(100_000_000));
         assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
     }
 }
@@ -137,12 +137,12 @@ fn a_query_that_hides_what_it_read_is_not_measured_by() {
 #[test]
 fn what_others_read_is_not_measured_by() {
     let budget = Budget::default();
-    let turn = |now: Duration| budget.turn(|| now, Err).unwrap();
-    turn(SECOND).end(SECOND, Some(900_000_000), Some(20_000_000));
-    turn(SECOND * 3).end(SECOND * 3, Some(900_000_000), Some(20_000_000));
-    turn(SECOND * 5).end(SECOND * 5, Some(400_000_000), Some(20_000_000));
+    let permit = |now: Duration| budget.permit(|| now, Err).unwrap();
+    permit(SECOND).end(SECOND, Some(900_000_000), Some(20_000_000));
+    permit(SECOND * 3).end(SECOND * 3, Some(900_000_000), Some(20_000_000));
+    permit(SECOND * 5).end(SECOND * 5, Some(400_000_000), Some(20_000_000));
     assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "as before");
-    turn(SECOND * 7).end(SECOND * 7, Some(400_000_000), Some(20_000_000));
+    permit(SECOND * 7).end(SECOND * 7, Some(400_000_000), Some(20_000_000));
     assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
 }
 
@@ -150,33 +150,33 @@ fn what_others_read_is_not_measured_by() {
 #[test]
 fn what_a_large_query_took_too_much_is_waited_for() {
     let budget = Budget::default();
-    let turn = |now: Duration| budget.turn(|| now, Err);
-    turn(SECOND).unwrap().end(SECOND, Some(500_000_000), Some(100_000_000));
-    turn(SECOND * 11).unwrap().end(SECOND * 11, Some(500_000_000), Some(100_000_000));
-    turn(SECOND * 11).unwrap().end(SECOND * 11, Some(0), Some(800_000_000));
-    assert_eq!(turn(SECOND * 11).unwrap_err(), SECOND * 190, "300 MB and two queries at 10 MB a second");
+    let permit = |now: Duration| budget.permit(|| now, Err);
+    permit(SECOND).unwrap().end(SECOND, Some(500_000_000), Some(100_000_000));
+    permit(SECOND * 11).unwrap().end(SECOND * 11, Some(500_000_000), Some(100_000_000));
+    permit(SECOND * 11).unwrap().end(SECOND * 11, Some(0), Some(800_000_000));
+    assert_eq!(permit(SECOND * 11).unwrap_err(), SECOND * 190, "300 MB and two queries at 10 MB a second");
 }
 
 /// The answer that was made first may arrive last.
 #[test]
 fn of_two_answers_the_lower_one_counts() {
     let budget = Budget::default();
-    let turn = || budget.turn(|| SECOND, |_| Err("wait")).unwrap();
-    turn().end(SECOND, Some(1_000_000_000), Some(100_000_000));
-    let (first, second) = (turn(), turn());
+    let permit = || budget.permit(|| SECOND, |_| Err("wait")).unwrap();
+    permit().end(SECOND, Some(1_000_000_000), Some(100_000_000));
+    let (first, second) = (permit(), permit());
     second.end(SECOND, Some(150_000_000), Some(100_000_000));
     first.end(SECOND, Some(900_000_000), Some(100_000_000));
-    assert_eq!(budget.turn(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
+    assert_eq!(budget.permit(|| SECOND, |_| Err("wait")).unwrap_err(), "wait");
 }
 
 #[test]
 fn a_short_budget_waits_for_the_query_under_way() {
     let budget = Budget::default();
-    let turn = || budget.turn(|| SECOND, |_| Err("wait")).unwrap();
-    let (first, second) = (turn(), turn());
+    let permit = || budget.permit(|| SECOND, |_| Err("wait")).unwrap();
+    let (first, second) = (permit(), permit());
     first.end(SECOND, Some(300_000_000), Some(100_000_000));
     std::thread::scope(|scope| {
-        let third = scope.spawn(|| turn().end(SECOND, Some(100_000_000), Some(100_000_000)));
+        let third = scope.spawn(|| permit().end(SECOND, Some(100_000_000), Some(100_000_000)));
         std::thread::sleep(Duration::from_millis(50));
         assert!(!third.is_finished(), "two queries at once");
         second.end(SECOND, Some(200_000_000), Some(100_000_000));
@@ -187,12 +187,12 @@ fn a_short_budget_waits_for_the_query_under_way() {
 #[test]
 fn queries_at_the_same_time_are_not_measured_by() {
     let budget = Budget::default();
-    let turn = || budget.turn(|| SECOND, |_| Err("wait")).unwrap();
-    turn().end(SECOND, Some(1_000_000_000), Some(200_000_000));
-    let (first, second) = (turn(), turn());
+    let permit = || budget.permit(|| SECOND, |_| Err("wait")).unwrap();
+    permit().end(SECOND, Some(1_000_000_000), Some(200_000_000));
+    let (first, second) = (permit(), permit());
     second.end(SECOND * 2, Some(800_000_000), Some(200_000_000));
     first.end(SECOND * 2, Some(610_000_000), Some(200_000_000));
-    let third = budget.turn(|| SECOND * 3, |_| Err("wait")).unwrap();
+    let third = budget.permit(|| SECOND * 3, |_| Err("wait")).unwrap();
     third.end(SECOND * 3, Some(420_000_000), Some(200_000_000));
     assert_eq!(lock(&budget.known).seen.unwrap().refill_per_second, Some(10e6), "20 MB came back in two seconds");
 }

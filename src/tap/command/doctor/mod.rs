@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Answer, Client, Get, Options, Query, RateClass};
-use crate::posthog::http::retry::Patience;
+use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::hogql;
 use crate::time::{Micros, to_rfc3339};
 
@@ -112,7 +112,7 @@ fn report(findings: &[Finding], elapsed: Duration, now: Micros) -> (Value, u8) {
 /// A client that tries once and never waits.
 fn client(config: &Config, timeout: Duration) -> Result<Client> {
     let options = config.connection.clone();
-    Client::new(Options { patience: Patience::none(), request_timeout: timeout, ..options })
+    Client::new(Options { retry_policy: RetryPolicy::none(), request_timeout: timeout, ..options })
 }
 
 /// The stream that the configuration names, if it names one.

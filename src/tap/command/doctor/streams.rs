@@ -60,7 +60,7 @@ impl Readable<'_> {
         let started = Instant::now();
         let (sender, receiver) = channel();
         let client = Arc::clone(self.client);
-        thread::spawn(move || drop(sender.send(scopes_of_key(&client, &client.options().patience))));
+        thread::spawn(move || drop(sender.send(scopes_of_key(&client, &client.options().retry_policy))));
         let Ok(scopes) = receiver.recv_timeout(self.time_left()) else {
             let text = "which streams the key can read was not told in time; try again, or give --doctor-timeout";
             return Finding::warning("streams", text, started);
@@ -118,7 +118,7 @@ impl Readable<'_> {
                     let (client, sender) = (Arc::clone(self.client), sender.clone());
                     // Not joined: what hangs is left behind.
                     thread::spawn(move || {
-                        let outcome = try_list(&client, list, &client.options().patience);
+                        let outcome = try_list(&client, list, &client.options().retry_policy);
                         drop(sender.send((stream.name, outcome.err())));
                     });
                     Some(Hindrance::no_answer())
