@@ -1,5 +1,5 @@
-//! Hashes of JSON values that do not depend on the order of keys: the catalog's fingerprint, the hash of the filters in
-//! the state, the schema's hash in a file's footer.
+//! Hashes of JSON values that do not depend on the order of keys: the catalog's fingerprint, and the hash of the filters in
+//! the state. Hashes in hex.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -7,10 +7,22 @@ use sha2::{Digest, Sha256};
 /// `sha256:` and 64 hex digits over the canonical form of `value` (keys sorted at every level, no white space).
 #[must_use]
 pub fn of(value: &Value) -> String {
-    use std::fmt::Write as _;
     let mut text = String::new();
     canonical(value, &mut text);
-    Sha256::digest(text.as_bytes()).iter().fold("sha256:".to_owned(), |mut out, byte| {
+    named(&Sha256::digest(text.as_bytes()))
+}
+
+/// `sha256:` and a hash in hex digits.
+#[must_use]
+pub fn named(hash: &[u8]) -> String {
+    format!("sha256:{}", hex(hash))
+}
+
+/// Two hex digits a byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
         out
     })

@@ -2,6 +2,7 @@
 //!
 //! Every wait of the program goes through [`Stop::sleep`], so a signal wakes a program that waits for a rate limit at once.
 
+use std::io::{PipeReader, PipeWriter};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,8 @@ struct State {
     signal: Option<u8>,
     deadline: Option<Instant>,
     is_abandoned: bool,
+    /// Open until a signal comes.
+    wakers: Vec<PipeWriter>,
 }
 
 impl Stop {
@@ -67,8 +70,25 @@ impl Stop {
 
     /// Asks the run to end because of a signal. The first signal counts.
     pub fn signal(&self, number: u8) {
-        self.lock().signal.get_or_insert(number);
+        let mut state = self.lock();
+        state.signal.get_or_insert(number);
+        state.wakers.clear();
+        drop(state);
         self.0.changed.notify_all();
+    }
+
+    /// A pipe that hangs up when a signal comes: for a wait that has to look at other files, too.
+    ///
+    /// # Errors
+    /// When the system has no pipe left.
+    pub fn wake(&self) -> Result<PipeReader> {
+        let pipe = std::io::pipe();
+        let (reader, writer) = pipe.map_err(|e| Error::new(Kind::Internal, format!("making a pipe failed: {e}")))?;
+        let mut state = self.lock();
+        if state.signal.is_none() {
+            state.wakers.push(writer);
+        }
+        Ok(reader)
     }
 
     /// Ends the waits and requests of other threads, until it is called with false.

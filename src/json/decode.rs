@@ -78,9 +78,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// The next byte that is not white space, without stepping over it; 0 at the end.
-    ///
-    /// # Errors
-    /// When the text cannot be read.
     #[inline]
     pub fn peek(&mut self) -> Scan<u8> {
         loop {
@@ -94,9 +91,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Steps over `byte` if it is the next one after white space.
-    ///
-    /// # Errors
-    /// When the text cannot be read.
     #[inline]
     pub fn take(&mut self, byte: u8) -> Scan<bool> {
         let found = self.peek()? == byte && self.at < self.end;
@@ -105,18 +99,12 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Steps over `byte`, which must be the next one after white space.
-    ///
-    /// # Errors
-    /// `what` when another one stands there.
     #[inline]
     pub fn expect(&mut self, byte: u8, what: &'static str) -> Scan<()> {
         if self.take(byte)? { Ok(()) } else { self.fault(what) }
     }
 
     /// Steps over the start of an array or object; true unless it is empty, and over.
-    ///
-    /// # Errors
-    /// When none starts here.
     #[inline]
     pub fn open(&mut self, open: u8, close: u8) -> Scan<bool> {
         self.expect(open, "expected an array or object")?;
@@ -124,9 +112,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Behind a member: true when another one follows, false when `close` ends its container.
-    ///
-    /// # Errors
-    /// When neither stands there.
     #[inline(always)]
     pub fn more(&mut self, close: u8) -> Scan<bool> {
         if self.window.get(..self.end).and_then(|text| text.get(self.at)) == Some(&b',') {
@@ -143,18 +128,12 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Only white space may follow, up to the end of the source.
-    ///
-    /// # Errors
-    /// When something else does.
     pub fn end(&mut self) -> Scan<()> {
         self.peek()?;
         if self.at == self.end { Ok(()) } else { self.fault("expected the end") }
     }
 
     /// Reads a value into the buffer.
-    ///
-    /// # Errors
-    /// When no well-formed value stands there.
     #[inline]
     pub fn value(&mut self) -> Scan<Place> {
         // Most cells that are no strings.
@@ -190,9 +169,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Reads a value and forgets it.
-    ///
-    /// # Errors
-    /// As [`Decoder::value`].
     pub fn skip(&mut self) -> Scan<()> {
         let start = self.value()?.start;
         self.forget(start);
@@ -200,9 +176,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Reads a string as an owned value.
-    ///
-    /// # Errors
-    /// When no well-formed string stands there.
     pub fn text(&mut self) -> Scan<String> {
         let place = self.value()?;
         if !matches!(place.token, Token::Text(_)) {

@@ -83,9 +83,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over `byte`, which must be the next one after white space.
-    ///
-    /// # Errors
-    /// `what` when another one stands there.
     #[inline]
     pub fn expect(&mut self, byte: u8, what: &'static str) -> Scan<()> {
         if self.take(byte) { Ok(()) } else { Err(self.fault(what)) }
@@ -100,9 +97,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Behind a member: true when another one follows, false when `end` closes its container.
-    ///
-    /// # Errors
-    /// When neither stands there.
     #[inline]
     pub fn more(&mut self, end: u8) -> Scan<bool> {
         let what = "expected , or the end of an array or object";
@@ -110,9 +104,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Only white space may follow.
-    ///
-    /// # Errors
-    /// When something else does.
     pub fn end(&mut self) -> Scan<()> {
         self.peek();
         if self.at == self.text.len() { Ok(()) } else { Err(self.fault("expected the end")) }
@@ -125,9 +116,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over a string.
-    ///
-    /// # Errors
-    /// When no well-formed string stands here.
     #[inline]
     pub fn string(&mut self) -> Scan<Text<'a>> {
         self.expect(b'"', "expected a string")?;
@@ -139,9 +127,6 @@ impl<'a> Scanner<'a> {
 
     /// Steps over a string and appends it to `out` without its escapes. Returns how many halves of surrogate pairs became
     /// U+FFFD.
-    ///
-    /// # Errors
-    /// When no well-formed string stands here.
     #[inline]
     pub fn string_into(&mut self, out: &mut Vec<u8>) -> Scan<u32> {
         // Copied while it is looked at: most strings have no escapes and are a block or two.
@@ -167,9 +152,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over a number and returns its text.
-    ///
-    /// # Errors
-    /// When none stands here.
     #[inline]
     pub fn number(&mut self) -> Scan<&'a [u8]> {
         let start = self.at;
@@ -178,9 +160,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over a value and says what it is.
-    ///
-    /// # Errors
-    /// When no well-formed value stands here, or it nests too deep.
     #[inline]
     pub fn value(&mut self) -> Scan<Token> {
         let first = self.peek();
@@ -190,9 +169,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over a value and returns its text.
-    ///
-    /// # Errors
-    /// As [`Scanner::value`].
     #[inline]
     pub fn next_text(&mut self) -> Scan<&'a [u8]> {
         self.peek();
@@ -202,9 +178,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// Steps over a member's name and the colon, and returns the name.
-    ///
-    /// # Errors
-    /// When they do not stand here.
     #[inline]
     pub fn key(&mut self) -> Scan<Text<'a>> {
         let name = self.string()?;

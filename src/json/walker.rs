@@ -6,9 +6,6 @@ use super::token::Scan;
 
 /// Calls `each` with every member of the object at `scanner`: its name without escapes, and the scanner at its value, over
 /// which it must step.
-///
-/// # Errors
-/// When it is no object, and those of `each`.
 pub fn members<'a>(scanner: &mut Scanner<'a>, mut each: impl FnMut(&[u8], &mut Scanner<'a>) -> Scan<()>) -> Scan<()> {
     scanner.expect(b'{', "expected an object")?;
     if scanner.take(b'}') {
@@ -39,9 +36,6 @@ pub fn member<'a>(scanner: &mut Scanner<'a>, name: &[u8]) -> Scan<Option<&'a [u8
 }
 
 /// Calls `each` with the scanner at every item of the array there, over which it must step. What is no array has none.
-///
-/// # Errors
-/// When it is not JSON, and those of `each`.
 pub fn items<'a>(scanner: &mut Scanner<'a>, mut each: impl FnMut(&mut Scanner<'a>) -> Scan<()>) -> Scan<()> {
     if !scanner.take(b'[') {
         return scanner.value().map(drop);

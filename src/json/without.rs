@@ -1,13 +1,10 @@
 //! A document without some of its members; everything else stays as it was written.
 
-use super::escape::unescape;
+use super::escape::plain;
 use super::scan::Scanner;
 use super::token::{Scan, Text};
 
 /// Copies the document `text` to `out` without the members at `paths`, each the names from the outermost object inwards.
-///
-/// # Errors
-/// When `text` is not one JSON value.
 pub fn without(text: &[u8], paths: &[Vec<String>], out: &mut Vec<u8>) -> Scan<()> {
     let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
     let mut scanner = Scanner::new(text);
@@ -69,14 +66,7 @@ fn items(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut Vec<u8>) -> S
 /// What follows in `path` behind a member of this name.
 fn behind<'a>(path: &&'a [String], name: Text<'_>) -> Option<&'a [String]> {
     let (first, rest) = path.split_first()?;
-    let is_named = if name.is_escaped() {
-        let mut plain = Vec::new();
-        unescape(name, &mut plain);
-        plain == first.as_bytes()
-    } else {
-        name.raw == first.as_bytes()
-    };
-    is_named.then_some(rest)
+    (*plain(name) == *first.as_bytes()).then_some(rest)
 }
 
 #[cfg(test)]

@@ -1,28 +1,44 @@
-//! The target: Singer lines in, Parquet files out. [`load`] is the loop; read it first.
+//! The target: Singer lines in, Parquet files out.
 //!
-//! | step | room |
+//! Read [`load`] first: it is the loop. A line comes from [`input::lines`], and [`load`] does one of four things with it:
+//!
+//! | message | what happens | where |
+//! |---|---|---|
+//! | SCHEMA | becomes columns, whose types stay for the life of a folder | [`columns::message`], [`rows::streams`] |
+//! | RECORD | becomes a row of the sink for its stream, version and partition | [`rows::streams`], [`rows::sink`], [`rows::cells`] |
+//! | ACTIVATE_VERSION | is remembered for the next commit | [`commit::versions`] |
+//! | STATE | commits, if that is [due](commit::due), and is [printed](commit::states) | [`commit::commits`], [`commit::log`] |
+//!
+//! A full sink becomes a row group, and row groups become files out of sight ([`files::thread`], [`files::staged`]). A
+//! commit makes these files durable, writes a record, and gives them their names ([`commit::publish`]).
+//!
+//! # The rooms
+//! Each imports only those below it.
+//!
+//! | room | holds |
 //! |---|---|
-//! | a line becomes a message | [`input`] |
-//! | a SCHEMA becomes columns, whose types stay for the life of a folder | [`columns`] |
-//! | a RECORD becomes a row, and rows wait within the memory budget | [`rows`] |
-//! | rows become row groups, and these files out of sight | [`files`] |
-//! | files become visible with the state behind them; full tables are exchanged; repeats are left out | [`commit`] |
-//! | where all of this lies | [`store`] |
-//! | around it | [`cli`], [`settings`], [`report`] |
+//! | [`cli`] | the command line |
+//! | [`load`], [`report`] | the loop, and what a run says |
+//! | [`commit`] | files become visible with the state behind them; full tables are exchanged; repeats are left out |
+//! | [`rows`] | a record becomes a row, and rows wait within the memory budget |
+//! | [`input`], [`settings`] | lines and what kind of message they are; the settings |
+//! | [`files`], [`memory`] | rows become row groups, and these files; how memory is shared out |
+//! | [`columns`] | a schema becomes columns, and their values in memory |
+//! | [`store`] | the output directory, where all of this lies |
 
-pub mod about;
-pub mod allocator;
+mod about;
+mod allocator;
 pub mod cli;
-pub mod columns;
-pub mod commit;
-pub mod files;
-pub mod input;
-pub mod load;
-pub mod memory;
-pub mod report;
-pub mod rows;
-pub mod settings;
-pub mod store;
+mod columns;
+mod commit;
+mod files;
+mod input;
+mod load;
+mod memory;
+mod report;
+mod rows;
+mod settings;
+mod store;
 
 #[cfg(test)]
 mod fault_tests;

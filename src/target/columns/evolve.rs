@@ -112,9 +112,6 @@ impl FolderColumns {
     }
 
     /// Writes what changed.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`].
     pub fn save(&mut self, fs: &dyn Fs) -> Result<()> {
         if !self.changed {
             return Ok(());
@@ -124,5 +121,28 @@ impl FolderColumns {
         put(fs, &self.path, &text)?;
         self.changed = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::store::memory::Memory;
+    use crate::target::store::tree::make_dirs;
+
+    #[test]
+    fn a_type_of_a_newer_version_is_refused_and_not_taken_for_a_change() {
+        let fs = Memory::new();
+        make_dirs(&fs, COLUMNS).unwrap();
+        let mut columns = FolderColumns::read(&fs, "s", "s").unwrap();
+        assert_eq!(columns.column("id", ColumnType::Int64), "id");
+        columns.save(&fs).unwrap();
+        let path = format!("{COLUMNS}/s.json");
+        let text = String::from_utf8(fs.read(&path).unwrap()).unwrap();
+        assert_eq!(FolderColumns::read(&fs, "s", "s").unwrap().column("id", ColumnType::Int64), "id");
+        put(&fs, &path, text.replace("int64", "int65").as_bytes()).unwrap();
+        let error = FolderColumns::read(&fs, "s", "s").unwrap_err();
+        assert_eq!(error.kind().exit_code(), 5);
+        assert!(error.to_string().contains("\"int65\"; written by a newer version?"), "{error}");
     }
 }

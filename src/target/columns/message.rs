@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::property::{Property, property};
 use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
 use crate::json::escape::plain;
 use crate::json::scan::Scanner;
 use crate::json::token::{Fault, Token};
@@ -91,7 +92,7 @@ impl SchemaMessage {
         digest(&mut schema.clone(), &mut hasher).map_err(malformed)?;
         Ok(SchemaMessage {
             properties,
-            fingerprint: hex(&hasher.finalize()),
+            fingerprint: fingerprint::named(&hasher.finalize()),
             key_properties: places.keys.map(|place| names(at(place), &stream)).transpose()?,
             bookmark_properties: places.bookmarks.map(|place| names(at(place), &stream)).transpose()?,
             stream,
@@ -196,8 +197,8 @@ fn names(mut scanner: Scanner<'_>, stream: &str) -> Result<Vec<String>> {
     if fit { Ok(names) } else { Err(refused(stream, "too many or too long key or bookmark properties")) }
 }
 
-/// Hashes a value without keeping any of it. The members of an object are hashed one by one and added up, so that their
-/// order makes no difference.
+/// Hashes a value without keeping any of it: a schema may be as long as a line, and [`fingerprint::of`] needs the value as a
+/// tree. The members of an object are hashed one by one and added up, so that their order makes no difference.
 fn digest(scanner: &mut Scanner<'_>, hasher: &mut Sha256) -> Result<(), Fault> {
     match scanner.peek() {
         b'{' => {
@@ -237,14 +238,6 @@ fn digest(scanner: &mut Scanner<'_>, hasher: &mut Sha256) -> Result<(), Fault> {
         }
     }
     Ok(())
-}
-
-fn hex(hash: &[u8]) -> String {
-    use std::fmt::Write as _;
-    hash.iter().fold("sha256:".to_owned(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 #[cfg(test)]

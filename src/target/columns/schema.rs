@@ -86,9 +86,6 @@ impl StreamSchema {
     }
 
     /// The columns as a file declares them; with `json`, JSON text as JSON and not as a string.
-    ///
-    /// # Errors
-    /// When the Parquet library refuses one.
     pub fn layout_columns(&self, json: bool) -> Result<Arc<[LayoutColumn]>> {
         let declare = |field: &Field| {
             let declared = if field.kind == ColumnType::Json && !json { ColumnType::Text } else { field.kind };

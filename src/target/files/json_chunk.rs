@@ -33,6 +33,17 @@ pub enum Level {
     Zstd(i32),
 }
 
+/// A column of JSON text in `rows` rows, of which those of `nulls` have none.
+#[derive(Debug)]
+pub struct JsonColumn {
+    /// The values, each behind its length.
+    pub pieces: Vec<Piece>,
+    /// The rows without a value, if there are any.
+    pub nulls: Option<NullBuffer>,
+    /// How many rows there are.
+    pub rows: usize,
+}
+
 /// An encoded chunk, and what the footer says of it.
 #[derive(Debug)]
 pub struct JsonChunk {
@@ -41,18 +52,10 @@ pub struct JsonChunk {
 }
 
 impl JsonChunk {
-    /// The chunk of a column whose values are `pieces` (as [`crate::target::rows::cells`] makes them), in `rows` rows of which those of
-    /// `nulls` have none. `root` is the schema with this column alone.
-    ///
-    /// # Errors
-    /// When the compressor fails, or the library refuses what it is given.
-    pub fn new(
-        root: TypePtr,
-        level: Level,
-        pieces: Vec<Piece>,
-        nulls: Option<&NullBuffer>,
-        rows: usize,
-    ) -> Result<Self> {
+    /// Encodes a column. `root` is the schema with this column alone.
+    pub fn new(root: TypePtr, level: Level, column: JsonColumn) -> Result<Self> {
+        let JsonColumn { pieces, nulls, rows } = column;
+        let nulls = nulls.as_ref();
         let mut sink = TrackedWrite::new(Vec::new());
         let mut writer = SerializedPageWriter::new(&mut sink);
         let mut offsets = OffsetIndexBuilder::new();
@@ -97,9 +100,6 @@ impl JsonChunk {
     }
 
     /// Appends the chunk to a file's row group; `page_index` tells whether the footer lists the places of its pages.
-    ///
-    /// # Errors
-    /// Those of the file.
     pub fn append_to<W: Write + Send>(
         mut self,
         file: &mut SerializedRowGroupWriter<'_, W>,
@@ -224,7 +224,8 @@ mod tests {
     ) -> (Vec<Option<String>>, usize) {
         let root = Arc::new(parse_message_type("message schema { optional binary j (JSON); }").unwrap());
         let nulls = present.map(|present| NullBuffer::from(present.to_vec()));
-        let chunk = JsonChunk::new(Arc::clone(&root), level, pieces, nulls.as_ref(), rows).unwrap();
+        let column = JsonColumn { pieces, nulls, rows };
+        let chunk = JsonChunk::new(Arc::clone(&root), level, column).unwrap();
         let mut file = SerializedFileWriter::new(Vec::new(), root, Arc::new(WriterProperties::new())).unwrap();
         let mut group = file.next_row_group().unwrap();
         let pages = chunk.close.offset_index.as_ref().unwrap().page_locations().len();

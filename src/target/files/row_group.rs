@@ -17,7 +17,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
 use super::extremes;
-use super::json_chunk::JsonChunk;
+use super::json_chunk::{JsonChunk, JsonColumn};
 use super::layout::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::target::columns::kind::ColumnType;
@@ -52,9 +52,6 @@ pub enum Chunk {
 
 impl Chunk {
     /// Appends the chunk to a file's row group.
-    ///
-    /// # Errors
-    /// Those of the file.
     pub fn append_to<W: std::io::Write + Send>(
         self,
         writer: &mut SerializedRowGroupWriter<'_, W>,
@@ -108,9 +105,6 @@ impl RowGroup {
     }
 
     /// The chunk of column `index`, once it is encoded.
-    ///
-    /// # Errors
-    /// When the encoding of any column failed.
     pub fn chunk(&self, index: usize) -> Result<Chunk> {
         while self.encode_next_before(index) {}
         let mut done = lock(&self.done);
@@ -157,8 +151,8 @@ fn encode(layout: &Layout, index: usize, filled: Column, rows: usize) -> Result<
         values = match (layout.compression.json, values) {
             (Some(level), Values::Bytes { mut full, open }) => {
                 full.push(open);
-                let nulls = nulls(&validity, count, rows);
-                return JsonChunk::new(root, level, full, nulls.as_ref(), rows).map(Chunk::Json).map_err(failed);
+                let column = JsonColumn { pieces: full, nulls: nulls(&validity, count, rows), rows };
+                return JsonChunk::new(root, level, column).map(Chunk::Json).map_err(failed);
             }
             (_, values) => without_lengths(values),
         };
@@ -175,7 +169,7 @@ fn encode(layout: &Layout, index: usize, filled: Column, rows: usize) -> Result<
     let Some(mut writer) = writers.into_iter().next() else {
         return Err(Error::new(Kind::Internal, "the Parquet library made no column encoder"));
     };
-    arrays(column.kind, values, &validity, rows, &mut |array| {
+    arrays(column.kind, Column { values, validity }, rows, &mut |array| {
         compute_leaves(&field, &array)
             .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)))
             .map_err(failed)
@@ -262,14 +256,9 @@ fn hash(value: &[u8]) -> u64 {
 }
 
 /// Makes Arrow arrays of a column and gives each to `write`, piece by piece, so that written pieces can go.
-fn arrays(
-    kind: ColumnType,
-    values: Values,
-    validity: &Validity,
-    rows: usize,
-    write: &mut dyn FnMut(ArrayRef) -> Result<()>,
-) -> Result<()> {
-    let nulls = nulls(validity, values.len(), rows);
+fn arrays(kind: ColumnType, column: Column, rows: usize, write: &mut dyn FnMut(ArrayRef) -> Result<()>) -> Result<()> {
+    let Column { values, validity } = column;
+    let nulls = nulls(&validity, values.len(), rows);
     let spare = nulls.as_ref();
     let array: ArrayRef = match values {
         Values::Int(v) => Arc::new(Int64Array::new(spread(v, spare, rows).into(), nulls)),

@@ -95,9 +95,6 @@ impl Files {
     }
 
     /// Appends a row group to its layout's open file. `last` cuts the file after it.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`] when a write fails.
     pub fn append(&mut self, group: &RowGroup, last: bool) -> Result<()> {
         let layout = &group.layout;
         self.make_room(layout.columns.len())?;
@@ -114,9 +111,6 @@ impl Files {
     }
 
     /// Creates a file of this layout without rows, for a version of a stream that is empty.
-    ///
-    /// # Errors
-    /// [`Kind::Disk`] when a write fails.
     pub fn empty(&mut self, layout: &Arc<Layout>) -> Result<()> {
         let opened = self.create(layout)?;
         self.open.insert(layout.id, opened);
@@ -156,9 +150,6 @@ impl Files {
     }
 
     /// Completes all files and hands them over.
-    ///
-    /// # Errors
-    /// As [`Files::close`].
     pub fn finish(&mut self) -> Result<Vec<Staged>> {
         let mut ids: Vec<u64> = self.open.keys().copied().collect();
         ids.sort_unstable();

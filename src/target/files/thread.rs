@@ -35,9 +35,6 @@ pub struct Encoder {
 
 impl Encoder {
     /// Starts the thread. Its first files belong to commit number `commit`.
-    ///
-    /// # Errors
-    /// When the system has no thread left.
     pub fn start(fs: Arc<dyn Fs>, commit: u64) -> Result<Self> {
         // Room for two: the jobs without a row group must not wait behind the one in work.
         let (jobs, received) = sync_channel(1);
@@ -55,9 +52,6 @@ impl Encoder {
     }
 
     /// Hands a row group over; `last` cuts its file.
-    ///
-    /// # Errors
-    /// The error that ended the thread, if it ended.
     pub fn append(&mut self, group: RowGroup, last: bool) -> Result<()> {
         if let Some(current) = self.current.take() {
             current.encode_waiting();
@@ -69,25 +63,16 @@ impl Encoder {
     }
 
     /// Has a file without rows made.
-    ///
-    /// # Errors
-    /// As [`Encoder::append`].
     pub fn empty(&mut self, layout: Arc<Layout>) -> Result<()> {
         self.send(Job::Empty(layout))
     }
 
     /// Has the open file of a layout completed, because no more rows of it will come.
-    ///
-    /// # Errors
-    /// As [`Encoder::append`].
     pub fn close(&mut self, layout: u64) -> Result<()> {
         self.send(Job::Close(layout))
     }
 
     /// Waits until every row is in a complete, synced file, and takes these files.
-    ///
-    /// # Errors
-    /// As [`Encoder::append`].
     pub fn finish(&mut self) -> Result<Vec<Staged>> {
         if let Some(current) = self.current.take() {
             current.encode_waiting();
@@ -98,9 +83,6 @@ impl Encoder {
     }
 
     /// Says which commit the files to come belong to.
-    ///
-    /// # Errors
-    /// As [`Encoder::append`].
     pub fn set_commit(&mut self, commit: u64) -> Result<()> {
         self.send(Job::Commit(commit))
     }

@@ -2,9 +2,9 @@
 //! silence, so that a slow tap's last STATE does not wait for its next row.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::io::{PipeReader, Read};
+use std::os::fd::AsFd;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -35,9 +35,8 @@ enum Filled {
 #[derive(Debug)]
 pub struct Lines {
     input: File,
-    /// Readable as soon as a signal came.
-    wake: OwnedFd,
-    handlers: Vec<signal_hook::SigId>,
+    /// Hangs up when a signal comes.
+    wake: PipeReader,
     stop: Stop,
     max_line_bytes: usize,
     buffer: Vec<u8>,
@@ -50,21 +49,10 @@ pub struct Lines {
 
 impl Lines {
     /// Lines of `input`, each at most `max_line_bytes` long.
-    ///
-    /// # Errors
-    /// When the system refuses the pipe that signals wake us through.
     pub fn new(input: File, stop: Stop, max_line_bytes: usize) -> Result<Self> {
-        let failed = |e: std::io::Error| Error::new(Kind::Internal, format!("installing signal handlers failed: {e}"));
-        let (wake, signalled) = std::io::pipe().map_err(failed)?;
-        let mut handlers = Vec::new();
-        for number in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
-            let end = signalled.try_clone().map_err(failed)?;
-            handlers.push(signal_hook::low_level::pipe::register(number, end).map_err(failed)?);
-        }
         Ok(Lines {
             input,
-            wake: wake.into(),
-            handlers,
+            wake: stop.wake()?,
             stop,
             max_line_bytes,
             buffer: vec![0; READ_BYTES * 2],
@@ -153,8 +141,7 @@ impl Lines {
             };
             let [input, wake] = ready.map(|fd| !fd.revents().is_empty());
             if wake {
-                // The thread that takes signals tells Stop; it may be a moment behind the pipe.
-                self.stop.sleep(Duration::from_secs(1))?;
+                self.stop.check()?;
             }
             if input || count == 0 {
                 return Ok(input);
@@ -174,14 +161,6 @@ impl Lines {
         if self.buffer.len() < wanted || self.buffer.len() > wanted * 4 {
             self.buffer.resize(wanted.max(held + READ_BYTES), 0);
             self.buffer.shrink_to_fit();
-        }
-    }
-}
-
-impl Drop for Lines {
-    fn drop(&mut self) {
-        for handler in self.handlers.drain(..) {
-            signal_hook::low_level::unregister(handler);
         }
     }
 }

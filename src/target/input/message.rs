@@ -44,9 +44,6 @@ impl<'a> Envelope<'a> {
     }
 
     /// Reads the members behind a record that was read already, up to the end of the line.
-    ///
-    /// # Errors
-    /// As [`Envelope::read`]; `type`, `stream` and `record` must not come again.
     pub fn behind_record(mut self, scanner: &mut Scanner<'a>) -> Result<Self, Fault> {
         self.rest(scanner)?;
         scanner.end()?;

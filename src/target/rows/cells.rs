@@ -76,9 +76,6 @@ impl Cells {
     }
 
     /// Reads the value at `scanner` into `row`. Returns false for null.
-    ///
-    /// # Errors
-    /// When it is not JSON, or not a value of this column's type.
     #[inline]
     pub fn read(&mut self, scanner: &mut Scanner<'_>, row: usize, odd: &mut Oddities) -> Result<bool, Refusal> {
         let first = scanner.peek();

@@ -129,9 +129,6 @@ impl Sink {
     }
 
     /// Reads the record at `scanner` as the next row. The row counts only after [`Sink::keep`].
-    ///
-    /// # Errors
-    /// When it is not a JSON object, or a value does not fit; the sink is of no use then.
     pub fn read(
         &mut self,
         scanner: &mut Scanner<'_>,

@@ -5,6 +5,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::fingerprint::hex;
+
 /// Where files wait for their commit.
 pub const STAGING: &str = "_target/staging";
 /// Where the records of commits and their fingerprints are.
@@ -67,15 +69,12 @@ fn encoded(text: &str, plain: impl Fn(u8) -> bool) -> String {
 }
 
 fn shortened(name: String, original: &str) -> String {
-    use std::fmt::Write as _;
     if name.len() <= MAX_BYTES {
         return name;
     }
     let cut: String = name.chars().take(MAX_BYTES - 33).collect();
-    Sha256::digest(original.as_bytes()).iter().take(16).fold(cut + "-", |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
+    let hash = Sha256::digest(original.as_bytes());
+    format!("{cut}-{}", hex(hash.get(..16).unwrap_or_default()))
 }
 
 /// The target's own folder, and names that Windows keeps for devices.
