@@ -6,8 +6,8 @@ use crate::fake::events::realistic;
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Options};
 use crate::util::{Run, Tap};
 
-const ALL: &str = include_str!("../../catalog/all-streams.json");
-const EVENTS: &str = include_str!("../../catalog/events-only.json");
+const ALL: &str = include_str!("../../catalog/all-streams-raw.json");
+const EVENTS: &str = include_str!("../../catalog/events-only-raw.json");
 /// What a server of some years ago did not have.
 const NEW_COLUMNS: [&str; 10] = [
     "events.poe.properties",

@@ -106,7 +106,7 @@ fn the_rest_of_an_interrupted_run_and_the_next_one_are_planned() {
 #[test]
 fn the_catalog_says_which_stream_is_planned() {
     let fake = fake();
-    let mut catalog: Json = serde_json::from_str(include_str!("../../catalog/events-only.json")).unwrap();
+    let mut catalog: Json = serde_json::from_str(include_str!("../../catalog/events-only-raw.json")).unwrap();
     catalog["streams"][0]["stream"] = json!("visits");
     let mut tap = Tap::new(&fake);
     tap.catalog = Some(catalog.to_string());

@@ -6,7 +6,7 @@ use crate::fake::events::realistic;
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Options};
 use crate::util::{Run, Tap, same_once};
 
-const READY_MADE: &str = include_str!("../../catalog/events-only.json");
+const READY_MADE: &str = include_str!("../../catalog/events-only-raw.json");
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
 
 /// A project without `created_at`: days, one microsecond with many events, and copies that are not merged yet.

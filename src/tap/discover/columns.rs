@@ -178,10 +178,9 @@ impl<'a> Columns<'a> {
 /// Asks for one item: the list exists, and the key may read it.
 pub fn try_list(client: &Client, list: &List, retry_policy: &RetryPolicy) -> Result<(), Fault> {
     let path = list.full_path(client.options().project_id);
-    let one = [("limit".to_owned(), "1".to_owned())];
-    let query: &[(String, String)] = if list.shape == Shape::AllowedFieldsOfObject { &[] } else { &one };
-    client
-        .get(&Get { query, retry_policy: Some(retry_policy.at_most(ATTEMPTS)), ..Get::new(&path, list.class) }, |_| {
-            Ok(())
-        })
+    let one = [("limit", "1")].into_iter().filter(|_| list.shape != Shape::AllowedFieldsOfObject);
+    let query: Vec<(String, String)> =
+        list.query.iter().copied().chain(one).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let retry_policy = Some(retry_policy.at_most(ATTEMPTS));
+    client.get(&Get { query: &query, retry_policy, ..Get::new(&path, list.class) }, |_| Ok(()))
 }

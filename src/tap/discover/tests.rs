@@ -3,7 +3,7 @@ use super::*;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::StreamEntry;
 use crate::tap::config::settings::Raw;
-use crate::tap::stream::STREAMS;
+use crate::tap::stream::Source;
 use serde_json::json;
 
 fn config(flatten: bool) -> Config {
@@ -146,6 +146,17 @@ fn definitions_are_read_as_far_as_twenty_requests_go() {
     assert_eq!(fields.keys().filter(|name| name.contains("properties_p")).count(), 15);
 }
 
+/// Without its own query, PostHog computes an insight for the probe, or fails.
+#[test]
+fn a_list_is_probed_with_its_own_query() {
+    let server = serve(vec![json_answer(200, "", r#"{"results":[]}"#)]);
+    let client = Client::new(options(&server.base)).unwrap();
+    let Source::List(list) = find("insights").unwrap().source else { panic!("not a list") };
+    columns::try_list(&client, list, &client.options().retry_policy).unwrap();
+    let seen = server.seen.lock().unwrap();
+    assert_eq!(seen[0].0.split(' ').nth(1).unwrap(), "/api/projects/7/insights/?basic=true&limit=1");
+}
+
 fn refused(detail: &str) -> Play {
     error_answer(400, "", "parse_error", detail)
 }
@@ -225,7 +236,7 @@ fn a_run_goes_on_with_what_it_needs() {
 fn ready_made_catalogs_are_what_the_code_makes() {
     let all = ready_made(|_| true).unwrap();
     let events = ready_made(|stream| stream.name == "events").unwrap();
-    for (file, catalog) in [("all-streams.json", all), ("events-only.json", events)] {
+    for (file, catalog) in [("all-streams-raw.json", all), ("events-only-raw.json", events)] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog").join(file);
         let text = format!("{}\n", serde_json::to_string_pretty(&catalog.to_value()).unwrap());
         if std::env::var_os("UPDATE_CATALOGS").is_some() {
