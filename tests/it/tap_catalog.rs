@@ -167,6 +167,38 @@ fn a_replication_key_that_the_server_has_not_is_refused() {
     assert_eq!(run.stdout, "");
 }
 
+/// One bookmark cannot serve both: the second one was empty.
+#[test]
+fn a_stream_that_stands_twice_in_a_catalog_is_refused_before_any_request() {
+    let fake = fake(&[]);
+    let mut catalog = parsed(EVENTS);
+    let mut copy = catalog["streams"][0].clone();
+    copy["stream"] = "events_copy".into();
+    catalog["streams"].as_array_mut().unwrap().push(copy);
+    let run = tap(&fake, &catalog).run().ends(3);
+    run.complains(&["the stream events stands there twice"]);
+    assert_eq!((run.stdout.as_str(), fake.world().log.len()), ("", 0));
+}
+
+#[test]
+fn a_method_that_a_stream_does_not_have_is_one_warning() {
+    let fake = fake(&[]);
+    for method in ["FULL_TABLE", "LOG_BASED"] {
+        for at_root in [true, false] {
+            let mut catalog = parsed(EVENTS);
+            match at_root {
+                true => catalog["streams"][0]["replication-method"] = method.into(),
+                false => catalog["streams"][0]["metadata"][0]["metadata"]["replication-method"] = method.into(),
+            }
+            catalog["streams"][0].as_object_mut().unwrap().shift_remove("replication_method");
+            let run = tap(&fake, &catalog).run().ends(0);
+            assert_eq!(run.records("events").len(), 50);
+            let said = warnings(&run.stderr, &format!("events: it is always read INCREMENTAL; {method} is not used"));
+            assert_eq!(said.len(), 1, "{}", run.stderr);
+        }
+    }
+}
+
 #[test]
 fn lists_that_fail_are_left_out_of_discovery_at_once() {
     for key_is_told in [true, false] {

@@ -37,10 +37,10 @@ pub(super) fn breadcrumb(entry: &Value) -> &[Value] {
     entry.get("breadcrumb").and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// The metadata of a breadcrumb; `None` where there is no entry for it.
+/// The metadata of a breadcrumb, of two entries the last; `None` where there is no entry for it.
 pub(super) fn metadata<'a>(stream: &'a Value, breadcrumb: &[&str]) -> Option<&'a Value> {
     let is_meant = |entry: &&Value| {
         self::breadcrumb(entry).iter().map(Value::as_str).eq(breadcrumb.iter().map(|part| Some(*part)))
     };
-    entries(stream).find(is_meant)?.get("metadata")
+    entries(stream).filter(is_meant).last()?.get("metadata")
 }

@@ -33,6 +33,16 @@ impl Method {
         }
     }
 
+    /// Warns that a stream is always read with this method, and not with the `chosen` one.
+    pub fn warn_that_always(self, stream: &str, chosen: &str) {
+        let advice = match self {
+            Method::Incremental => "; to read all of it again, start without its state",
+            Method::FullTable => "",
+        };
+        let name = self.name();
+        log::warn(format!("catalog, stream {stream}: it is always read {name}; {chosen} is not used{advice}"));
+    }
+
     fn parse(text: &str) -> Option<Method> {
         [Method::Incremental, Method::FullTable].into_iter().find(|method| method.name().eq_ignore_ascii_case(text))
     }
@@ -223,12 +233,17 @@ impl Catalog {
     /// The selected streams in the catalog's order.
     ///
     /// # Errors
-    /// [`Kind::Config`] for a selected stream whose keys or replication method cannot be.
+    /// [`Kind::Config`] for a selected stream whose keys or replication method cannot be, or that is selected twice: one
+    /// bookmark cannot serve both.
     pub fn selected(&self) -> Result<Vec<SelectedStream>> {
-        let mut selected = Vec::new();
+        let mut selected: Vec<SelectedStream> = Vec::new();
         for stream in self.streams() {
             let Some(id) = name(stream) else { continue };
             if stream_is_selected(stream) {
+                if selected.iter().any(|known| known.id == id) {
+                    let text = format!("catalog: the stream {id} stands there twice; deselect one of the two");
+                    return Err(Error::new(Kind::Config, text));
+                }
                 let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
                 selected.push(resolve(id, stream).map_err(wrong)?);
             } else if metadata(stream, &[]).is_some_and(is_refused) {
@@ -254,13 +269,8 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     let is_off = |name: &&String| schema["properties"].get(name.as_str()).is_none();
     let all = stream.get("schema").and_then(properties).into_iter().flat_map(Map::keys);
     let fields_off = all.filter(is_off).cloned().collect();
-    let method = member(entry, "forced_replication_method").and_then(Value::as_str);
-    let replication_method = match method.or_else(|| chosen("replication_method")) {
-        None => None,
-        Some(text) => Some(Method::parse(text).ok_or_else(|| {
-            Error::new(Kind::Config, format!("replication-method {text} is not INCREMENTAL or FULL_TABLE"))
-        })?),
-    };
+    let forced = member(entry, "forced_replication_method").and_then(Value::as_str);
+    let replication_method = method(id, forced, chosen("replication_method"))?;
     let name = stream.get("stream").and_then(Value::as_str).unwrap_or(id).to_owned();
     let id = id.to_owned();
     Ok(SelectedStream {
@@ -274,6 +284,25 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
         nested_off,
         source: None,
     })
+}
+
+/// The method of a stream. A forced one wins over what the user chose; the names are Singer's.
+fn method(id: &str, forced: Option<&str>, chosen: Option<&str>) -> Result<Option<Method>> {
+    let Some(text) = forced.or(chosen) else { return Ok(None) };
+    if text.eq_ignore_ascii_case("LOG_BASED") {
+        log::warn(format!(
+            "catalog, stream {id}: replication-method LOG_BASED is not used; no stream of PostHog has it"
+        ));
+        return Ok(None);
+    }
+    let Some(method) = Method::parse(text) else {
+        let text = format!("replication-method {text} is not INCREMENTAL or FULL_TABLE");
+        return Err(Error::new(Kind::Config, text));
+    };
+    if let Some(chosen) = chosen.filter(|chosen| !chosen.eq_ignore_ascii_case(text)) {
+        method.warn_that_always(id, chosen);
+    }
+    Ok(Some(method))
 }
 
 /// The key properties. `table-key-properties` of the metadata win, because a runner's configuration can set them.

@@ -1,7 +1,7 @@
 //! Which streams and fields a catalog selects, by the rules that Singer taps have in common, and the schema without the
 //! deselected fields.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -10,20 +10,24 @@ use crate::log;
 
 use super::members::{breadcrumb, entries, flag, member, metadata, properties};
 
-/// Whether an entry selects; `None` where it does not say.
-fn decision(entry: &Value) -> Option<bool> {
-    let chosen = member(entry, "selected").and_then(flag);
+/// Whether an entry selects; `None` where it does not say. `elsewhere` is what the user wrote outside of the metadata, in
+/// the older forms: on the stream or in a schema.
+fn decision(entry: &Value, elsewhere: Option<bool>) -> Option<bool> {
     match member(entry, "inclusion").and_then(Value::as_str) {
         Some("unsupported") => Some(false),
         Some("automatic") => Some(true),
-        _ => chosen.or_else(|| member(entry, "selected_by_default").and_then(flag)),
+        _ => selected(entry).or(elsewhere).or_else(|| member(entry, "selected_by_default").and_then(flag)),
     }
+}
+
+/// What a user wrote as `selected` on a stream, in an entry or in a schema.
+fn selected(object: &Value) -> Option<bool> {
+    member(object, "selected").and_then(flag)
 }
 
 /// Whether an entry selects what it calls unsupported.
 pub(super) fn is_refused(entry: &Value) -> bool {
-    let selected = member(entry, "selected").and_then(flag) == Some(true);
-    selected && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
+    selected(entry) == Some(true) && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
 }
 
 /// Warns of choices that do not count, because the catalog does not leave them to the user.
@@ -40,10 +44,18 @@ pub(super) fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> b
         let is_key = matches!(path.as_slice(), ["properties", name] if is_key(name));
         if is_refused(metadata) {
             refused.push(what());
-        } else if member(metadata, "selected").and_then(flag) == Some(false) && (is_automatic || is_key) {
+        } else if selected(metadata) == Some(false) && (is_automatic || is_key) {
             kept.push(what());
         }
     }
+    let is_automatic = |name: &str| {
+        let entry = metadata(stream, &["properties", name]).unwrap_or(&Value::Null);
+        member(entry, "inclusion").and_then(Value::as_str) == Some("automatic")
+    };
+    let fields = stream.get("schema").and_then(properties).into_iter().flatten();
+    let off = fields.filter(|(_, field)| selected(field) == Some(false)).map(|(name, _)| name);
+    let off: Vec<&String> = off.filter(|name| !kept.contains(name) && (is_key(name) || is_automatic(name))).collect();
+    kept.extend(off.into_iter().cloned());
     if !kept.is_empty() {
         let kept = kept.join(", ");
         log::warn(format!(
@@ -59,31 +71,25 @@ pub(super) fn say_overruled(id: &str, stream: &Value, is_key: impl Fn(&str) -> b
 }
 
 pub(super) fn stream_is_selected(stream: &Value) -> bool {
-    // Old taps and Meltano write it on the stream itself; what stands in the metadata wins.
-    let on_stream = member(stream, "selected").and_then(flag);
+    // Meltano and old taps write it on the stream, older ones in its schema; the metadata win.
+    let elsewhere = selected(stream).or_else(|| selected(&stream["schema"]));
     let Some(entry) = metadata(stream, &[]) else {
-        let any = stream.get("metadata").and_then(Value::as_array).is_some_and(|entries| !entries.is_empty());
-        return on_stream.unwrap_or(!any);
+        return elsewhere.unwrap_or(entries(stream).next().is_none());
     };
-    let in_metadata = member(entry, "selected").and_then(flag);
     let unsupported = member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported");
-    if let Some(selected) = on_stream.filter(|_| in_metadata.is_none() && !unsupported) {
-        return selected;
+    match elsewhere.filter(|_| selected(entry).is_none() && !unsupported) {
+        Some(selected) => selected,
+        None => decision(entry, None).unwrap_or(false),
     }
-    decision(entry).unwrap_or(false)
 }
 
-/// What the metadata says of each field.
-fn decisions(stream: &Value) -> HashMap<&str, Option<bool>> {
-    let mut decisions = HashMap::new();
-    for entry in entries(stream) {
-        if let [of, Value::String(field)] = breadcrumb(entry)
-            && of == "properties"
-        {
-            decisions.entry(field.as_str()).or_insert_with(|| entry.get("metadata").and_then(decision));
-        }
-    }
-    decisions
+/// The metadata of each field, of two entries the last.
+fn metadata_of_fields(stream: &Value) -> HashMap<&str, &Value> {
+    let fields = entries(stream).filter_map(|entry| match breadcrumb(entry) {
+        [of, Value::String(field)] if of == "properties" => Some((field.as_str(), entry.get("metadata")?)),
+        _ => None,
+    });
+    fields.collect()
 }
 
 /// The schema without the deselected fields. Keys and the replication key stay whatever the catalog says.
@@ -94,9 +100,12 @@ pub(super) fn pruned(stream: &Value, keys: &[String], replication_key: Option<&s
     if let Some(missing) = needed.iter().find(|name| !known.contains_key(**name)) {
         return Err(Error::new(Kind::Config, format!("the key {missing} is not a field of its schema")));
     }
-    let decisions = decisions(stream);
-    let selected = |name: &str| needed.contains(&name) || decisions.get(name).copied().flatten().unwrap_or(true);
-    let kept: Map<String, Value> = known.into_iter().filter(|(name, _)| selected(name)).collect();
+    let metadata = metadata_of_fields(stream);
+    let is_kept = |name: &str, field: &Value| {
+        let entry = metadata.get(name).copied().unwrap_or(&Value::Null);
+        needed.contains(&name) || decision(entry, selected(field)).unwrap_or(true)
+    };
+    let kept: Map<String, Value> = known.into_iter().filter(|(name, field)| is_kept(name, field)).collect();
     if let Some(Value::Array(required)) = schema.get_mut("required") {
         required.retain(|name| name.as_str().is_some_and(|name| kept.contains_key(name)));
     }
@@ -110,23 +119,45 @@ pub(super) fn pruned(stream: &Value, keys: &[String], replication_key: Option<&s
 /// # Errors
 /// [`Kind::Config`] for a deselected breadcrumb that names no field: its values would be passed on.
 pub(super) fn prune_nested(stream: &Value, schema: &mut Value) -> Result<Vec<Vec<String>>> {
-    let mut paths = Vec::new();
+    let mut in_schema = BTreeMap::new();
+    deselected_inside(schema, &mut Vec::new(), &mut in_schema);
+    let mut decided = in_schema.clone();
     for entry in entries(stream) {
-        let breadcrumb = breadcrumb(entry);
-        if breadcrumb.len() <= 2 || entry.get("metadata").and_then(decision) != Some(false) {
-            continue;
-        }
-        let Some(path) = nested_path(breadcrumb) else {
-            let text = format!("the breadcrumb {} cannot be deselected: it is no field", Value::from(breadcrumb));
-            return Err(Error::new(Kind::Config, text));
-        };
-        // A field that is deselected as a whole has nothing inside.
-        if path.first().is_some_and(|field| schema["properties"].get(field).is_some()) {
-            remove(schema, &path);
-            paths.push(path);
+        let (breadcrumb, path) = (breadcrumb(entry), nested_path(breadcrumb(entry)));
+        let elsewhere = path.as_ref().and_then(|path| in_schema.get(path)).copied();
+        let decision = entry.get("metadata").and_then(|entry| decision(entry, elsewhere));
+        let Some(is_on) = decision.filter(|_| breadcrumb.len() > 2) else { continue };
+        match path {
+            Some(path) => drop(decided.insert(path, is_on)),
+            None if is_on => {}
+            None => {
+                let text = format!("the breadcrumb {} cannot be deselected: it is no field", Value::from(breadcrumb));
+                return Err(Error::new(Kind::Config, text));
+            }
         }
     }
+    // A field that is deselected as a whole has nothing inside.
+    let is_there = |path: &Vec<String>| path.first().is_some_and(|field| schema["properties"].get(field).is_some());
+    let off = decided.into_iter().filter(|(path, is_on)| !is_on && is_there(path));
+    let paths: Vec<Vec<String>> = off.map(|(path, _)| path).collect();
+    paths.iter().for_each(|path| remove(schema, path));
     Ok(paths)
+}
+
+/// Notes the fields inside other fields that the schema itself deselects. `path` leads to the schema.
+fn deselected_inside(schema: &Value, path: &mut Vec<String>, found: &mut BTreeMap<Vec<String>, bool>) {
+    let mut schema = schema;
+    while let Some(items) = schema.get("items").filter(|items| items.is_object()) {
+        schema = items;
+    }
+    for (name, field) in properties(schema).into_iter().flatten() {
+        path.push(name.clone());
+        match selected(field) {
+            Some(false) if path.len() > 1 => drop(found.insert(path.clone(), false)),
+            _ => deselected_inside(field, path, found),
+        }
+        path.pop();
+    }
 }
 
 /// The names in `properties`, name, `properties`, name, with `items` between where there is an array.

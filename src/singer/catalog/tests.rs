@@ -65,11 +65,80 @@ fn what_the_user_chose_in_the_metadata_wins_over_the_stream() {
     let selected = catalog(json!([given])).selected().unwrap().remove(0);
     assert_eq!(selected.replication_method, Some(Method::FullTable));
     assert_eq!((selected.replication_key.as_deref(), selected.key_properties), (Some("b"), vec!["a".to_owned()]));
-    let wrong = stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "replication-method": "LOG_BASED"}}]));
+    let wrong = stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "replication-method": "DAILY"}}]));
     assert_eq!(catalog(json!([wrong])).selected().unwrap_err().kind(), Kind::Config);
+    let other = stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "replication-method": "LOG_BASED"}}]));
+    assert_eq!(catalog(json!([other])).selected().unwrap()[0].replication_method, None);
+    let forced =
+        json!({"selected": true, "forced-replication-method": "INCREMENTAL", "replication-method": "FULL_TABLE"});
+    let forced = stream(json!([{"breadcrumb": [], "metadata": forced}]));
+    assert_eq!(catalog(json!([forced])).selected().unwrap()[0].replication_method, Some(Method::Incremental));
     let wrong =
         stream(json!([{"breadcrumb": [], "metadata": {"selected": true, "table-key-properties": ["nothing"]}}]));
     assert!(catalog(json!([wrong])).selected().unwrap_err().to_string().contains("nothing"));
+}
+
+#[test]
+fn of_two_entries_for_one_breadcrumb_the_last_counts() {
+    let entry =
+        |breadcrumb: Value, selected: bool| json!({"breadcrumb": breadcrumb, "metadata": {"selected": selected}});
+    let twice = |breadcrumb: Value, last: bool| {
+        json!([entry(json!([]), true), entry(breadcrumb.clone(), !last), entry(breadcrumb, last)])
+    };
+    assert!(is_selected(twice(json!([]), true)) && !is_selected(twice(json!([]), false)));
+    assert_eq!(fields(twice(json!(["properties", "a"]), false)), ["id", "b", "c"]);
+    assert_eq!(fields(twice(json!(["properties", "a"]), true)), ["id", "a", "b", "c"]);
+    let nested =
+        |last| catalog(json!([stream(twice(json!(["properties", "a", "properties", "x"]), last))])).selected().unwrap();
+    assert_eq!(nested(false)[0].nested_off, [["a", "x"]]);
+    assert!(nested(true)[0].nested_off.is_empty());
+}
+
+#[test]
+fn what_a_schema_deselects_is_not_read() {
+    let with = |metadata: Value, change: &dyn Fn(&mut Value)| {
+        let mut given = stream(metadata);
+        change(&mut given["schema"]);
+        catalog(json!([given])).selected().unwrap()
+    };
+    let chosen = |root: Value| json!([{"breadcrumb": [], "metadata": root}]);
+    let off = |schema: &mut Value| schema["selected"] = json!(false);
+    assert!(with(json!([]), &off).is_empty());
+    assert!(with(chosen(json!({"selected-by-default": true})), &off).is_empty());
+    assert_eq!(with(chosen(json!({"selected": true})), &off).len(), 1, "the metadata win");
+    let fields_off = |schema: &mut Value| {
+        for field in ["id", "a"] {
+            schema["properties"][field]["selected"] = json!(false);
+        }
+        schema["properties"]["c"] =
+            json!({"items": {"properties": {"x": {"selected": "false"}, "y": {"selected": true}}}});
+    };
+    for metadata in [json!([]), chosen(json!({"selected": true}))] {
+        let selected = with(metadata, &fields_off).remove(0);
+        let names: Vec<&String> = selected.schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["id", "b", "c"]);
+        assert_eq!(selected.nested_off, [["c", "x"]]);
+        assert!(selected.schema["properties"]["c"]["items"]["properties"].get("y").is_some());
+    }
+    let by_default = json!([{"breadcrumb": ["properties", "a"], "metadata": {"selected-by-default": true}},
+        {"breadcrumb": [], "metadata": {"selected": true}}]);
+    assert!(with(by_default, &fields_off)[0].schema["properties"].get("a").is_none());
+    let wanted = json!([{"breadcrumb": ["properties", "a"], "metadata": {"selected": true}},
+        {"breadcrumb": ["properties", "c", "items", "properties", "x"], "metadata": {"selected": true}},
+        {"breadcrumb": [], "metadata": {"selected": true}}]);
+    let selected = with(wanted, &fields_off).remove(0);
+    assert!(selected.schema["properties"].get("a").is_some() && selected.nested_off.is_empty());
+}
+
+#[test]
+fn a_stream_that_is_selected_twice_is_refused() {
+    let root = |selected: bool| json!([{"breadcrumb": [], "metadata": {"selected": selected}}]);
+    let mut copy = stream(root(true));
+    copy["stream"] = json!("copy");
+    let error = catalog(json!([stream(root(true)), copy.clone()])).selected().unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("the stream s stands there twice"), "{error}");
+    assert_eq!(catalog(json!([stream(root(false)), copy])).selected().unwrap()[0].name, "copy");
 }
 
 #[test]

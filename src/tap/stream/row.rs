@@ -249,15 +249,16 @@ impl Stream {
         })
     }
 
-    /// Fills in what the catalog left open (method, replication key), and refuses a choice that this stream cannot follow.
+    /// Fills in what the catalog left open (method, replication key). A method that the stream does not have is not used.
     ///
     /// # Errors
-    /// [`Kind::Config`] for another replication key or method than it has.
+    /// [`Kind::Config`] for a replication key that the stream does not have.
     pub fn resolve(&self, chosen: &mut SelectedStream) -> Result<()> {
         let refuse = |what: String| Err(Error::new(Kind::Config, format!("catalog, stream {}: {what}", self.name)));
-        let method = chosen.replication_method.unwrap_or(self.method);
+        let mut method = chosen.replication_method.unwrap_or(self.method);
         if method != self.method && !self.method_is_choice {
-            return refuse(format!("it is always read with replication-method {}", self.method.name()));
+            self.method.warn_that_always(self.name, method.name());
+            method = self.method;
         }
         chosen.replication_method = Some(method);
         if method == Method::FullTable {

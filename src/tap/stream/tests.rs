@@ -45,11 +45,11 @@ fn choices_are_resolved_or_refused() {
     let key = |key: &str| Some(key.to_owned());
     assert_eq!(chosen("events", None, None).unwrap(), (Method::Incremental, key("created_at")));
     assert_eq!(chosen("events", None, Some("timestamp")).unwrap().1, key("timestamp"));
-    assert!(chosen("events", Some(Method::FullTable), None).is_err());
+    assert_eq!(chosen("events", Some(Method::FullTable), None).unwrap(), (Method::Incremental, key("created_at")));
     assert!(chosen("events", None, Some("event")).is_err());
     assert_eq!(chosen("annotations", Some(Method::FullTable), Some("x")).unwrap(), (Method::FullTable, None));
     assert_eq!(chosen("persons", Some(Method::Incremental), None).unwrap().1, key("last_seen_at"));
-    assert!(chosen("cohorts", Some(Method::Incremental), None).is_err());
+    assert_eq!(chosen("cohorts", Some(Method::Incremental), None).unwrap(), (Method::FullTable, None));
 }
 
 #[test]
