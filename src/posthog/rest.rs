@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use url::Url;
 
 use super::http::client::{Answer, Client, Get, RateClass};
+use super::http::retry::RetryPolicy;
 use crate::error::{Error, Kind};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
@@ -40,6 +41,10 @@ pub struct List<'a> {
     path: String,
     class: RateClass,
     page_size: u64,
+    /// How long to go on when answers are bad; none: as long as the client does.
+    retry_policy: Option<RetryPolicy>,
+    /// A page that is too much is asked for in smaller ones.
+    can_split: bool,
     /// Where the stretches end that were too much for one page; the innermost is the last.
     too_much: Vec<u64>,
     /// What the next page is asked with; `None` at the end.
@@ -104,6 +109,8 @@ impl<'a> List<'a> {
             path,
             class,
             page_size,
+            retry_policy: None,
+            can_split: true,
             too_much,
             next: Some(first),
             asked,
@@ -112,6 +119,12 @@ impl<'a> List<'a> {
             counted: 0,
             server_date: None,
         }
+    }
+
+    /// The same list for a caller that can do without it: with a retry policy of its own, and in pages as they are.
+    #[must_use]
+    pub fn dispensable(self, retry_policy: RetryPolicy) -> Self {
+        List { retry_policy: Some(retry_policy), can_split: false, ..self }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.
@@ -136,7 +149,8 @@ impl<'a> List<'a> {
             if !self.asked.insert(query.clone()) {
                 return Err(self.broken("its pages run in a circle; try again later"));
             }
-            let get = Get { query: &query, can_split: true, ..Get::new(&self.path, self.class) };
+            let (retry_policy, can_split) = (self.retry_policy, self.can_split);
+            let get = Get { query: &query, retry_policy, can_split, ..Get::new(&self.path, self.class) };
             match self.client.get(&get, parse) {
                 Err(Fault::Split(why)) => query = self.smaller(query, &why)?,
                 page => break page?,

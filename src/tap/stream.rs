@@ -1,8 +1,8 @@
-//! Every stream of the tap as a row of one table: where it is read from, what identifies a record, how it is read, which
-//! scope it takes, and whether it is read when nobody chose.
+//! Every stream of the tap, as a row of one table: where it is read from, its keys, its replication, the scope that it needs,
+//! and whether it is on by default.
 //!
 //! On by default are the four streams that the component which we re-create had. The others cost requests or ClickHouse
-//! bytes in every run that nobody may want to pay for, and are one word in a catalog away.
+//! bytes in every run, so a catalog has to select them.
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::http::client::RateClass;
@@ -160,7 +160,7 @@ const INSIGHTS: List = List {
 
 const PROJECT: List = List { shape: Shape::AllowedFieldsOfObject, ..list("") };
 const PROPERTY_DEFINITIONS: List = List { shape: Shape::PerPropertyType, ..list("property_definitions/") };
-/// The person of a recording is a copy of what the stream persons has.
+/// The person of a recording is a copy of the one in the stream persons.
 const SESSION_RECORDINGS: List =
     List { class: RateClass::ClickHouse, shape: Shape::Since, left_out: &["person"], ..list("session_recordings/") };
 

@@ -5,8 +5,7 @@ use serde_json::{Map, Value};
 use super::members::{member, name, properties};
 use super::selection::stream_is_selected;
 
-/// What the streams of a fresh discovery have that the selected ones of the `given` catalog have not, and the other way
-/// round.
+/// The differences between the selected streams of the `given` catalog and a `fresh` discovery.
 pub(super) fn changes(
     given: &[Value],
     fresh: &[Value],

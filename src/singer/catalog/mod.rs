@@ -1,4 +1,4 @@
-//! The catalog: which streams there are, what their records look like, and what a user selected of them.
+//! The catalog: which streams there are, which fields their records have, and which of both a user selected.
 //!
 //! This tap writes a catalog, people and runners (Meltano) edit it, and old tools have forms of their own. So all forms are
 //! read, and [`Catalog::selected`] resolves them once into [`SelectedStream`]s. Nobody looks at metadata later.
@@ -222,9 +222,9 @@ impl Catalog {
         Some(Catalog(root))
     }
 
-    /// What a fresh discovery of the selected streams has that this catalog has not, and the other way round: one line a
-    /// stream, empty when nothing differs. What the user chose (fields, methods) does not count, nor a stream or a field for
-    /// which `is_compared` does not hold.
+    /// The differences between this catalog and a fresh discovery of its selected streams: one line for each stream. The
+    /// choices of the user (fields, methods) are no differences, and streams and fields for which `is_compared` does not
+    /// hold are not looked at.
     #[must_use]
     pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
         changes::changes(self.streams(), fresh.streams(), is_compared)
@@ -286,7 +286,7 @@ fn resolve(id: &str, stream: &Value) -> Result<SelectedStream> {
     })
 }
 
-/// The method of a stream. A forced one wins over what the user chose; the names are Singer's.
+/// The method of a stream. A forced one wins over the user's choice.
 fn method(id: &str, forced: Option<&str>, chosen: Option<&str>) -> Result<Option<Method>> {
     let Some(text) = forced.or(chosen) else { return Ok(None) };
     if text.eq_ignore_ascii_case("LOG_BASED") {

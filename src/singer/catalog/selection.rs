@@ -10,8 +10,8 @@ use crate::log;
 
 use super::members::{breadcrumb, entries, flag, member, metadata, properties};
 
-/// Whether an entry selects; `None` where it does not say. `elsewhere` is what the user wrote outside of the metadata, in
-/// the older forms: on the stream or in a schema.
+/// Whether an entry selects; `None` where it does not say. `elsewhere` is the user's choice outside of the metadata, in an
+/// older form: on the stream or in a schema.
 fn decision(entry: &Value, elsewhere: Option<bool>) -> Option<bool> {
     match member(entry, "inclusion").and_then(Value::as_str) {
         Some("unsupported") => Some(false),
@@ -20,12 +20,12 @@ fn decision(entry: &Value, elsewhere: Option<bool>) -> Option<bool> {
     }
 }
 
-/// What a user wrote as `selected` on a stream, in an entry or in a schema.
+/// The member `selected` of a stream, an entry or a schema.
 fn selected(object: &Value) -> Option<bool> {
     member(object, "selected").and_then(flag)
 }
 
-/// Whether an entry selects what it calls unsupported.
+/// Whether an entry is selected and unsupported at the same time.
 pub(super) fn is_refused(entry: &Value) -> bool {
     selected(entry) == Some(true) && member(entry, "inclusion").and_then(Value::as_str) == Some("unsupported")
 }

@@ -1,4 +1,4 @@
-//! What the tap does besides a run: one file for each flag.
+//! The jobs of the tap besides a run: one file for each flag.
 
 pub mod about;
 pub mod doctor;

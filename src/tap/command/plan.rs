@@ -1,4 +1,4 @@
-//! What a run would do, in text, from counts alone: rows per day, requests, bytes, minutes.
+//! `--plan`: what a run would read and cost, in text and from counts alone: rows per day, requests, bytes, minutes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,13 +20,12 @@ use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::CREATED_AT;
 use crate::tap::events::window;
 use crate::tap::page_size::TARGET_BYTES;
-use crate::tap::stream::find;
+use crate::tap::stream::{STREAMS, Source};
 
-const EVENTS: &str = "events";
-/// What an event is held to weigh in an answer. A project's own figure shows only once events are read.
+/// The bytes of an event in an answer, as a guess. A project's own figure shows only once events are read.
 const BYTES_A_ROW: u64 = 2_000;
-/// What ClickHouse reads: so much of the bytes of answers, and for each request so many rows that are not asked for (its
-/// slice starts and ends inside a granule). As measured with pages of 100 to 40,000 rows.
+/// ClickHouse reads this part of the bytes of answers, and for each request so many rows that are not asked for (its slice
+/// starts and ends inside a granule). As measured with pages of 100 to 40,000 rows.
 const READ_PER_BODY_PERCENT: u64 = 85;
 const EXTRA_ROWS_A_REQUEST: u64 = 3_000;
 /// Slices are not quite full: so many requests for a hundred full ones. As measured.
@@ -37,22 +36,19 @@ const REQUESTS_A_RUN: u64 = 6;
 const BUDGETS_GB: [(u64, &str); 2] = [(20, "free"), (200, "paid")];
 const BAR_WIDTH: u64 = 50;
 
-/// The report for `events`, from a state.
-///
-/// # Errors
-/// Those of a run's start, and of the counting queries.
+/// The report for the events of a run that starts from this state.
 pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: &State) -> Result<String> {
     let Some((stream, key)) = chosen(config, catalog)? else {
         return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
     };
     let mut bookmark = replication_key::bookmark(client, &config.events, (&stream, &key), state)?;
     let mut report = Report { client, config, out: String::new(), days: Vec::new(), new: 0 };
-    // As a run does: what an interrupted one left, then what arrived since.
+    // As a run does: the rest of an interrupted run comes first, then the events that arrived since.
     if bookmark.run.is_some() {
         report.out += "first, the rest of the run that was interrupted:\n";
         report.passes(&bookmark)?;
         bookmark.finish();
-        // What that run will deliver is not counted yet, so nothing can have grown since.
+        // The rows of that run are not counted yet, so no hour can have grown since.
         bookmark.ledger.from = bookmark.ledger.cut;
     }
     window::open(&mut bookmark, client, &config.events, "")?;
@@ -62,14 +58,15 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
 
 /// The id and the replication key of the stream `events`; none where it is not selected.
 fn chosen(config: &Config, catalog: Option<&Catalog>) -> Result<Option<(String, String)>> {
+    let Some(row) = STREAMS.iter().find(|row| matches!(row.source, Source::Events)) else { return Ok(None) };
     let Some(catalog) = catalog else {
-        let is_selected = config.only_stream.as_deref().is_none_or(|name| name == EVENTS);
-        return Ok(is_selected.then(|| (EVENTS.to_owned(), CREATED_AT.to_owned())));
+        let is_selected = config.only_stream.as_deref().is_none_or(|name| name == row.name);
+        return Ok(is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned())));
     };
-    let Some(mut stream) = catalog.selected()?.into_iter().find(|stream| stream.id == EVENTS) else {
+    let Some(mut stream) = catalog.selected()?.into_iter().find(|stream| stream.id == row.name) else {
         return Ok(None);
     };
-    find(EVENTS)?.resolve(&mut stream)?;
+    row.resolve(&mut stream)?;
     Ok(Some((stream.id, stream.replication_key.unwrap_or_else(|| CREATED_AT.to_owned()))))
 }
 

@@ -20,7 +20,7 @@ use crate::time::{Day, Micros};
 
 use super::left_out::MissingColumns;
 
-/// Attempts at what discovery can do without.
+/// Attempts at a request that discovery can do without.
 pub(super) const ATTEMPTS: u32 = 2;
 
 /// Asks for the columns of streams, and keeps the fields of their entries that there are columns for.
@@ -30,7 +30,7 @@ pub(super) struct Columns<'a> {
     now: Micros,
     /// The streams of a given catalog: their columns are asked for, too.
     pub(super) chosen: &'a [SelectedStream],
-    /// What was asked for and is not there.
+    /// The columns that were asked for and are not there.
     pub(super) missing: MissingColumns,
     /// A query was answered: tables with nothing to ask for need no proof of their own.
     can_query: bool,
@@ -43,7 +43,7 @@ impl<'a> Columns<'a> {
         Columns { client, person_ids, now, chosen: &[], missing, can_query: false, raw_tables_are_absent: false }
     }
 
-    /// The fields of a stream: those that it can have, and those that the given catalog wants of it.
+    /// All fields that a stream can have, and those that the given catalog selects.
     fn all_fields(&self, stream: &Stream, entry: &mut StreamEntry) -> Map<String, Value> {
         let mut all = fields(&mut entry.schema).cloned().unwrap_or_default();
         for chosen in self.chosen.iter().filter(|chosen| chosen.id == stream.name) {
@@ -62,7 +62,7 @@ impl<'a> Columns<'a> {
         let all = self.all_fields(stream, entry);
         let joined = self.person_ids == PersonIds::Joined;
         let asked = Projection::new(&all, false, joined).columns().to_vec();
-        // What the engine itself needs, and what no PostHog is without.
+        // The engine needs the keys, and every PostHog has `properties`.
         let keys = Projection::new(&Map::new(), false, joined);
         let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
         required.push("properties");
@@ -73,7 +73,7 @@ impl<'a> Columns<'a> {
         if !matches!(outcome, Ok(()) | Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. }))) {
             return outcome;
         }
-        // The refusal of a column is an answer, too. Those that no request was left for stay: a run asks for them again.
+        // The refusal of a column is an answer, too. Columns that no request was left for stay: a run asks for them again.
         self.can_query = outcome.is_ok() || present.len() < asked.len();
         let mut gone: Vec<String> =
             asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone()).collect();
@@ -83,7 +83,7 @@ impl<'a> Columns<'a> {
             if self.chosen.is_empty() {
                 replication_key::warn();
             } else {
-                // What a given catalog makes of it is settled with the bookmark.
+                // With a given catalog, the bookmark decides about it later.
                 gone.retain(|name| name != CREATED_AT);
             }
         }
@@ -112,7 +112,7 @@ impl<'a> Columns<'a> {
         let present = self.columns_of(stream, table, &retry_policy)?;
         let is_present = |column: &&Column| present.iter().any(|name| name == table.column(&column.name));
         let absent = record.columns().iter().filter(|column| !is_present(column)).cloned();
-        // `*` does not show every column: what only the catalog knows of, and keys, are asked for by name.
+        // `*` does not show every column: keys, and columns that only the catalog names, are asked for by name.
         let is_key = |name: &str| {
             stream.keys.contains(&name) || stream.replication_keys.contains(&name) && !self.chosen.is_empty()
         };
@@ -145,7 +145,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// Those of the `doubtful` columns that the table has not, asked for by name.
+    /// Asks for the `doubtful` columns by name, and gives those that the table does not have.
     fn confirm(
         &self,
         table: &Table,
@@ -161,8 +161,7 @@ impl<'a> Columns<'a> {
         Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
     }
 
-    /// Removes the fields from the schema that the server has no column for; keys and the replication key stay, whatever it
-    /// says.
+    /// Removes the fields without a column from the schema. Keys and the replication key stay in any case.
     fn keep_fields(&self, stream: &Stream, entry: &mut StreamEntry) {
         let Some(fields) = fields(&mut entry.schema) else { return };
         let is_key = |name: &str| stream.keys.contains(&name) || entry.replication_key.as_deref() == Some(name);
@@ -175,7 +174,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Asks for one item: the list exists, and the key may read it.
+/// Asks for one item of a list, with the list's own query: whether it exists, and whether the key may read it.
 pub fn try_list(client: &Client, list: &List, retry_policy: &RetryPolicy) -> Result<(), Fault> {
     let path = list.full_path(client.options().project_id);
     let one = [("limit", "1")].into_iter().filter(|_| list.shape != Shape::AllowedFieldsOfObject);

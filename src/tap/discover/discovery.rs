@@ -1,4 +1,4 @@
-//! One discovery: the requests that it sends, in the order of what they are worth, and what it makes of the answers.
+//! One discovery: its requests, the most valuable first, and the entries that it makes of the answers.
 
 use super::properties;
 use super::properties::Properties;
@@ -19,36 +19,36 @@ use super::{covers, scopes_of_key};
 
 /// Requests that a discovery sends.
 const MAX_REQUESTS: u64 = 20;
-/// Requests to learn what the key may do: one can do without.
+/// Requests for the scopes of the key; a discovery can do without them.
 const FOR_SCOPES: u64 = 3;
 /// Requests that are kept for properties: a page of definitions of events and one of persons, or a refusal and two samples.
 const FOR_PROPERTIES: u64 = 3;
 
-/// What was found out, and what is known of the key.
+/// A discovery under way.
 pub(super) struct Discovery<'a> {
     client: &'a Client,
     config: &'a Config,
     now: Micros,
     unreadable: Unreadable,
-    /// What the key may do, where PostHog tells.
+    /// The scopes of the key, where PostHog tells them.
     scopes: Option<Vec<String>>,
-    /// Scopes for want of which a request was refused: what else needs them is not asked for.
+    /// Scopes that the key lacks, as a refusal said: no other stream that needs them is asked for.
     refused: Vec<String>,
     /// Asks for the columns of events and tables.
     pub(super) columns: Columns<'a>,
-    /// Properties become fields of the entries.
+    /// Whether properties become fields of the entries.
     pub(super) describes_properties: bool,
-    /// What they begin with then, where a setting says so.
+    /// The beginning of their names, where a setting says it.
     pub(super) persons_prefix: &'a str,
-    /// Their fields are not all that there could be: they say nothing about changes.
+    /// There may be more properties than fields: a comparison with a catalog would say nothing about changes.
     pub(super) properties_are_partial: bool,
-    /// The key may read property definitions, as was seen.
+    /// Property definitions were read, so the key may read them.
     definitions_were_read: bool,
     requests_before: u64,
     requests_for_properties: u64,
-    /// One for each table that is still to be looked at.
+    /// One for each table that comes later.
     requests_for_tables: u64,
-    /// Properties were made fields, or are not wanted.
+    /// Properties were made fields already, or are not wanted.
     is_flat: bool,
     /// Streams that no request was left for, or too few.
     untried: Vec<&'static str>,
@@ -64,7 +64,7 @@ impl<'a> Discovery<'a> {
         let requests_before = client.usage().requests;
         let retry_policy = client.options().retry_policy.until_sent(requests_before + FOR_SCOPES);
         let scopes = match scopes_of_key(client, &retry_policy) {
-            // Nice to know: what the key may do is tried then.
+            // A discovery can do without: then it tries each stream.
             Err(Fault::Fatal(Failure { cause: Cause::Server | Cause::Timeout | Cause::Allowance, .. })) => None,
             other => other?,
         };
@@ -143,8 +143,8 @@ impl<'a> Discovery<'a> {
         Ok(entries)
     }
 
-    /// How long to go on with a request. A run goes on with what it `needs`; all else ends with the requests that are not
-    /// kept for what is worth more.
+    /// How long to go on with a request. A run goes on as long as usual with a request that it `needs`. Any other request
+    /// ends where the rest of the allowance is kept for more valuable ones.
     fn retry_policy(&self, needs: bool) -> RetryPolicy {
         let retry_policy = self.client.options().retry_policy;
         if needs && self.unreadable != Unreadable::LeaveOut {
@@ -194,8 +194,8 @@ impl<'a> Discovery<'a> {
         self.scopes.as_ref().map(|scopes| covers(scopes, scope))
     }
 
-    /// Gives the entries a field for each property. Done once, behind all other requests: how many are left decides how many
-    /// definitions are read.
+    /// Gives the entries a field for each property. This is done once, behind all other requests: as many definitions are
+    /// read as requests are left.
     fn flatten_properties(&mut self, entries: &mut [StreamEntry]) -> Result<()> {
         self.requests_for_properties = 0;
         let is_done = std::mem::replace(&mut self.is_flat, true);
@@ -228,7 +228,7 @@ impl<'a> Discovery<'a> {
         };
         let mut retry_policy = self.retry_policy(false);
         if self.unreadable != Unreadable::LeaveOut {
-            // However many a run sent before: without columns, every schema would change because a server was slow.
+            // However many requests a run sent before: without columns, every schema would change because a server was slow.
             retry_policy.max_sent = retry_policy.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
         }
         let scope = definitions.scope;
@@ -262,11 +262,12 @@ impl<'a> Discovery<'a> {
     }
 }
 
-/// What definitions call the families, by their number.
+/// The names of the families in definitions, by their number.
 const KINDS: [&str; 2] = ["event", "person"];
 
-/// The order in which streams are looked at. Events first: their probe says whether the key may query at all. Then what
-/// differs between versions, then what a run reads anyway; the definitions that columns are made of at the end.
+/// The order in which streams are looked at. Events come first: their probe says whether the key may query at all. Then
+/// come tables and lists that differ between versions, then the lists that a run reads anyway, and at the end the
+/// definitions that columns are made of.
 fn rank(stream: &Stream) -> u8 {
     match stream.source {
         Source::Events => 0,
@@ -278,12 +279,13 @@ fn rank(stream: &Stream) -> u8 {
     }
 }
 
-/// A table that is asked for its columns.
+/// Whether a stream is a table that is asked for its columns.
 fn is_probed_table(stream: &Stream) -> bool {
     stream.varies && stream.table().is_some()
 }
 
-/// Definitions cannot be had: no scope, no such path, or the list takes the server too long (it has a time limit of its own).
+/// Whether a fault means that there are no definitions for us: the key lacks the scope, there is no such path, or the list
+/// takes the server too long (it has a time limit of its own).
 fn is_no_definitions(fault: &Fault) -> bool {
     let Fault::Fatal(Failure { cause, .. }) = fault else { return false };
     matches!(

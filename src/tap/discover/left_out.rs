@@ -1,5 +1,4 @@
-//! What this PostHog or this key has not: streams that cannot be read, columns that are not there, and what follows for a
-//! run.
+//! Streams that cannot be read and columns that this PostHog does not have, and how a run goes on without them.
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
@@ -22,7 +21,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    /// What a fault says about the stream that was asked for.
+    /// The obstacle that a fault shows for a stream.
     #[must_use]
     pub fn of(stream: &Stream, fault: &Fault) -> Obstacle {
         let Fault::Fatal(failure) = fault else { return Obstacle::Failed };
@@ -38,15 +37,15 @@ impl Obstacle {
     }
 }
 
-/// What to do about a stream that cannot be read.
+/// How to go on when a stream cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// It is left out, also where its list only fails at the moment.
+    /// It is left out, even where its list fails only at the moment.
     LeaveOut,
-    /// It is left out where this PostHog or this key has it not. What fails at the moment is left to the run, which tries
-    /// harder, and ends with an error rather than without the stream.
+    /// It is left out where this PostHog does not have it or this key may not read it. Where it fails at the moment, the run
+    /// tries again, harder, and ends with an error rather than without the stream.
     LeaveOutForGood,
-    /// As before, but that the key may not read it is an error: somebody chose the stream.
+    /// As before, but where the key may not read it the run ends: somebody chose the stream.
     Refuse,
 }
 
@@ -70,7 +69,7 @@ pub(super) fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable
     }
 }
 
-/// What is said of a stream that fails at the moment.
+/// The words for a stream that fails at the moment.
 ///
 /// # Errors
 /// The fault, where the other streams would fail as well.

@@ -1,10 +1,11 @@
-//! Discovery: which streams this key can read, and what their records look like in this project.
+//! Discovery: which streams this key can read, and which fields their records have in this project.
 //!
-//! Nothing is assumed of the server. What the key may read comes from the key itself where PostHog tells, else from one
-//! small request a stream; columns are probed, also those that a given catalog asks for; properties become columns as the
-//! project defines them. Streams that cannot be read are left out, with one warning for all of them. No more than 20
-//! requests are sent, retries included, because runners discover before every run; what they do not reach is left to the
-//! run, which asks for its columns until it knows them.
+//! Nothing is assumed of the server. The scopes of the key say what it may read; where PostHog does not tell them, one small
+//! request for each stream does. Columns are probed, including those that a given catalog asks for. Properties become
+//! columns as the project defines them. Streams that cannot be read are left out, with one warning for all of them.
+//!
+//! A discovery sends no more than 20 requests, retries included, because runners discover before every run. A run sends
+//! more where it has to: it asks for its columns until it knows them.
 
 use serde_json::{Map, Value};
 
@@ -29,14 +30,15 @@ use left_out::{Unreadable, object_of};
 /// Discovers everything that the key can read.
 ///
 /// # Errors
-/// [`Kind::Config`] for a key or project that cannot be used at all or can read no stream, and what the client returns.
+/// [`Kind::Config`] for a key or project that cannot be used or can read no stream, and the errors of the client.
 pub fn discover(client: &Client, config: &Config, now: Micros) -> Result<Catalog> {
     let entries = Discovery::new(client, config, now, Unreadable::LeaveOut)?.entries(|_| true)?;
     Ok(Catalog::discovered(&entries, Some(&to_rfc3339(now))))
 }
 
-/// The streams of a run. With a catalog they are its selected ones, without what this PostHog has not, and what changed
-/// since it was made is said; without one, those that are on by default, or the one that the configuration names.
+/// The streams of a run. With a catalog they are its selected ones, without the columns that this PostHog does not have; a
+/// warning says what changed since the catalog was made. Without one they are the streams that are on by default, or the
+/// one that the configuration names.
 ///
 /// # Errors
 /// [`Kind::Config`] for a stream that does not exist, cannot be read, or is chosen in a way it cannot be read.
@@ -91,7 +93,7 @@ fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Re
     let entries = discovery.entries(is_selected)?;
     let Discovery { columns: Columns { missing, .. }, properties_are_partial, describes_properties, .. } = discovery;
     if describes_properties {
-        // What is said elsewhere is not said again.
+        // Some changes are said elsewhere, and not again.
         let is_compared = |stream: &str, field: Option<&str>| match field {
             None => entries.iter().any(|entry| entry.name == stream),
             Some(field) if properties_are_partial && Family::of_column(field).is_some() => false,

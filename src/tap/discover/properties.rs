@@ -1,8 +1,8 @@
 //! The columns that properties become: from the project's property definitions, or from a sample of events where the key
 //! may not read definitions.
 //!
-//! Columns decide nothing about what is kept: a property without a column, or a value that its column cannot hold, goes
-//! into the unmapped object. So a list that is cut, or a sample that missed something, costs convenience and never data.
+//! No data depends on columns: a property without a column, or a value that its column cannot hold, goes into the unmapped
+//! object. So a list that is cut, or a sample that misses a property, costs convenience and never data.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,32 @@ use serde_json::{Map, Value, json};
 
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::http::client::{Client, Get, Query};
+use crate::posthog::http::client::{Client, Query};
 use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::ask::answer;
 use crate::posthog::query::hogql;
+use crate::posthog::rest;
 use crate::singer::catalog::StreamEntry;
 use crate::tap::stream::{List, fields};
 use crate::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
 const DEFINITIONS_A_PAGE: u32 = 1000;
-/// What a sample reads: so many days, and the hashes of keys up to this. One part in 16 at first: whole days are cheap to
-/// prune to, and everybody's events look alike.
+/// The size of a sample: a number of days, and the greatest hash of a key. At first one key in 16: ClickHouse finds whole
+/// days at low cost, and everybody's events look alike.
 const USUAL_SAMPLE: (i64, u64) = (3, 1 << 60);
-/// Where few events are stored, all of them.
+/// All keys, where few events are stored.
 const WHOLE_SAMPLE: (i64, u64) = (3, u64::MAX);
-/// Where the server refuses the usual one as too much.
+/// Smaller ones, where the server refuses the usual one as too much.
 const SMALLER_SAMPLES: [(i64, u64); 2] = [(1, 1 << 60), (1, 1 << 56)];
-/// Attempts at the usual sample; one can do without, so the others are asked for once.
-const SAMPLE_ATTEMPTS: u32 = 2;
+/// Attempts at a page of definitions and at the usual sample. Smaller samples are asked for once.
+const ATTEMPTS: u32 = 2;
 const SAMPLE_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a column of a property holds.
+/// The type of a column of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropertyType {
-    /// Strings, times, and what is not known.
+    /// Strings, times, and all that is not known.
     Text,
     /// Numbers.
     Number,
@@ -75,7 +76,7 @@ struct Definition {
     property_type: Option<String>,
 }
 
-/// What definitions say.
+/// The properties that definitions name.
 #[derive(Debug, Default)]
 pub struct Defined {
     /// Of each kind that was asked for.
@@ -84,12 +85,12 @@ pub struct Defined {
     pub is_cut: bool,
 }
 
-/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as the requests of `retry_policy` give, and takes at
-/// most `max` of each kind: the oldest, whose ids sort first, so that a property that appears later never takes the column
-/// of another.
+/// Reads the definitions of the properties of `kinds` (`event`, `person`), as many as the requests of `retry_policy` give.
+/// Takes at most `max` of each kind: the oldest, whose ids sort first, so that a property that appears later never takes
+/// the column of another.
 ///
 /// # Errors
-/// The fault of the first page of a kind; what fails later cuts the list, and so do requests that are used up.
+/// The fault of the first page of a kind. A later failure cuts the list, and so do requests that are used up.
 pub fn defined(
     client: &Client,
     retry_policy: &RetryPolicy,
@@ -97,13 +98,14 @@ pub fn defined(
     kinds: &[&'static str],
     max: usize,
 ) -> Result<Defined, Fault> {
-    let mut lists: Vec<Definitions<'_>> = kinds.iter().map(|kind| Definitions::of(list, kind)).collect();
+    let mut lists: Vec<Definitions<'_>> =
+        kinds.iter().map(|kind| Definitions::of(client, retry_policy, list, kind)).collect();
     // In turns, so that each kind has its first page before one has its second.
     let mut is_first = true;
     while lists.iter().any(|list| list.goes_on) {
         for list in lists.iter_mut().filter(|list| list.goes_on) {
-            match list.read_page(client, retry_policy) {
-                Err(Fault::Fatal(failure)) if list.offset > 0 || !is_first && failure.cause == Cause::Allowance => {
+            match list.read_page() {
+                Err(Fault::Fatal(failure)) if list.items > 0 || !is_first && failure.cause == Cause::Allowance => {
                     log::debug(failure.error.to_string());
                     list.goes_on = false;
                 }
@@ -118,49 +120,31 @@ pub fn defined(
 
 /// The definitions of one kind, page by page.
 struct Definitions<'a> {
-    list: &'a List,
     kind: &'static str,
+    list: rest::List<'a>,
+    /// The number of items that came, and the definitions among them.
+    items: usize,
     read: Vec<Definition>,
-    /// How far the list was read, and how long it is where the server says so.
-    offset: usize,
-    count: Option<u64>,
     goes_on: bool,
     is_whole: bool,
 }
 
-impl Definitions<'_> {
-    fn of<'a>(list: &'a List, kind: &'static str) -> Definitions<'a> {
-        Definitions { list, kind, read: Vec::new(), offset: 0, count: None, goes_on: true, is_whole: false }
+impl<'a> Definitions<'a> {
+    fn of(client: &'a Client, retry_policy: &RetryPolicy, list: &List, kind: &'static str) -> Definitions<'a> {
+        let path = list.full_path(client.options().project_id);
+        let query = [("type".to_owned(), kind.to_owned())];
+        let list = rest::List::new(client, path, &query, list.class, DEFINITIONS_A_PAGE);
+        let list = list.dispensable(retry_policy.at_most(ATTEMPTS));
+        Definitions { kind, list, items: 0, read: Vec::new(), goes_on: true, is_whole: false }
     }
 
-    fn read_page(&mut self, client: &Client, retry_policy: &RetryPolicy) -> Result<(), Fault> {
-        #[derive(Deserialize)]
-        struct Answer {
-            results: Vec<Value>,
-            #[serde(default)]
-            next: Option<String>,
-            #[serde(default)]
-            count: Option<u64>,
-        }
-        let path = self.list.full_path(client.options().project_id);
-        let pair = |name: &str, value: String| (name.to_owned(), value);
-        let mut query = vec![pair("limit", DEFINITIONS_A_PAGE.to_string()), pair("type", self.kind.to_owned())];
-        if self.offset > 0 {
-            query.insert(1, pair("offset", self.offset.to_string()));
-        }
-        let get =
-            Get { query: &query, retry_policy: Some(retry_policy.at_most(2)), ..Get::new(&path, self.list.class) };
-        let answer = client.get(&get, |answer| {
-            serde_json::from_slice::<Answer>(&answer.body).map_err(|e| {
-                Fault::untrusted(format!("not a list of definitions (line {}, column {})", e.line(), e.column()))
-            })
-        })?;
-        // The server may give less than was asked for.
-        self.offset += answer.results.len();
-        self.count = answer.count.or(self.count);
-        self.is_whole = answer.next.is_none_or(|next| next.is_empty());
-        self.goes_on = !self.is_whole && !answer.results.is_empty();
-        self.read.extend(answer.results.into_iter().filter_map(|item| serde_json::from_value(item).ok()));
+    fn read_page(&mut self) -> Result<(), Fault> {
+        let Some(page) = self.list.next_page()? else {
+            (self.goes_on, self.is_whole) = (false, true);
+            return Ok(());
+        };
+        self.items += page.len();
+        self.read.extend(page.items().filter_map(|item| serde_json::from_str(item).ok()));
         Ok(())
     }
 
@@ -168,11 +152,12 @@ impl Definitions<'_> {
     fn chosen(mut self, max: usize) -> Properties {
         let kind = self.kind;
         if !self.is_whole {
-            let of = self.count.map_or_else(String::new, |count| format!(" of {count}"));
+            let of = Some(self.list.counted()).filter(|count| *count > 0);
+            let of = of.map_or_else(String::new, |count| format!(" of {count}"));
             log::warn(format!(
                 "only {}{of} {kind} property definitions were read, to keep discovery short; the other properties have no \
                  column and are in the unmapped object",
-                self.offset
+                self.items
             ));
         }
         self.read.sort_by(|a, b| a.id.cmp(&b.id));
@@ -193,8 +178,8 @@ impl Definitions<'_> {
     }
 }
 
-/// Puts a column for each property, and the object of what has none, in the place of the object `object`; `prefix` stands
-/// for it in their names.
+/// Puts a column for each property in the place of the field `object`, and behind them the object of properties without a
+/// column. Their names begin with `prefix`.
 pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defined: &Properties) {
     let Some(fields) = fields(&mut entry.schema) else { return };
     let mut flat = Map::new();
@@ -209,8 +194,8 @@ pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defin
     *fields = flat;
 }
 
-/// Looks at the properties of a few events of each name in the days before `now`: those of the event, and those of its
-/// person. Gives at most `max` of each, and none where the server does not answer within the requests of `retry_policy`.
+/// Looks at a few events of each name in the days before `now`, and gives at most `max` properties of events and as many of
+/// persons; none where the server does not answer within the requests of `retry_policy`.
 ///
 /// # Errors
 /// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
@@ -238,7 +223,7 @@ fn chosen(samples: [Sample; 2], max: usize) -> [Properties; 2] {
     samples.map(|sample| sample.kinds.into_iter().take(max).map(|(name, seen)| (name, seen.kind())).collect())
 }
 
-/// A missing sample costs columns and never data, so only what would end the run anyway ends it here.
+/// A missing sample costs columns and never data, so it ends the run only for a reason that would end the run anyway.
 fn without_columns(fault: Fault) -> Result<[Properties; 2], Fault> {
     let why = match fault {
         Fault::Split(why) => why,
@@ -309,7 +294,7 @@ fn sample(
          timestamp < {until} AND cityHash64(distinct_id) <= {below_hash} ORDER BY toDate(timestamp), event, \
          cityHash64(distinct_id), timestamp, uuid LIMIT 20 BY event LIMIT 2000"
     );
-    let attempts = if (days, below_hash) == USUAL_SAMPLE { SAMPLE_ATTEMPTS } else { 1 };
+    let attempts = if (days, below_hash) == USUAL_SAMPLE { ATTEMPTS } else { 1 };
     let query = Query::new("sample of properties", &sql).with_retry_policy(retry_policy.at_most(attempts));
     answer(client, &query, SAMPLE_BYTES, &["properties", "person_properties"], |page| {
         let mut samples = [Sample::default(), Sample::default()];

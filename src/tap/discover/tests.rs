@@ -134,7 +134,9 @@ fn definitions_are_read_as_far_as_twenty_requests_go() {
     ];
     let page = |number: usize| {
         let item = json!({"id": number.to_string(), "name": format!("p{number}"), "property_type": null});
-        json_answer(200, "", &json!({"count": 500, "results": [item], "next": "http://x/?offset=1"}).to_string())
+        let (offset, kind) = (number / 2 + 1, ["event", "person"][number % 2]);
+        let next = format!("http://x/?limit=1000&offset={offset}&type={kind}");
+        json_answer(200, "", &json!({"count": 500, "results": [item], "next": next}).to_string())
     };
     script.extend((0..40).map(page));
     let (catalog, asked) = discovered(script, true);

@@ -1,5 +1,5 @@
-//! What the table of streams says about one: where it is read from, what identifies a record, how it is read, what the key
-//! needs for it, and what differs between versions of PostHog.
+//! A row of the table of streams: where the stream is read from, its keys, its replication, the scopes that it needs, and
+//! whether it differs between versions of PostHog.
 
 use serde_json::{Map, Value};
 
@@ -57,17 +57,17 @@ pub struct Raw {
 pub struct List {
     /// The part of the path behind `api/projects/<id>/`; empty for the project itself.
     pub path: &'static str,
-    /// What it is asked with, besides paging.
+    /// Its query pairs besides those of paging.
     pub query: &'static [(&'static str, &'static str)],
     /// Which of PostHog's limits counts it.
     pub class: RateClass,
-    /// What one reading of it consists of.
+    /// How it is read once.
     pub shape: Shape,
     /// Members of an item that are not passed on.
     pub left_out: &'static [&'static str],
 }
 
-/// What one reading of a list consists of.
+/// How a list is read once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One list.
@@ -110,7 +110,7 @@ pub struct Stream {
     pub more_scope: Option<&'static str>,
     /// Not every PostHog has all of it: the columns of a table are probed, and so is that the list exists.
     pub varies: bool,
-    /// What identifies a record.
+    /// The fields that identify a record.
     pub keys: &'static [&'static str],
     /// How it is read unless the user says otherwise.
     pub method: Method,
@@ -249,7 +249,8 @@ impl Stream {
         })
     }
 
-    /// Fills in what the catalog left open (method, replication key). A method that the stream does not have is not used.
+    /// Fills in the method and the replication key where the catalog leaves them open. A method that the stream does not have
+    /// is not used, and a warning says so.
     ///
     /// # Errors
     /// [`Kind::Config`] for a replication key that the stream does not have.

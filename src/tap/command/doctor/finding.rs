@@ -1,4 +1,4 @@
-//! What the doctor finds: a finding, what kind of trouble it is, and what is said of a fault.
+//! A finding of the doctor: its kind of trouble, its text, and the words for a fault.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Fault};
 
-/// What kind of trouble it is.
+/// The kinds of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Category {
     Ok,
@@ -34,7 +34,7 @@ impl Category {
         }
     }
 
-    /// 0 healthy; 3 to be settled by whoever holds the key and the settings; 4 by the network or PostHog.
+    /// 0: healthy. 3: the owner of the key and the settings can mend it. 4: the network or PostHog has to.
     pub(super) fn exit_code(self) -> u8 {
         match self {
             Category::Ok => 0,
@@ -109,7 +109,7 @@ impl Finding {
     }
 }
 
-/// What kind of trouble a fault is, and what to say of it.
+/// The kind of trouble of a fault, and its text.
 pub(super) fn explain(fault: Fault) -> (Category, String) {
     let (category, advice) = match &fault {
         Fault::Fatal(failure) => (Category::of(&failure.cause), advice(&failure.cause)),
@@ -127,7 +127,7 @@ pub(super) fn explain(fault: Fault) -> (Category, String) {
     (category, text)
 }
 
-/// What to do about a cause whose error does not say it: those that a run answers by trying again.
+/// Advice for causes whose error has none, because a run tries again.
 fn advice(cause: &Cause) -> &'static str {
     match cause {
         Cause::Dns => " - check custom_base_url and this machine's name server",

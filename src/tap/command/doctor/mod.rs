@@ -1,8 +1,8 @@
-//! `--doctor`: one JSON object that says whether a run can work, and what to do if not, within two seconds.
+//! `--doctor`: one JSON object that says within two seconds whether a run can work, and if not, how to mend it.
 //!
-//! It asks the real question first, a query that reads nothing, because that is what a run lives on; everything else is
-//! explanation. Nothing is retried and nothing is waited for: a limit that would make a run wait is a finding here. What is
-//! not answered when the time is over is said to be so.
+//! The first request is a query that reads nothing, because a run lives on queries. All other requests explain. No request
+//! is sent twice and no limit is waited for: a limit that would make a run wait is a finding. Questions without an answer in
+//! time are a finding, too.
 
 pub mod finding;
 pub mod streams;
@@ -34,11 +34,11 @@ const CLOCKS_SECONDS: i64 = 60;
 const ANSWER_BYTES: usize = 1024 * 1024;
 /// Nobody waits longer, and an instant after it can still be written.
 const LONGEST: Duration = Duration::from_secs(86_400);
-/// What is kept of the time to tell what was found.
+/// The part of the time that is kept for the report.
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// The hourly byte budget of a free organization (`api_queries_budget.py`); paid ones have ten times that.
 const FREE_BYTES: u64 = 20_000_000_000;
-/// A run of any size may use up what is less than this.
+/// A run of any size may use up less than this.
 const LITTLE_BYTES: u64 = 1_000_000_000;
 
 /// Looks whether a run with this configuration can work. Gives the report and the exit code; ends after `timeout`.
@@ -51,10 +51,10 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
         Ok((client, only_stream)) => {
             findings.push(Finding::fine("config", format!("complete; {}", client.options().base), started));
             let (sender, receiver) = channel();
-            // Before the time is over, so that what is known by then is told.
+            // Before the time is over, so that there is time for the report.
             let deadline = started + timeout - (timeout / 10).min(LAST_WORDS);
             let examination = Examination { client: Arc::new(client), only_stream, deadline, findings: sender };
-            // Not joined: what hangs is left behind when the time is over.
+            // Not joined: a thread that hangs is left behind when the time is over.
             thread::spawn(move || examination.make());
             loop {
                 match receiver.recv_timeout(timeout.saturating_sub(started.elapsed())) {
@@ -131,7 +131,7 @@ struct Examination {
 }
 
 impl Examination {
-    /// Whoever waited may be gone already.
+    /// Sends a finding. The reader may be gone already.
     fn tell(&self, finding: Finding) {
         drop(self.findings.send(finding));
     }
@@ -158,7 +158,7 @@ impl Examination {
         }
     }
 
-    /// An old PostHog is read where its days are those of UTC; lists have no days.
+    /// An old PostHog can be read if its days are those of UTC. Lists have no days.
     fn tell_version(&self, zone: Option<&str>) {
         let now = Instant::now();
         match ask::days_of(&self.client, zone) {
@@ -213,7 +213,7 @@ impl Examination {
     }
 }
 
-/// What the answer to a query says besides its rows.
+/// The facts that come with the answer to a query.
 struct Facts {
     /// The server's clock less ours.
     clock_seconds: Option<i64>,

@@ -1,5 +1,5 @@
-//! Which streams the key can read: what it may do by its own description, and small requests for the lists where that is
-//! not the whole answer.
+//! Which streams the key can read, by its own description. Where that is not the whole answer, small requests for lists add
+//! to it.
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -21,7 +21,7 @@ struct Looked {
     hindered: Option<Hindrance>,
 }
 
-/// Why a stream cannot be read, and what the doctor says of it.
+/// Why a stream cannot be read, in the doctor's words.
 struct Hindrance {
     obstacle: Obstacle,
     category: Category,
@@ -45,7 +45,7 @@ impl Hindrance {
     }
 }
 
-/// What is known before the streams are looked at.
+/// The facts that are known before the streams are looked at.
 pub(super) struct Readable<'a> {
     pub(super) client: &'a Arc<Client>,
     /// A query was answered, not refused for want of its scope.
@@ -55,7 +55,7 @@ pub(super) struct Readable<'a> {
 }
 
 impl Readable<'_> {
-    /// What is found of all streams together.
+    /// One finding about all streams.
     pub(super) fn finding(&self) -> Finding {
         let started = Instant::now();
         let (sender, receiver) = channel();
@@ -116,7 +116,7 @@ impl Readable<'_> {
                 Source::List(_) if scopes.is_some() && !self.is_worth_a_request(stream) => None,
                 Source::List(list) => {
                     let (client, sender) = (Arc::clone(self.client), sender.clone());
-                    // Not joined: what hangs is left behind.
+                    // Not joined: a thread that hangs is left behind.
                     thread::spawn(move || {
                         let outcome = try_list(&client, list, &client.options().retry_policy);
                         drop(sender.send((stream.name, outcome.err())));
@@ -147,7 +147,7 @@ impl Readable<'_> {
     }
 }
 
-/// What was found, a part for each kind of obstacle.
+/// The findings in words, a part for each kind of obstacle.
 fn describe(all: &[Looked], can_query: bool) -> Vec<String> {
     let mut parts = Vec::new();
     let mut part = |what: &str, names: Vec<String>| {
@@ -165,7 +165,7 @@ fn describe(all: &[Looked], can_query: bool) -> Vec<String> {
     part("these streams need a scope that the key has not", lack_scope);
     part("the key's user may not read", hindered(|found| *found == Obstacle::Access, &name));
     part("not in this PostHog", hindered(|found| *found == Obstacle::Absent, &name));
-    // One text is enough: what fails, fails alike.
+    // One text is enough: all of them fail alike.
     let mut failed = hindered(|found| *found == Obstacle::Failed, &name);
     let mut failures = all.iter().filter_map(|looked| looked.hindered.as_ref());
     if let Some(failure) = failures.find(|why| why.obstacle == Obstacle::Failed) {
