@@ -1,27 +1,27 @@
-//! What a bad answer means, decided once: again, wait, ask for less, ask without an optional key, or give up and say why.
-//!
-//! By status first, because a proxy may put any page where PostHog would put its envelope; then by the envelope's code,
-//! then by the few texts that PostHog has kept for years (posthog-api.md sections 1.5 and 2.8). Nothing here waits or asks.
+//! What a fault is: why a request has no answer, and what its caller can do about that. Which answer of PostHog means which
+//! fault is said in [`super::http::decision`].
 
+use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::error::{Error, Kind, one_line};
-use crate::log;
-
-/// Server texts are shown up to this many characters.
-const SHOWN_CHARS: usize = 300;
+use crate::error::{Error, Kind};
 
 /// Why a request has no answer, named after what the caller does about it.
 #[derive(Debug)]
 pub enum Fault {
-    /// The same text would fail again: ask for less. Says what was too much.
-    Split(String),
+    /// The same text would fail again: ask for less.
+    Split(TooMuch),
     /// Nothing that we can do helps.
     Fatal(Failure),
-    /// The run ends: a signal, a time limit, or a budget that is used up.
+    /// The run ends: a signal, or a time limit.
     Stopped(Error),
+    /// PostHog asks for a longer wait than is wanted: the run ends with its state saved.
+    WaitTooLong {
+        /// What the wait is for.
+        reason: &'static str,
+        /// How long it would be.
+        wait: Duration,
+    },
     /// A body that cannot be true. Only a reader of bodies returns this; the client asks again and, in the end, makes it
     /// [`Fault::Fatal`].
     Untrusted(String),
@@ -46,8 +46,58 @@ impl From<Fault> for Error {
             Fault::Split(why) => Error::new(Kind::Service, format!("the query cannot be made small enough: {why}")),
             Fault::Fatal(failure) => failure.error,
             Fault::Stopped(error) => error,
+            Fault::WaitTooLong { reason, wait } => {
+                let text = format!(
+                    "stopped because {reason} and the next request would have to wait {} s (see max_wait_minutes and \
+                     budget); the state is saved and the next run continues",
+                    wait.as_secs()
+                );
+                Error::new(Kind::Stopped, text)
+            }
             Fault::Untrusted(why) => Error::new(Kind::Service, format!("PostHog's answer cannot be trusted: {why}")),
         }
+    }
+}
+
+/// What of a request was too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// The answer is larger than `max_response_mb`.
+    AnswerBytes,
+    /// The bytes that ClickHouse would read.
+    ReadBytes,
+    /// The server's time.
+    Time,
+    /// The server's memory.
+    Memory,
+    /// The server did not say.
+    Unsaid,
+}
+
+/// A request that was too much. Its text says what the server said.
+#[derive(Clone, Debug)]
+pub struct TooMuch {
+    /// What there was too much of.
+    pub of: Resource,
+    said: String,
+}
+
+impl TooMuch {
+    /// Too much of this resource, by these words.
+    pub fn new(of: Resource, said: impl Into<String>) -> TooMuch {
+        TooMuch { of, said: said.into() }
+    }
+
+    /// The same with `what:` in front of its text.
+    #[must_use]
+    pub fn context(self, what: &str) -> TooMuch {
+        TooMuch { said: format!("{what}: {}", self.said), ..self }
+    }
+}
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)
     }
 }
 
@@ -84,6 +134,11 @@ pub enum Cause {
     Quota,
     /// The request is refused as it stands.
     Request,
+    /// The query names a column that is not there. The text begins with its name, or a part of it; where the name ends is
+    /// known to who asked, because a name may hold anything.
+    UnknownColumn(String),
+    /// The query names a table that is not there.
+    UnknownTable,
     /// The server sends us elsewhere.
     Redirect,
     /// The host's name has no address.
@@ -106,269 +161,27 @@ pub enum Cause {
     Internal,
 }
 
-/// Which of PostHog's three limits refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Requests per minute or hour.
-    Throttle,
-    /// Queries at the same time.
-    Concurrency,
-    /// Bytes read per hour.
-    Budget,
-}
-
-/// Keys of a query's body that old servers refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OptionalKey {
-    Modifiers,
-    Name,
-    QueryId,
-}
-
-/// What one bad answer means for the loop that asks.
-#[derive(Debug)]
-pub(crate) enum RetryDecision {
-    /// Ask again after a while, at least as long as told; counted.
-    Again(Cause, Option<Duration>, String),
-    /// Took too long for somebody in between: once more as it is, then less.
-    Slow(String),
-    /// Refused for now; waits are not counted as failures.
-    Wait(Refusal, Option<Duration>, String),
-    /// Ask again without this key, and never send it again.
-    Without(OptionalKey, String),
-    /// Over.
-    Final(Fault),
-}
-
-impl RetryDecision {
-    pub(crate) fn fatal(cause: Cause, kind: Kind, text: impl Into<String>) -> RetryDecision {
-        RetryDecision::Final(Fault::Fatal(Failure { cause, error: Error::new(kind, text) }))
+impl Cause {
+    /// The request is refused as it stands, whatever of it is refused.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Cause::Request | Cause::UnknownColumn(_) | Cause::UnknownTable)
     }
-}
-
-/// An answer that is not the asked one.
-#[derive(Debug)]
-pub(crate) struct ErrorResponse<'a> {
-    pub(crate) status: u16,
-    pub(crate) retry_after: Option<Duration>,
-    /// Where a redirect points, as a host.
-    pub(crate) location: Option<&'a str>,
-    pub(crate) body: &'a [u8],
-    /// What was asked and where, for messages: `POST https://...`.
-    pub(crate) asked: &'a str,
-    pub(crate) project_id: u64,
-    /// The proxy that passes requests on in clear text, and so may have answered itself.
-    pub(crate) proxy: Option<&'a str>,
-    /// What the key is, where it plainly is no personal API key.
-    pub(crate) other_kind_of_key: Option<&'static str>,
-}
-
-struct Envelope {
-    code: String,
-    detail: String,
-    json: bool,
-}
-
-impl Envelope {
-    fn read(body: &[u8]) -> Envelope {
-        let value: Option<Value> = serde_json::from_slice(body).ok();
-        let text = |name: &str| value.as_ref().and_then(|v| v.get(name)).and_then(Value::as_str).map(str::to_owned);
-        let raw = || String::from_utf8_lossy(body).into_owned();
-        let detail = text("detail").or_else(|| text("message")).or_else(|| text("error")).unwrap_or_else(raw);
-        Envelope { code: text("code").unwrap_or_default(), detail, json: value.as_ref().is_some_and(Value::is_object) }
-    }
-
-    fn says(&self, part: &str) -> bool {
-        self.detail.contains(part)
-    }
-}
-
-/// A server's text for a message: without secrets, on one line, cut.
-pub(crate) fn shown(text: &str) -> String {
-    let text = log::without_secrets(text);
-    let mut cut: String = text.trim().chars().take(SHOWN_CHARS).collect();
-    if cut.len() < text.trim().len() {
-        cut.push_str("...");
-    }
-    if cut.is_empty() { "(no text)".to_owned() } else { one_line(&cut) }
-}
-
-impl ErrorResponse<'_> {
-    /// The decision on this answer.
-    pub(crate) fn decision(&self) -> RetryDecision {
-        let envelope = Envelope::read(self.body);
-        // Any status: the server has stored the failure of this very text (`query_failure_handling.py`).
-        if envelope.says("failed the same way") {
-            return RetryDecision::Final(Fault::Split(shown(&envelope.detail)));
-        }
-        match self.status {
-            300..=399 => self.redirect(),
-            400 => self.bad_request(&envelope),
-            401 | 403 if envelope.json => self.denied(&envelope),
-            402 => RetryDecision::fatal(
-                Cause::Quota,
-                Kind::Service,
-                self.line(&envelope, "a billing limit of the organization is used up; see Billing in PostHog"),
-            ),
-            404 => self.not_found(&envelope),
-            407 => RetryDecision::fatal(Cause::Proxy, Kind::Service, wants_password(self.asked, self.proxy)),
-            405 | 406 | 410 | 411 | 413 | 414 | 415 | 431 => RetryDecision::fatal(
-                Cause::Request,
-                Kind::Service,
-                self.line(&envelope, "the request is refused as it stands"),
-            ),
-            429 => self.refused_for_now(&envelope),
-            _ => self.server_fault(&envelope),
-        }
-    }
-
-    fn line(&self, envelope: &Envelope, advice: &str) -> String {
-        format!("{} was answered with {}: {} - {advice}", self.asked, self.status, shown(&envelope.detail))
-    }
-
-    fn redirect(&self) -> RetryDecision {
-        let to = self.location.map_or_else(|| "elsewhere".to_owned(), |host| format!("to {}", one_line(host)));
-        let text = format!(
-            "{} was answered with a redirect ({}) {to}; the key is not sent there. Set region or custom_base_url to the \
-             address that PostHog itself uses",
-            self.asked, self.status
-        );
-        RetryDecision::fatal(Cause::Redirect, Kind::Config, text)
-    }
-
-    fn bad_request(&self, envelope: &Envelope) -> RetryDecision {
-        if envelope.code == "too_many_bytes" {
-            return RetryDecision::Final(Fault::Split(shown(&envelope.detail)));
-        }
-        if let Some(key) = refused_key(envelope) {
-            return RetryDecision::Without(key, shown(&envelope.detail));
-        }
-        RetryDecision::fatal(Cause::Request, Kind::Service, self.line(envelope, "the request is refused as it stands"))
-    }
-
-    fn denied(&self, envelope: &Envelope) -> RetryDecision {
-        let id = self.project_id;
-        let (cause, advice) = if let Some(kind) = self.other_kind_of_key.filter(|_| self.status == 401) {
-            let advice = format!(
-                "the setting api_key holds {kind}; make a personal API key (phx_) in PostHog, Settings, Personal API keys"
-            );
-            (Cause::Key, advice)
-        } else if self.status == 401 {
-            let advice =
-                "check api_key, and that region is the one of this account: a key of PostHog Cloud US is unknown \
-                          to PostHog Cloud EU and the other way round"
-                    .to_owned();
-            (Cause::Key, advice)
-        } else if let Some(scope) = missing_scope(&envelope.detail) {
-            let advice = format!("add the scope {scope} to the key (PostHog, Settings, Personal API keys)");
-            (Cause::Scope(scope), advice)
-        } else if envelope.says("does not have access to the requested") {
-            (Cause::Access, format!("the key is restricted to other projects; add project {id} to it"))
-        } else if envelope.says("have access to the project") {
-            (Cause::Access, format!("the key's user is not a member of project {id}; check project_id"))
-        } else {
-            (Cause::Access, "the key or its user may not do this; an admin of the organization can tell why".to_owned())
-        };
-        RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
-    }
-
-    fn not_found(&self, envelope: &Envelope) -> RetryDecision {
-        let (cause, advice) = if envelope.says("Project not found") {
-            let advice = format!(
-                "check project_id {} (PostHog, Settings, Project ID) and that region is the one of this project",
-                self.project_id
-            );
-            (Cause::Project, advice)
-        } else if envelope.json {
-            (Cause::Missing, "this PostHog does not have it".to_owned())
-        } else {
-            (Cause::Missing, "this is not the address of a PostHog; check region and custom_base_url".to_owned())
-        };
-        RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
-    }
-
-    fn refused_for_now(&self, envelope: &Envelope) -> RetryDecision {
-        let refusal = if envelope.code == "api_queries_budget_exceeded" {
-            Refusal::Budget
-        } else if envelope.says("concurrency limit") || envelope.says("Too many queries are running") {
-            Refusal::Concurrency
-        } else {
-            Refusal::Throttle
-        };
-        let told = self.retry_after.or_else(|| told_seconds(&envelope.detail));
-        RetryDecision::Wait(refusal, told, shown(&envelope.detail))
-    }
-
-    fn server_fault(&self, envelope: &Envelope) -> RetryDecision {
-        let text = || format!("HTTP {}: {}", self.status, shown(&envelope.detail));
-        let split = || RetryDecision::Final(Fault::Split(text()));
-        match self.status {
-            500 if envelope.says("Query size exceeded") => {
-                RetryDecision::fatal(Cause::Request, Kind::Service, self.line(envelope, "the query's text is too long"))
-            }
-            // Too slow by the server's clock, or by its estimate.
-            504 | 512 if envelope.says("max execution time") || envelope.says("execution time") => split(),
-            // Memory has been 504, 512 and 513 within a year; the cluster's own trouble is told apart by its text.
-            503 | 504 | 512 | 513 if envelope.says("ran out of memory") => split(),
-            504 | 512 | 513 if envelope.json && !envelope.says("heavy load") => split(),
-            504 | 524 => RetryDecision::Slow(text()),
-            _ => match self.proxy.filter(|_| !envelope.json) {
-                Some(proxy) => {
-                    let text = format!("{} (from the proxy {proxy}, or from what is behind it)", text());
-                    RetryDecision::Again(Cause::Proxy, self.retry_after, text)
-                }
-                None => RetryDecision::Again(Cause::Server, self.retry_after, text()),
-            },
-        }
-    }
-}
-
-/// What to say when a proxy asks who we are.
-pub(crate) fn wants_password(asked: impl std::fmt::Display, proxy: Option<&str>) -> String {
-    let name = proxy.map_or_else(|| "a proxy on the way".to_owned(), |proxy| format!("the proxy {proxy}"));
-    format!(
-        "{asked} was not passed on: {name} wants a user name and password (407), or other ones; write the setting proxy like \
-         http://user:password@proxy.example.com:3128"
-    )
-}
-
-/// The optional key that a 400 names. The texts are pydantic's ("Extra inputs are not permitted") over paths like
-/// `query.HogQLQuery.modifiers.convertToProjectTimezone`, and a plain field error on very old servers.
-fn refused_key(envelope: &Envelope) -> Option<OptionalKey> {
-    if envelope.says("convertToProjectTimezone") || envelope.says("modifiers") {
-        return Some(OptionalKey::Modifiers);
-    }
-    if !(envelope.code == "parse_error" || envelope.says("validation error") || envelope.says("not permitted")) {
-        return None;
-    }
-    // The path of the refused key stands on a line of its own.
-    let named = |key: &str| envelope.detail.lines().any(|line| line.trim().rsplit('.').next() == Some(key));
-    if named("client_query_id") {
-        Some(OptionalKey::QueryId)
-    } else if named("name") {
-        Some(OptionalKey::Name)
-    } else {
-        None
-    }
-}
-
-/// The scope in "API key missing required scope 'query:read'" (`permissions.py`).
-fn missing_scope(detail: &str) -> Option<String> {
-    let (_, rest) = detail.split_once("missing required scope")?;
-    let scope: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':')
-        .collect();
-    (!scope.is_empty()).then_some(scope)
-}
-
-/// The seconds in "Request was throttled. Expected available in 23 seconds." where no header says them.
-fn told_seconds(detail: &str) -> Option<Duration> {
-    let (_, rest) = detail.split_once("available in ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(Duration::from_secs)
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_is_too_long_ends_the_run_with_its_state() {
+        let fault = Fault::WaitTooLong { reason: "PostHog's request limit", wait: Duration::from_secs(7200) };
+        let error = Error::from(fault);
+        assert_eq!(error.kind(), Kind::Stopped);
+        assert_eq!(
+            error.to_string(),
+            "stopped because PostHog's request limit and the next request would have to wait 7200 s (see max_wait_minutes \
+             and budget); the state is saved and the next run continues"
+        );
+    }
+}

@@ -20,7 +20,7 @@ use super::http::client::{Answer, Client, Get, RateClass};
 use super::http::retry::RetryPolicy;
 use crate::error::{Error, Kind};
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
 /// Pages without a new item that may follow one another before the list is held to be broken.
 const STALE_PAGES: u32 = 20;
@@ -172,7 +172,7 @@ impl<'a> List<'a> {
     }
 
     /// The same place with fewer items.
-    fn smaller(&mut self, mut query: Pairs, why: &str) -> Result<Pairs, Fault> {
+    fn smaller(&mut self, mut query: Pairs, why: &TooMuch) -> Result<Pairs, Fault> {
         let (limit, offset) = (number(&query, LIMIT), number(&query, OFFSET));
         // A page that is neither the first nor at an offset ends elsewhere with another limit.
         let is_first = self.seen.is_empty() && self.counted == 0;
@@ -189,7 +189,7 @@ impl<'a> List<'a> {
                     Some(1) => format!("one item, number {}", offset.unwrap_or(0) + 1),
                     _ => "a page of it, which cannot be asked for in parts".to_owned(),
                 };
-                let advice = if why.contains("max_response_mb") { "raise it" } else { "try again later" };
+                let advice = if why.of == Resource::AnswerBytes { "raise it" } else { "try again later" };
                 Err(self.broken(&format!("{what}, is too much ({why}); {advice}, or deselect the stream")))
             }
         }

@@ -13,13 +13,14 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, Head
 
 use super::backoff;
 use super::body::BodyLimit;
+use super::decision::{Refusal, RetryDecision};
 pub use super::request::{Answer, Get, Incoming, OnSplit, Options, Query, RateClass};
 use super::retry::{RetryPolicy, RetryState};
 use super::usage::{Counters, Usage};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault, Refusal, RetryDecision};
+use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::pace::budget::Budget;
 use crate::posthog::pace::rate::{Limiter, Rates, WaitReason};
 use crate::posthog::pace::waits::Waits;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use super::decision::OptionalKey;
 use super::request::Query;
 use crate::log;
-use crate::posthog::fault::OptionalKey;
 
 /// Which optional keys this server was found to refuse.
 #[derive(Debug, Default)]

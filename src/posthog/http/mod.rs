@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod body;
 pub mod client;
+mod decision;
 pub mod form;
 pub mod receive;
 pub mod request;

@@ -8,10 +8,11 @@ use reqwest::blocking::Response;
 use super::backoff;
 use super::body::{Body, BodyLimit, Cut};
 use super::client::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
+use super::decision::{ErrorResponse, RetryDecision};
 use super::request::{Incoming, RequestTimer};
 use super::wire::{broken, host_of, number, text, unix_seconds};
 use crate::log;
-use crate::posthog::fault::{Cause, ErrorResponse, Fault, RetryDecision};
+use crate::posthog::fault::{Cause, Fault};
 
 impl Client {
     /// Reads an answer, or says what is wrong with it.

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
+use super::decision::{OptionalKey, Refusal, RetryDecision};
 use super::request::RequestTimer;
 use crate::error::{Error, Kind};
-use crate::posthog::fault::{Cause, Failure, Fault, OptionalKey, Refusal, RetryDecision};
+use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
 const SLOW_ATTEMPTS: u32 = 2;
@@ -78,7 +79,7 @@ impl RetryPolicy {
     /// Fails if a wait for the byte budget is not wanted or too long.
     pub(crate) fn allows_budget_wait(&self, wait: Duration) -> Result<(), Fault> {
         if self.on_budget == OnBudget::Stop || wait > self.max_wait {
-            return Err(stopped(wait, "the project's hourly byte budget is nearly used up"));
+            return Err(Fault::WaitTooLong { reason: "the project's hourly byte budget is nearly used up", wait });
         }
         Ok(())
     }
@@ -143,7 +144,7 @@ impl<'a> RetryState<'a> {
             RetryDecision::Slow(why) => {
                 self.slow += 1;
                 if self.slow >= SLOW_ATTEMPTS {
-                    return Err(Fault::Split(why));
+                    return Err(Fault::Split(TooMuch::new(Resource::Time, why)));
                 }
                 self.failed(Cause::Timeout, None, (&why, asked), random)
             }
@@ -198,23 +199,14 @@ impl<'a> RetryState<'a> {
     }
 
     /// Counts a wait that the server asks for; fails if it is more than is wanted.
-    fn told(&mut self, wait: Duration, reason: &str) -> Result<(), Fault> {
+    fn told(&mut self, wait: Duration, reason: &'static str) -> Result<(), Fault> {
         self.waited = self.waited.saturating_add(wait);
         // One wait of the allowed length is fine, and what a busy project adds to it; the same again is not.
         if wait > self.retry_policy.max_wait || self.waited > self.retry_policy.max_wait.saturating_mul(2) {
-            return Err(stopped(wait, reason));
+            return Err(Fault::WaitTooLong { reason, wait });
         }
         Ok(())
     }
-}
-
-fn stopped(wait: Duration, reason: &str) -> Fault {
-    let text = format!(
-        "stopped because {reason} and the next request would have to wait {} s (see max_wait_minutes and budget); the \
-         state is saved and the next run continues",
-        wait.as_secs()
-    );
-    Fault::Stopped(Error::new(Kind::Stopped, text))
 }
 
 #[cfg(test)]
@@ -266,7 +258,7 @@ mod tests {
         slow.timer = RequestTimer::at(ago(601));
         assert!(matches!(slow.after(again(), "x", 0.0), Err(Fault::Fatal(_))));
         let longer = RetryDecision::Again(Cause::Server, Some(Duration::from_secs(3601)), "503".to_owned());
-        assert!(matches!(retries.after(longer, "x", 0.0), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
+        assert!(matches!(retries.after(longer, "x", 0.0), Err(Fault::WaitTooLong { .. })));
     }
 
     #[test]
@@ -280,10 +272,10 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let decision = || RetryDecision::Wait(Refusal::Throttle, Some(hour), String::new());
         assert_eq!(retries.after(decision(), "x", 0.5).unwrap().wait, hour);
-        assert!(matches!(retries.after(decision(), "x", 0.5), Err(Fault::Stopped(e)) if e.kind() == Kind::Stopped));
+        assert!(matches!(retries.after(decision(), "x", 0.5), Err(Fault::WaitTooLong { .. })));
         for long in [hour * 2, Duration::MAX] {
             let decision = RetryDecision::Wait(Refusal::Throttle, Some(long), String::new());
-            assert!(matches!(retries.after(decision, "x", 0.5), Err(Fault::Stopped(_))));
+            assert!(matches!(retries.after(decision, "x", 0.5), Err(Fault::WaitTooLong { .. })));
         }
     }
 
@@ -293,7 +285,7 @@ mod tests {
         let retry_policy = RetryPolicy::default();
         assert_eq!(RetryState::new(&retry_policy).after(decision(), "x", 0.5).unwrap().wait.as_secs(), 60);
         let retry_policy = RetryPolicy { on_budget: OnBudget::Stop, ..RetryPolicy::default() };
-        assert!(matches!(RetryState::new(&retry_policy).after(decision(), "x", 0.5), Err(Fault::Stopped(_))));
+        assert!(matches!(RetryState::new(&retry_policy).after(decision(), "x", 0.5), Err(Fault::WaitTooLong { .. })));
     }
 
     #[test]

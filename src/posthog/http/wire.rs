@@ -6,10 +6,11 @@ use std::io;
 use reqwest::header::HeaderMap;
 
 use super::body::Cut;
+use super::decision::{RetryDecision, wants_password};
 use super::request::Options;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault, RetryDecision, wants_password};
+use crate::posthog::fault::{Cause, Fault, Resource};
 use crate::posthog::secret::Secret;
 use url::Url;
 
@@ -87,7 +88,7 @@ pub(super) fn unsent(error: &reqwest::Error) -> Fault {
 
 pub(super) fn broken(cut: Cut) -> RetryDecision {
     match cut {
-        Cut::TooLarge => RetryDecision::Final(Fault::Split("the answer is larger than max_response_mb".to_owned())),
+        Cut::TooLarge => RetryDecision::split(Resource::AnswerBytes, "the answer is larger than max_response_mb"),
         Cut::Stopped(error) => RetryDecision::Final(Fault::Stopped(error)),
         Cut::Broken(error) => {
             let text = format!("the body broke off: {}", chain(&error));

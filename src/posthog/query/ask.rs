@@ -55,7 +55,7 @@ pub fn ask<T>(
         rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
     });
     rows.map_err(|fault| match fault {
-        Fault::Split(why) => Fault::Split(format!("{}: {why}", query.name)),
+        Fault::Split(why) => Fault::Split(why.context(query.name)),
         other => other,
     })
 }
@@ -102,7 +102,7 @@ fn columns_query<'a>(sql: &'a str, retry_policy: &RetryPolicy) -> Query<'a> {
 /// The columns of a table, from a query for all of them with LIMIT 0.
 ///
 /// # Errors
-/// The fault; [`Cause::Request`] where there is no such table.
+/// The fault; [`Cause::UnknownTable`] where there is no such table.
 pub fn all_columns(client: &Client, retry_policy: &RetryPolicy, sql: &str) -> Result<Vec<String>, Fault> {
     #[derive(serde::Deserialize)]
     struct Answer {
@@ -133,17 +133,21 @@ pub fn drop_missing_columns(
     };
     loop {
         let failure = match try_these(columns) {
-            Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => failure,
+            Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => failure,
             outcome => return outcome,
         };
         let is_needed = |column: &Column| required.contains(&column.name.as_str());
         let (needed, optional): (Vec<Column>, Vec<Column>) = columns.iter().cloned().partition(is_needed);
-        match refused(&failure.error.to_string(), &optional) {
-            Some(gone) if !gone.is_empty() && gone.len() < columns.len() => {
+        match &failure.cause {
+            Cause::UnknownColumn(name) => {
+                let gone = named(name, &optional);
+                if gone.is_empty() || gone.len() >= columns.len() {
+                    return Err(Fault::Fatal(failure));
+                }
                 columns.retain(|column| !gone.contains(column));
             }
             // The text of this version is not known: what cannot be missing is tried alone.
-            None if !optional.is_empty() && !needed.is_empty() => {
+            _ if !optional.is_empty() && !needed.is_empty() => {
                 try_these(&needed)?;
                 *columns = needed;
                 return Ok(());
@@ -153,25 +157,22 @@ pub fn drop_missing_columns(
     }
 }
 
-/// The columns that "Unable to resolve field: x" (`resolver.py`) means; `None` where the text says something else.
-fn refused(text: &str, columns: &[Column]) -> Option<Vec<Column>> {
-    let (_, rest) = text.split_once("resolve field")?;
-    let rest = rest.trim_start_matches([':', ' ', '`', '\'', '"']);
+/// The columns that `text` begins with the name of, or with a part of the name.
+fn named(text: &str, columns: &[Column]) -> Vec<Column> {
     let plain = |column: &Column| column.expression.replace('`', "");
     // A name may hold anything, so the names that were asked for are looked for in the text, and the longest counts.
-    let exact = columns.iter().filter(|column| begins_with_name(rest, &plain(column)));
-    let gone: Vec<Column> = match exact.max_by_key(|column| column.expression.len()) {
+    let exact = columns.iter().filter(|column| begins_with_name(text, &plain(column)));
+    match exact.max_by_key(|column| column.expression.len()) {
         Some(column) if ONE_VERSION.contains(&column.name.as_str()) => {
             columns.iter().filter(|column| ONE_VERSION.contains(&column.name.as_str())).cloned().collect()
         }
         Some(column) => vec![column.clone()],
         // Of `a.b` either part may be named.
         None => {
-            let has_part = |column: &&Column| plain(column).split('.').any(|part| begins_with_name(rest, part));
+            let has_part = |column: &&Column| plain(column).split('.').any(|part| begins_with_name(text, part));
             columns.iter().filter(has_part).cloned().collect()
         }
-    };
-    Some(gone)
+    }
 }
 
 fn begins_with_name(text: &str, name: &str) -> bool {
@@ -191,20 +192,16 @@ mod tests {
             let asked = if expression.contains('.') { expression.to_owned() } else { identifier(expression) };
             Column { expression: asked, name: expression.to_owned() }
         });
-        let gone = |text: &str| -> Option<Vec<String>> {
-            Some(refused(text, &columns)?.into_iter().map(|column| column.name).collect())
-        };
-        let named = |name: &str| {
-            gone(&format!("POST https://h/query/ was answered with 400: Unable to resolve field: {name} - refused"))
-                .unwrap()
+        let named = |name: &str| -> Vec<String> {
+            let text = format!("{name} (in a version to come)");
+            super::named(&text, &columns).into_iter().map(|column| column.name).collect()
         };
         assert_eq!(named("$group"), ["$group"]);
         assert_eq!(named("$group_1"), ["$group_0", "$group_1"]);
-        assert_eq!(named("`poe`"), ["poe.properties"]);
+        assert_eq!(named("poe`"), ["poe.properties"]);
         assert_eq!(named("poe.properties"), ["poe.properties"]);
         assert_eq!(named("properties"), ["properties"]);
         assert_eq!(named("my own"), ["my own"]);
         assert_eq!(named("other"), [""; 0]);
-        assert_eq!(gone("Unknown table `x`."), None);
     }
 }

@@ -136,7 +136,7 @@ impl<'a> Columns<'a> {
         let ask = |name: &str| all_columns(self.client, retry_policy, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
         // The raw table has the same columns, and nothing is aggregated to answer.
         match table.raw.filter(|_| !self.raw_tables_are_absent).map(|raw| ask(raw.table)) {
-            Some(Err(Fault::Fatal(failure))) if failure.cause == Cause::Request => {
+            Some(Err(Fault::Fatal(failure))) if failure.cause.is_refusal() => {
                 self.raw_tables_are_absent = true;
                 ask(table.name)
             }

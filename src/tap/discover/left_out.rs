@@ -31,7 +31,7 @@ impl Obstacle {
             _ if matches!(stream.source, Source::Events) => Obstacle::Failed,
             Cause::Access if stream.is_list() => Obstacle::Access,
             Cause::Missing if stream.is_list() => Obstacle::Absent,
-            Cause::Request => Obstacle::Absent,
+            Cause::Request | Cause::UnknownColumn(_) | Cause::UnknownTable => Obstacle::Absent,
             _ => Obstacle::Failed,
         }
     }
@@ -76,7 +76,7 @@ pub(super) fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable
 fn failing_now(stream: &Stream, fault: Fault) -> Result<String> {
     match fault {
         fault if matches!(stream.source, Source::Events) => Err(fault.into()),
-        Fault::Split(why) => Ok(why),
+        Fault::Split(why) => Ok(why.to_string()),
         Fault::Fatal(failure) if matches!(failure.cause, Cause::Server | Cause::Timeout | Cause::Untrusted) => {
             Ok(failure.error.to_string())
         }

@@ -200,7 +200,7 @@ pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defin
 /// # Errors
 /// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
 pub fn sampled(client: &Client, retry_policy: &RetryPolicy, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
-    let mut why = String::new();
+    let mut too_much = None;
     for size in std::iter::once(USUAL_SAMPLE).chain(SMALLER_SAMPLES) {
         match sample(client, retry_policy, now, size) {
             Ok(samples)
@@ -212,11 +212,11 @@ pub fn sampled(client: &Client, retry_policy: &RetryPolicy, max: usize, now: Mic
                 };
             }
             Ok(samples) => return Ok(chosen(samples, max)),
-            Err(Fault::Split(text)) => why = text,
+            Err(Fault::Split(why)) => too_much = Some(why),
             Err(fault) => return without_columns(fault),
         }
     }
-    without_columns(Fault::Split(why))
+    too_much.map_or_else(|| Ok(Default::default()), |why| without_columns(Fault::Split(why)))
 }
 
 fn chosen(samples: [Sample; 2], max: usize) -> [Properties; 2] {
@@ -226,10 +226,17 @@ fn chosen(samples: [Sample; 2], max: usize) -> [Properties; 2] {
 /// A missing sample costs columns and never data, so it ends the run only for a reason that would end the run anyway.
 fn without_columns(fault: Fault) -> Result<[Properties; 2], Fault> {
     let why = match fault {
-        Fault::Split(why) => why,
+        Fault::Split(why) => why.to_string(),
         Fault::Fatal(Failure {
             cause:
-                Cause::Server | Cause::Timeout | Cause::Untrusted | Cause::Network | Cause::Request | Cause::Allowance,
+                Cause::Server
+                | Cause::Timeout
+                | Cause::Untrusted
+                | Cause::Network
+                | Cause::Request
+                | Cause::UnknownColumn(_)
+                | Cause::UnknownTable
+                | Cause::Allowance,
             error,
         }) => error.to_string(),
         fault => return Err(fault),

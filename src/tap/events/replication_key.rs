@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::Fault;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Column, Range};
@@ -130,7 +130,7 @@ fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
     });
     let usable = match read {
         Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),
-        Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => false,
+        Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => false,
         Err(Fault::Split(_)) => true,
         Err(fault) => return Err(fault.into()),
     };

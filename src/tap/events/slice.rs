@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::Fault;
+use crate::posthog::fault::{Fault, TooMuch};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Incoming, OnSplit, Query};
 use crate::posthog::query::hogql;
@@ -270,7 +270,7 @@ impl Source<'_> {
     }
 
     /// The error for one row that is too large; the row is named by asking for its key alone.
-    fn too_large(&self, interval: &Interval, why: &str) -> Error {
+    fn too_large(&self, interval: &Interval, why: &TooMuch) -> Error {
         let keys = &self.columns[..=column::HASH];
         let sql = hogql::page(&self.range, interval, keys, 1);
         let names: Vec<&str> = keys.iter().map(|column| column.name.as_str()).collect();

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::{Cause, Failure, Fault, TooMuch};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::Query;
 use crate::posthog::query::hogql;
@@ -164,7 +164,8 @@ impl<'a> Reading<'a> {
         });
         match self.read(raw.table, "", sink) {
             Ok(lack) => Ok(Some(lack)),
-            Err(Refused::Table(why)) if self.rows == 0 => {
+            Err(Refused::Table(failure)) if self.rows == 0 => {
+                let why = failure.error;
                 log::info(format!("{} cannot be read, its aggregated table costs more: {why}", raw.table));
                 self.record.forget_columns(plain);
                 self.versions = None;
@@ -179,7 +180,7 @@ impl<'a> Reading<'a> {
     /// is made current would lack its rows.
     fn read_if_known<W: Write>(&mut self, table: &str, condition: &str, sink: &mut Sink<'_, W>) -> Result<Lack> {
         match self.read(table, condition, sink) {
-            Err(Refused::Table(why)) if why.contains("nknown table") => {
+            Err(Refused::Table(failure)) if failure.cause == Cause::UnknownTable => {
                 log::info(format!("{}: this PostHog has no table {table}, its rows are not among them", self.stream));
                 Ok(Lack(None))
             }
@@ -248,8 +249,8 @@ impl<'a> Reading<'a> {
                     log::debug(format!("asking for less than {limit} rows of {}: {why}", walk.table));
                     self.size.refused(u64::from(limit));
                 }
-                Err(Fault::Fatal(failure)) if failure.cause == Cause::Request && *place == Place::Start => {
-                    return Err(Refused::Table(failure.error.to_string()));
+                Err(Fault::Fatal(failure)) if failure.cause.is_refusal() && *place == Place::Start => {
+                    return Err(Refused::Table(failure));
                 }
                 Err(fault) => return Err(Error::from(fault).context(format!("reading {}", walk.table)).into()),
             }
@@ -379,9 +380,9 @@ fn rank(version: Cell<'_>) -> i128 {
 /// Why a table was not read to its end.
 pub enum Refused {
     /// The server does not take the query: it has no such table, or the key may not read it.
-    Table(String),
+    Table(Failure),
     /// It is too much for the server, and the caller can ask for less.
-    Split(String),
+    Split(TooMuch),
     /// Anything else.
     Failed(Error),
 }
@@ -395,7 +396,7 @@ impl From<Error> for Refused {
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Error {
         match refused {
-            Refused::Table(why) => Error::new(Kind::Service, why),
+            Refused::Table(failure) => failure.error,
             Refused::Split(why) => Fault::Split(why).into(),
             Refused::Failed(error) => error,
         }

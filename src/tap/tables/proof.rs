@@ -10,7 +10,7 @@ use std::io::Write;
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Query;
 use crate::posthog::query::keyset::Walk;
 use crate::posthog::query::page::Page;
@@ -99,8 +99,8 @@ impl Reading<'_> {
         match counted {
             Ok(counted) => return Ok(Some(counted)),
             Err(Fault::Split(why)) if self.narrows => return Err(Refused::Split(why)),
-            Err(Fault::Split(why)) => self.uncounted = Some(why),
-            Err(Fault::Fatal(failure)) if failure.cause == Cause::Request => {
+            Err(Fault::Split(why)) => self.uncounted = Some(why.to_string()),
+            Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => {
                 self.uncounted = Some(failure.error.to_string());
             }
             Err(fault) => return Err(Error::from(fault).context(name).into()),

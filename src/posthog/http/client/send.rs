@@ -6,7 +6,8 @@ use std::time::Duration;
 use reqwest::blocking::{Request, Response};
 
 use super::Client;
-use crate::posthog::fault::{Cause, Fault, RetryDecision};
+use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::http::decision::RetryDecision;
 use crate::posthog::http::wire::unreachable;
 
 /// How often a wait for an answer looks whether the run should end.

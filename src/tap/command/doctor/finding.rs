@@ -53,7 +53,13 @@ impl Category {
             Cause::Timeout => Category::Timeout,
             Cause::Missing | Cause::Redirect => Category::Config,
             Cause::Quota => Category::RateLimit,
-            Cause::Request | Cause::Server | Cause::Untrusted | Cause::Allowance | Cause::Internal => Category::Unknown,
+            Cause::Request
+            | Cause::UnknownColumn(_)
+            | Cause::UnknownTable
+            | Cause::Server
+            | Cause::Untrusted
+            | Cause::Allowance
+            | Cause::Internal => Category::Unknown,
         }
     }
 }
@@ -114,15 +120,16 @@ pub(super) fn explain(fault: Fault) -> (Category, String) {
     let (category, advice) = match &fault {
         Fault::Fatal(failure) => (Category::of(&failure.cause), advice(&failure.cause)),
         // Nobody stops a doctor but the limits: one attempt, no waits.
-        Fault::Stopped(_) => (Category::RateLimit, ""),
+        Fault::Stopped(_) | Fault::WaitTooLong { .. } => (Category::RateLimit, ""),
         Fault::Split(_) => (Category::Timeout, ""),
         Fault::Untrusted(_) => (Category::Unknown, ""),
     };
-    let text = Error::from(fault).to_string();
-    let text = match text.strip_prefix("stopped because ") {
-        // The error of a run; here nothing was stopped.
-        Some(limit) => format!("a run would wait: {}", limit.split(" (see ").next().unwrap_or(limit)),
-        None => format!("{text}{advice}"),
+    let text = match fault {
+        // Here nothing was stopped.
+        Fault::WaitTooLong { reason, wait } => {
+            format!("a run would wait: {reason} and the next request would have to wait {} s", wait.as_secs())
+        }
+        fault => format!("{}{advice}", Error::from(fault)),
     };
     (category, text)
 }

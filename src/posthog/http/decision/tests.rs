@@ -25,7 +25,7 @@ fn word(decision: RetryDecision) -> (String, String) {
         RetryDecision::Slow(text) => ("slow".into(), text),
         RetryDecision::Wait(refusal, wait, text) => (format!("{refusal:?} {:?}", wait.map(|w| w.as_secs())), text),
         RetryDecision::Without(key, text) => (format!("without {key:?}"), text),
-        RetryDecision::Final(Fault::Split(text)) => ("split".into(), text),
+        RetryDecision::Final(Fault::Split(why)) => (format!("split {:?}", why.of), why.to_string()),
         RetryDecision::Final(Fault::Fatal(failure)) => {
             (format!("{:?} {}", failure.cause, failure.error.kind().exit_code()), failure.error.to_string())
         }
@@ -52,8 +52,11 @@ fn each_known_answer_has_its_verdict() {
         (407, html.into(), "Proxy 4"),
         (302, String::new(), "Redirect 3"),
         (402, envelope("api_queries_quota_exceeded", "Quota"), "Quota 4"),
-        (400, envelope("invalid_input", "Unable to resolve field: name"), "Request 4"),
-        (400, envelope("too_many_bytes", "Limit for bytes to read exceeded"), "split"),
+        (400, envelope("invalid_input", "Unable to resolve field: name"), "UnknownColumn(\"name\") 4"),
+        (400, envelope("invalid_input", "Unable to resolve field: `modifiers`"), "UnknownColumn(\"modifiers`\") 4"),
+        (400, envelope("invalid_input", "Unknown table `raw_persons`."), "UnknownTable 4"),
+        (400, envelope("invalid_input", "Illegal types of arguments"), "Request 4"),
+        (400, envelope("too_many_bytes", "Limit for bytes to read exceeded"), "split ReadBytes"),
         (409, envelope("conflict", "Conflict"), "again Server"),
         (429, envelope("throttled", "Request was throttled. Expected available in 23 seconds."), "Throttle Some(23)"),
         (429, envelope("throttled", "Exceeded maximum concurrency limit: 3 for key: api"), "Concurrency None"),
@@ -66,24 +69,89 @@ fn each_known_answer_has_its_verdict() {
         (500, envelope("error", "Query size exceeded."), "Request 4"),
         (502, html.into(), "again Server"),
         (503, envelope("error", "Queries are a little too busy right now."), "again Server"),
-        (504, envelope("error", "Query has hit the max execution time before completing."), "split"),
+        (504, envelope("error", "Query has hit the max execution time before completing."), "split Time"),
         (504, html.into(), "slow"),
-        (512, envelope("error", "Estimated query execution time (12.5 seconds) is too long."), "split"),
-        (513, envelope("clickhouse_memory_limit_exceeded", "This query ran out of memory."), "split"),
+        (512, envelope("error", "Estimated query execution time (12.5 seconds) is too long."), "split Time"),
+        (513, envelope("clickhouse_memory_limit_exceeded", "This query ran out of memory."), "split Memory"),
         (513, envelope("clickhouse_memory_limit_exceeded", "We're under heavy load right now"), "again Server"),
-        (504, envelope("clickhouse_memory_limit_exceeded", "This query ran out of memory."), "split"),
+        (504, envelope("clickhouse_memory_limit_exceeded", "This query ran out of memory."), "split Memory"),
         (522, html.into(), "again Server"),
         (524, html.into(), "slow"),
         (
             500,
             envelope("error", "x. This query failed the same way 3 times in a row, so it was not run again."),
-            "split",
+            "split Unsaid",
         ),
         (202, "{}".into(), "again Server"),
     ];
     for (status, body, expected) in cases {
         assert_eq!(word(judge(status, &body)).0, expected, "{status} {body}");
     }
+}
+
+/// The decision on every status, without one of the texts that are known, in the two forms that an answer has.
+#[test]
+fn every_status_has_its_decision() {
+    let decided = |body: &str| {
+        let mut ranges: Vec<(u16, u16, String)> = Vec::new();
+        for status in 100..=599 {
+            let (decision, text) = word(judge(status, body));
+            let unforeseen = if text.contains("not foreseen") { ", not foreseen" } else { "" };
+            let decision = format!("{decision}{unforeseen}");
+            match ranges.last_mut() {
+                Some((_, end, last)) if *last == decision => *end = status,
+                _ => ranges.push((status, status, decision)),
+            }
+        }
+        ranges.iter().map(|(from, to, decision)| format!("{from}-{to} {decision}")).collect::<Vec<_>>()
+    };
+    let expected = [
+        "100-201 again Server, not foreseen",
+        "202-202 again Server",
+        "203-299 again Server, not foreseen",
+        "300-399 Redirect 3",
+        "400-400 Request 4",
+        "401-401 Key 3",
+        "402-402 Quota 4",
+        "403-403 Access 3",
+        "404-404 Missing 3",
+        "405-406 Request 4",
+        "407-407 Proxy 4",
+        "408-409 again Server",
+        "410-411 Request 4",
+        "412-412 again Server, not foreseen",
+        "413-415 Request 4",
+        "416-424 again Server, not foreseen",
+        "425-425 again Server",
+        "426-428 again Server, not foreseen",
+        "429-429 Throttle None",
+        "430-430 again Server, not foreseen",
+        "431-431 Request 4",
+        "432-499 again Server, not foreseen",
+        "500-500 again Server",
+        "501-501 again Server, not foreseen",
+        "502-503 again Server",
+        "504-504 split Unsaid",
+        "505-511 again Server, not foreseen",
+        "512-513 split Unsaid",
+        "514-519 again Server, not foreseen",
+        "520-523 again Server",
+        "524-524 slow",
+        "525-527 again Server",
+        "528-529 again Server, not foreseen",
+        "530-530 again Server",
+        "531-599 again Server, not foreseen",
+    ];
+    assert_eq!(decided(&envelope("x", "Something.")), expected);
+    // A page of somebody in between: only PostHog itself refuses a key, or has no time and memory.
+    let of_a_page = expected.map(|line| match line.get(..3) {
+        Some("401") => "401-401 again Server",
+        Some("403") => "403-403 again Server",
+        Some("504") => "504-504 slow",
+        Some("512") => "512-513 again Server",
+        _ => line,
+    });
+    assert_eq!(decided("<html></html>"), of_a_page);
 }
 
 #[test]
