@@ -4,6 +4,7 @@
 pub mod address;
 pub mod fault;
 pub mod http;
+pub mod key;
 pub mod pace;
 pub mod query;
 pub mod rest;

@@ -1,11 +1,10 @@
 //! What a client is made from, what it is asked, and what it answers. No network here, and no meaning of answers.
 
-use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::body::Body;
-use super::retry::RetryPolicy;
+use super::retry::{RequestTimer, RetryPolicy};
 use crate::posthog::address::BaseUrl;
 use crate::posthog::fault::Fault;
 use crate::posthog::pace::rate::Rates;
@@ -129,30 +128,6 @@ pub enum RateClass {
     Lists,
     /// Lists that ClickHouse answers.
     ClickHouse,
-}
-
-/// A request since it was sent. The time in which its reader could take nothing does not count: the server is not slow then.
-#[derive(Debug)]
-pub struct RequestTimer {
-    at: Instant,
-    held: Cell<Duration>,
-}
-
-impl RequestTimer {
-    pub(crate) fn at(at: Instant) -> RequestTimer {
-        RequestTimer { at, held: Cell::default() }
-    }
-
-    /// The time that it took so far.
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.at.elapsed().saturating_sub(self.held.get())
-    }
-
-    /// From `since` until now, nothing could be taken.
-    pub(crate) fn was_held(&self, since: Instant) {
-        self.held.set(self.held.get().saturating_add(since.elapsed()));
-    }
 }
 
 /// An answer whose body is still to be read: HTTP 200, content type JSON.

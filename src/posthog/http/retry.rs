@@ -1,11 +1,11 @@
 //! How long to go on with one request: the state of its attempts is a value, and what follows from a bad answer is
 //! arithmetic. Errors are counted; waits that the server asks for are not, but they are bounded in time.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
 use super::decision::{OptionalKey, Refusal, RetryDecision};
-use super::request::RequestTimer;
 use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
@@ -82,6 +82,30 @@ impl RetryPolicy {
             return Err(Fault::WaitTooLong { reason: "the project's hourly byte budget is nearly used up", wait });
         }
         Ok(())
+    }
+}
+
+/// A request since it was sent. The time in which its reader could take nothing does not count: the server is not slow then.
+#[derive(Debug)]
+pub struct RequestTimer {
+    at: Instant,
+    held: Cell<Duration>,
+}
+
+impl RequestTimer {
+    pub(crate) fn at(at: Instant) -> RequestTimer {
+        RequestTimer { at, held: Cell::default() }
+    }
+
+    /// The time that it took so far.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed().saturating_sub(self.held.get())
+    }
+
+    /// From `since` until now, nothing could be taken.
+    pub(crate) fn was_held(&self, since: Instant) {
+        self.held.set(self.held.get().saturating_add(since.elapsed()));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::time::{Day, Micros};
 use super::left_out::MissingColumns;
 
 /// Attempts at a request that discovery can do without.
-pub(super) const ATTEMPTS: u32 = 2;
+const ATTEMPTS: u32 = 2;
 
 /// Asks for the columns of streams, and keeps the fields of their entries that there are columns for.
 pub(super) struct Columns<'a> {

@@ -7,6 +7,7 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::client::Client;
 use crate::posthog::http::retry::RetryPolicy;
+use crate::posthog::key::{covers, scopes_of_key};
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::Config;
 use crate::tap::record::flatten::Family;
@@ -15,7 +16,6 @@ use crate::time::Micros;
 
 use super::columns::{Columns, try_list};
 use super::left_out::{Unreadable, left_out_for};
-use super::{covers, scopes_of_key};
 
 /// Requests that a discovery sends.
 const MAX_REQUESTS: u64 = 20;

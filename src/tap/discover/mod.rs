@@ -7,13 +7,11 @@
 //! A discovery sends no more than 20 requests, retries included, because runners discover before every run. A run sends
 //! more where it has to: it asks for its columns until it knows them.
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::http::client::{Client, Get, RateClass};
-use crate::posthog::http::retry::RetryPolicy;
+use crate::posthog::http::client::Client;
 use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::time::{Micros, to_rfc3339};
 
@@ -23,7 +21,7 @@ use super::record::flatten::Family;
 use super::record::item::is_text;
 use super::stream::{PropertyObject, STREAMS, Stream, find};
 
-use columns::{ATTEMPTS, Columns};
+use columns::Columns;
 use discovery::Discovery;
 use left_out::{Unreadable, object_of};
 
@@ -139,39 +137,6 @@ fn say_changes(changes: &[String]) {
              a column go into the unmapped object. Discover again to take the changes over"
         ));
     }
-}
-
-/// Whether these scopes allow what `scope` allows: writing includes reading, `*` is everything.
-pub(super) fn covers(scopes: &[String], scope: &str) -> bool {
-    let write = scope.replace(":read", ":write");
-    scopes.iter().any(|has| has == "*" || has == scope || *has == write)
-}
-
-/// What the key may do, from the key's own description. None where this PostHog does not tell.
-pub(super) fn scopes_of_key(client: &Client, retry_policy: &RetryPolicy) -> Result<Option<Vec<String>>, Fault> {
-    let retry_policy = Some(retry_policy.at_most(ATTEMPTS));
-    let get = Get { retry_policy, ..Get::new("api/personal_api_keys/@current/", RateClass::Lists) };
-    let read = |answer: crate::posthog::http::client::Answer| {
-        serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
-    };
-    let key = match client.get(&get, read) {
-        Ok(key) => key,
-        Err(Fault::Fatal(Failure {
-            cause: Cause::Scope(_) | Cause::Access | Cause::Missing | Cause::Request | Cause::Untrusted,
-            ..
-        })) => return Ok(None),
-        Err(fault) => return Err(fault),
-    };
-    let project = client.options().project_id;
-    let teams: Vec<u64> = key["scoped_teams"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
-    if !teams.is_empty() && !teams.contains(&project) {
-        let text = format!(
-            "the key is restricted to the projects {teams:?}; add project {project} to it, or check project_id"
-        );
-        return Err(Fault::Fatal(Failure { cause: Cause::Access, error: Error::new(Kind::Config, text) }));
-    }
-    let scopes = key["scopes"].as_array();
-    Ok(scopes.map(|scopes| scopes.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
 }
 
 pub mod columns;

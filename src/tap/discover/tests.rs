@@ -4,7 +4,7 @@ use crate::posthog::http::client::tests::{Play, error_answer, json_answer, optio
 use crate::singer::catalog::StreamEntry;
 use crate::tap::config::settings::Raw;
 use crate::tap::stream::Source;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn config(flatten: bool) -> Config {
     let settings = json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten});

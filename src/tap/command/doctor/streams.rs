@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
+use crate::posthog::key::{covers, scopes_of_key};
 use crate::tap::discover::columns::try_list;
 use crate::tap::discover::left_out::Obstacle;
-use crate::tap::discover::{covers, scopes_of_key};
 use crate::tap::stream::{STREAMS, Source, Stream};
 
 use super::finding::{Category, Finding, explain};
