@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::value::{Value, uuid_from_text};
-use super::zone::{DAY_MICROS, HOUR_MICROS, Zone};
+use super::sql::value::{Value, uuid_from_text};
+use super::sql::zone::{DAY_MICROS, HOUR_MICROS, Zone};
 
 /// One event. Times are microseconds.
 #[derive(Clone, Debug)]
@@ -152,7 +152,7 @@ fn one(dice: &mut Dice, number: u64, timestamp: i64, until: i64) -> Event {
     let timestamp = if dice.roll(500) == 0 { timestamp + HOUR_MICROS } else { timestamp };
     let mut event = Event::new(number, name, timestamp).created(created_at.max(timestamp - HOUR_MICROS));
     if user.is_multiple_of(5) {
-        event.distinct_id = super::value::uuid_text(u128::from(mix(user)) << 64 | u128::from(mix(user + 1)));
+        event.distinct_id = super::sql::value::uuid_text(u128::from(mix(user)) << 64 | u128::from(mix(user + 1)));
     } else {
         event.distinct_id = format!("user_{user}");
     }

@@ -4,40 +4,32 @@
 //!
 //! ```text
 //! http.rs    bytes on a socket          api.rs    paths, keys, scopes, limits
-//! query.rs   the query endpoint         select.rs compile.rs expression.rs function.rs aggregate.rs   its SQL
+//! query.rs   the query endpoint         sql/      what it answers
 //! rest.rs    lists of objects           faults.rs answers gone wrong on demand
-//! table.rs   rows                       events.rs realistic ones          value.rs zone.rs cityhash.rs   facts
+//! world.rs   all that is stored         events.rs realistic events
 //! ```
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-mod aggregate;
 mod api;
-mod cityhash;
-mod compile;
 pub(crate) mod events;
-mod expression;
 mod faults;
-mod function;
 mod http;
 mod limits;
 mod query;
 pub(crate) mod rest;
-mod select;
 #[cfg(test)]
 mod selftest;
-mod table;
-mod value;
+mod sql;
 mod world;
-mod zone;
 
-pub(crate) use cityhash::cityhash64;
 pub(crate) use events::Event;
 pub(crate) use faults::{Fault, NAMES as FAULTS};
+pub(crate) use sql::cityhash64;
+pub(crate) use sql::zone::{DAY_MICROS, HOUR_MICROS, Zone, parse_micros};
 pub(crate) use world::{Held, Identity, Options, Request, World};
-pub(crate) use zone::{DAY_MICROS, HOUR_MICROS, Zone, parse_micros};
 
 /// A time as microseconds since 1970, from RFC 3339 text.
 pub(crate) fn micros(text: &str) -> i64 {

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::http::{Call, Reply};
-use super::select::{self, Answer, DEFAULT_LIMIT, Surroundings};
+use super::sql::select::{self, Answer, DEFAULT_LIMIT, Surroundings};
+use super::sql::zone::Zone;
 use super::world::{Request, World};
-use super::zone::Zone;
 use super::{Refusal, faults, refuse};
 
 const BODY_KEYS: &[&str] = &[

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value as Json, json};
 
-use super::zone::Zone;
+use super::sql::zone::Zone;
 use super::{Refusal, cityhash64};
 
 /// Kind, how many there are at the start, scope.
@@ -134,7 +134,7 @@ fn path_of(url: &str) -> &str {
 
 fn id_text(seed: &str) -> String {
     let (a, b) = (cityhash64(seed.as_bytes()), cityhash64(format!("{seed}/").as_bytes()));
-    super::value::uuid_text(u128::from(a) << 64 | u128::from(b))
+    super::sql::value::uuid_text(u128::from(a) << 64 | u128::from(b))
 }
 
 fn time(hours: usize) -> String {

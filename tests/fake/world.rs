@@ -8,9 +8,9 @@ use super::events::Event;
 use super::faults::{Fault, Faults};
 use super::limits::Limits;
 use super::rest::Objects;
-use super::table::{Stored, Table, VIEWS, tables};
-use super::value::{Value, uuid_text};
-use super::zone::{DAY_MICROS, Zone};
+use super::sql::table::{Stored, Table, VIEWS, tables};
+use super::sql::value::{Value, uuid_text};
+use super::sql::zone::{DAY_MICROS, Zone};
 use super::{Refusal, micros};
 
 /// How a project and its server are made.

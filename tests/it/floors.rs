@@ -29,7 +29,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("println!", &[]),
 ];
 
-fn sources() -> Vec<(String, String)> {
+/// The files of the sources but those of tests: their names and texts.
+pub(crate) fn texts() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root.clone()];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -45,9 +46,13 @@ fn sources() -> Vec<(String, String)> {
     }
     files.sort();
     let name = |path: &Path| path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-    let sources: Vec<_> = files.iter().map(|path| (name(path), code_of(&fs::read_to_string(path).unwrap()))).collect();
-    assert!(sources.len() > 10, "the sources were not found");
-    sources
+    let texts: Vec<_> = files.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect();
+    assert!(texts.len() > 10, "the sources were not found");
+    texts
+}
+
+fn sources() -> Vec<(String, String)> {
+    texts().into_iter().map(|(name, text)| (name, code_of(&text))).collect()
 }
 
 /// A file of tests beside the code that they test.

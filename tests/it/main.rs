@@ -11,8 +11,9 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 
-mod destination;
+mod documented;
 mod floors;
+mod harness;
 mod pipe_files;
 mod readme;
 mod tap_catalog;
@@ -33,4 +34,3 @@ mod target_commit;
 mod target_hostile;
 mod target_replay;
 mod target_types;
-mod util;

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::fake::events::realistic;
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Options};
-use crate::util::{Run, Tap};
+use crate::harness::{Run, Tap};
 
 const ALL: &str = include_str!("../../catalog/all-streams-raw.json");
 const EVENTS: &str = include_str!("../../catalog/events-only-raw.json");
@@ -308,7 +308,8 @@ fn fields_inside_of_fields_are_deselected_and_choices_that_do_not_count_are_said
     let run = tap(&fake, &catalog).run().ends(0);
     assert!(!run.stdout.contains("\"email\":") && !run.stdout.contains("fake@example.com"));
     let records = run.records("cohorts");
-    assert_eq!((records.len(), &records[0]["created_by"]["id"]), (137, &json!(1)));
+    let user = &records[0]["created_by"];
+    assert_eq!((records.len(), &user["id"], &user["first_name"]), (137, &json!(1), &json!("Fake")));
     assert_eq!(warnings(&run.stderr, "cohorts: id cannot be deselected").len(), 1, "{}", run.stderr);
     assert_eq!(warnings(&run.stderr, "cohorts: name cannot be selected").len(), 1, "{}", run.stderr);
     assert_eq!(warnings(&run.stderr, "surveys: it cannot be selected").len(), 1, "{}", run.stderr);

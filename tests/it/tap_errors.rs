@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Options};
-use crate::util::{Run, Tap, nobody};
+use crate::harness::{Run, Tap, nobody, send, tap_posthog};
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::default());
@@ -88,7 +88,7 @@ const LONG: Duration = Duration::from_secs(120);
 
 #[test]
 fn the_doctor_ends_at_the_first_signal() {
-    use rustix::process::{Pid, Signal, kill_process};
+    use rustix::process::Signal;
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
         let fake = fake();
         fake.world().fault(Fault::new("hang").pause(LONG));
@@ -100,7 +100,7 @@ fn the_doctor_ends_at_the_first_signal() {
             std::thread::sleep(Duration::from_millis(5));
         }
         let sent = Instant::now();
-        kill_process(Pid::from_child(&child), signal).unwrap();
+        send(&child, signal);
         Run::of(child.wait_with_output().unwrap()).ends(code);
         assert!(sent.elapsed() < LONG / 2, "{:?}", sent.elapsed());
     }
@@ -120,7 +120,7 @@ fn settings_may_stand_in_the_env_file_of_the_folder() {
     let lines: String = tap.config.as_object().unwrap().iter().map(named).collect();
     std::fs::write(tap.dir.path().join(".env"), lines + "TAP_POSTHOG_DATA_TYPE=mars\n").unwrap();
     let command = |config: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tap-posthog"));
+        let mut command = tap_posthog();
         command.args(["--config", config]).current_dir(tap.dir.path()).env_clear();
         command
     };
@@ -206,7 +206,7 @@ fn unknown_options_and_missing_files_are_usage_errors_or_named() {
     let tap = Tap::new(&fake);
     let mut command = tap.command();
     command.arg("--state").arg("/nonexistent/state.json");
-    let run = crate::util::Run::of(command.output().unwrap()).ends(3);
+    let run = Run::of(command.output().unwrap()).ends(3);
     run.complains(&["/nonexistent/state.json"]);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fake::events::realistic;
 use crate::fake::{Event, FAULTS, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
-use crate::util::{CLOCK, Tap, same_once};
+use crate::harness::{CLOCK, Run, Tap, safe_part, same_once};
 
 /// Part of every page query and of no other.
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
@@ -86,9 +86,7 @@ fn a_storm_of_faults_loses_nothing() {
 }
 
 fn up_to_last_state(stdout: &str) -> Vec<Held> {
-    let end = stdout.rfind("{\"type\":\"STATE\"").unwrap_or(0);
-    let records = stdout[..end].lines().filter(|line| line.contains("\"RECORD\""));
-    records.map(|line| crate::util::held(&serde_json::from_str::<serde_json::Value>(line).unwrap()["record"])).collect()
+    safe_part(stdout).map_or_else(Vec::new, |(events, _)| events)
 }
 
 #[test]
@@ -244,28 +242,53 @@ fn an_old_server_whose_days_are_not_utc_is_refused() {
     }
 }
 
-/// Without the scope for definitions, columns of properties come from a sample; without a sample there are none.
+const SAMPLE: &str = "LIMIT 20 BY event";
+
+/// A run without the scope for definitions, whose columns of properties come from a sample; and the samples it asked for.
+fn sampled(fault: Option<Fault>) -> (Run, Vec<String>) {
+    let fake = fake();
+    if let Some(fault) = fault {
+        fake.world().fault(fault.body(SAMPLE));
+    }
+    let tap = Tap::new(&fake).set("api_key", "phx_fake_query_only").set("data_type", serde_json::Value::Null);
+    let run = tap.run().ends(0);
+    same_once("events", &run.events(), fake.world().held());
+    let asked: Vec<String> = fake.world().log.iter().filter_map(|request| request.sql.clone()).collect();
+    (run, asked.into_iter().filter(|sql| sql.contains(SAMPLE)).collect())
+}
+
+fn columns(run: &Run) -> Vec<String> {
+    let schema = run.messages().into_iter().find(|message| message["stream"] == "events").unwrap();
+    let names = schema["schema"]["properties"].as_object().unwrap().keys();
+    names.filter(|name| name.starts_with("properties_")).cloned().collect()
+}
+
+#[test]
+fn a_sample_of_events_gives_columns() {
+    let (run, asked) = sampled(None);
+    assert_eq!((asked.len(), run.stderr.contains("no sample of events")), (1, false), "{}", run.stderr);
+    // What the events have that fall into the days of the sample.
+    let mut known = std::collections::BTreeSet::new();
+    for record in run.records("events") {
+        let fields = record.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
+        known.extend(fields.map(|(name, _)| name.clone()).filter(|name| name.starts_with("properties_")));
+    }
+    let columns = columns(&run);
+    assert!(columns.contains(&"properties_price".to_owned()) && columns.len() > 5, "{columns:?}");
+    assert!(known.iter().all(|name| columns.contains(name)) && known.len() > 5, "{known:?} of {columns:?}");
+}
+
+/// Without a sample there are no such columns.
 #[test]
 fn a_sample_that_fails_costs_columns_and_no_row() {
-    const SAMPLE: &str = "LIMIT 20 BY event";
-    let run = |fault: Fault| {
-        let fake = fake();
-        fake.world().fault(fault.body(SAMPLE));
-        let tap = Tap::new(&fake).set("api_key", "phx_fake_query_only").set("data_type", serde_json::Value::Null);
-        let run = tap.run().ends(0);
-        same_once("events", &run.events(), fake.world().held());
-        let asked: Vec<String> = fake.world().log.iter().filter_map(|request| request.sql.clone()).collect();
-        (run, asked.into_iter().filter(|sql| sql.contains(SAMPLE)).collect::<Vec<_>>())
-    };
-    let has_columns = |stdout: &str| stdout.contains("\"properties_price\"");
     for (name, requests) in [("timeout_504", 3), ("too_many_bytes_400", 3), ("memory_513", 3), ("server_500", 2)] {
-        let (run, asked) = run(Fault::new(name));
+        let (run, asked) = sampled(Some(Fault::new(name)));
         let warnings = run.stderr.lines().filter(|line| line.contains("no sample of events")).count();
-        assert_eq!((asked.len(), warnings, has_columns(&run.stdout)), (requests, 1, false), "{name}: {}", run.stderr);
+        assert_eq!((asked.len(), warnings, columns(&run).len()), (requests, 1, 0), "{name}: {}", run.stderr);
         assert!(run.stdout.contains("\"unmapped_properties\":{\""), "{name}");
     }
     // What is too much is asked for less of: fewer days, then a smaller part of the keys.
-    let (_, asked) = run(Fault::new("timeout_504"));
+    let (_, asked) = sampled(Some(Fault::new("timeout_504")));
     let since = |sql: &str| sql.split("timestamp >= ").nth(1).unwrap()[..40].to_owned();
     assert!(since(&asked[0]) < since(&asked[1]) && since(&asked[1]) == since(&asked[2]), "{asked:?}");
     for (sql, bits) in asked.iter().zip([60, 60, 56]) {

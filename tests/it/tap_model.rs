@@ -7,8 +7,7 @@ use std::io::{BufRead as _, BufReader};
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
-use crate::tap_resume::rest_of;
-use crate::util::{Run, Tap, held};
+use crate::harness::{Run, Tap, held, rest_of};
 
 const MINUTE: i64 = 60_000_000;
 const HISTORIES: u64 = 16;

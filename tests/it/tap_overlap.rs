@@ -1,58 +1,20 @@
 //! Where runs meet: the overlap, the ledger of arrivals, settings that change between runs, states that a failure leaves.
 
-use std::collections::HashSet;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
 
 use serde_json::{Value as Json, json};
 
-use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
-use crate::tap_resume::safe_part;
-use crate::util::{Run, Tap, same_once};
-
-pub(crate) const MINUTE: i64 = 60_000_000;
-/// Only the queries for pages have it.
-pub(crate) const PAGE: &str = "ORDER BY toDate(timestamp), event";
-
-pub(crate) fn start() -> i64 {
-    micros("2026-08-15T12:00:00Z")
-}
-
-pub(crate) fn fake(events: impl IntoIterator<Item = Event>) -> Fake {
-    let fake = Fake::start(Options::default());
-    fake.world().insert(events);
-    fake
-}
-
-/// An event that arrived when it happened.
-pub(crate) fn at(n: u64, time: i64) -> Event {
-    Event::new(n, "e", time).created(time)
-}
-
-pub(crate) type Settings<'a> = &'a [(&'static str, Json)];
-
-pub(crate) fn tap<'a>(fake: &'a Fake, settings: Settings<'_>) -> Tap<'a> {
-    settings.iter().fold(Tap::new(fake), |tap, (name, value)| tap.set(name, value.clone()))
-}
-
-/// The run from the last state of `before`, `later` after it.
-pub(crate) fn go_on(fake: &Fake, before: &Run, later: i64, settings: Settings<'_>) -> Run {
-    fake.world().advance(later);
-    tap(fake, settings).state(&before.last_state()).run().ends(0)
-}
-
-/// The stored events of these numbers.
-fn numbered(fake: &Fake, numbers: std::ops::Range<u64>) -> Vec<Held> {
-    let wanted: HashSet<String> = numbers.map(|n| format!("{:032x}", at(n, 0).uuid)).collect();
-    fake.world().held().into_iter().filter(|held| wanted.contains(&held.identity.uuid.replace('-', ""))).collect()
-}
+use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone};
+use crate::harness::{
+    MINUTE, PAGE, Run, Settings, Tap, at, fake_of, go_on, numbered, safe_part, same_once, start, tap_with, terminate,
+};
 
 /// What becomes visible while a run looks at the ledger is in this run or in the next one.
 #[test]
 fn what_shows_up_between_two_looks_at_the_ledger_is_found() {
     for nth in 1..8 {
-        let fake = fake((0..100).map(|n| at(n, start() - n as i64 * 2 * MINUTE)));
+        let fake = fake_of((0..100).map(|n| at(n, start() - n as i64 * 2 * MINUTE)));
         let mut run = Tap::new(&fake).run().ends(0);
         let late = start() - 3 * HOUR_MICROS;
         fake.world().before_query(nth, move |world| world.insert((1_000..1_005).map(|n| at(n, late + n as i64))));
@@ -72,11 +34,11 @@ fn late_rows_are_found_behind_merges_and_deletions() {
     for (deleted, deduplicate) in [(false, true), (true, true), (false, false)] {
         let set: Settings<'_> = &[("deduplication_enabled", json!(deduplicate))];
         let old = start() - 5 * HOUR_MICROS;
-        let fake = fake((0..50).map(|n| at(n, old + n as i64 * 1_000)));
+        let fake = fake_of((0..50).map(|n| at(n, old + n as i64 * 1_000)));
         if !deleted {
             fake.world().insert((0..20).map(|n| at(n, old + n as i64 * 1_000)));
         }
-        let mut run = tap(&fake, set).run().ends(0);
+        let mut run = tap_with(&fake, set).run().ends(0);
         run = go_on(&fake, &run, MINUTE, set);
         assert!(run.events().is_empty() && !run.stderr.contains("may repeat"), "unmerged rows are no news");
         if deleted {
@@ -97,8 +59,8 @@ fn late_rows_are_found_behind_merges_and_deletions() {
 #[test]
 fn a_lookback_longer_than_late_arrival_days_is_looked_through() {
     let set: Settings<'_> = &[("lookback_window_minutes", json!(20_160))];
-    let fake = fake((0..50).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
-    let mut run = tap(&fake, set).run().ends(0);
+    let fake = fake_of((0..50).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
+    let mut run = tap_with(&fake, set).run().ends(0);
     run = go_on(&fake, &run, MINUTE, set);
     fake.world().insert((1_000..1_003).map(|n| at(n, start() - 10 * DAY_MICROS + n as i64)));
     run = go_on(&fake, &run, MINUTE, set);
@@ -109,8 +71,8 @@ fn a_lookback_longer_than_late_arrival_days_is_looked_through() {
 #[test]
 fn a_list_that_is_too_long_loses_and_repeats_nothing() {
     let set: Settings<'_> = &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60))];
-    let fake = fake((0..4_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 800_000)));
-    let mut run = tap(&fake, set).run().ends(0);
+    let fake = fake_of((0..4_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 800_000)));
+    let mut run = tap_with(&fake, set).run().ends(0);
     assert!(run.stderr.contains("max_state_bytes"), "{}", run.stderr);
     same_once("first run", &run.events(), fake.world().held());
     for round in 0..3 {
@@ -146,7 +108,7 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
         let run = loop {
             fake.world().faults.clear();
             fake.world().fault(Fault::new("auth_401").body(PAGE).skip(pages).next(1));
-            let run = tap(&fake, set).state(&state).run();
+            let run = tap_with(&fake, set).state(&state).run();
             all.extend(safe_part(&run.stdout).unwrap().0);
             state = run.last_state();
             if run.code == 0 {
@@ -159,7 +121,7 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
         assert!(interruptions > 1, "{interruptions} interruptions");
         same_once("interrupted", &all, fake.world().held());
         let bookmark = |run: &Run| run.last_state()["bookmarks"]["events"].clone();
-        let mut alone = tap(&fake, set).run().ends(0);
+        let mut alone = tap_with(&fake, set).run().ends(0);
         while bookmark(&alone)["runs"].as_u64() < bookmark(&run)["runs"].as_u64() {
             alone = go_on(&fake, &alone, 0, set);
         }
@@ -175,15 +137,15 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
 #[test]
 fn an_interrupted_run_whose_list_has_no_arrivals_goes_on() {
     let fake =
-        fake((0..3_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 1_000_000).by(&format!("u{}", n % 90))));
+        fake_of((0..3_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 1_000_000).by(&format!("u{}", n % 90))));
     let set: Settings<'_> =
         &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
     fake.world().fault(Fault::new("auth_401").body(PAGE).skip(8).next(1));
-    let (mut all, state) = safe_part(&tap(&fake, set).run().stdout).unwrap();
+    let (mut all, state) = safe_part(&tap_with(&fake, set).run().stdout).unwrap();
     let mut state: Json = serde_json::from_str(&state).unwrap();
     let listed = state["bookmarks"]["events"]["run"].as_object_mut().unwrap().shift_remove("seen_arrivals");
     assert!(!all.is_empty() && listed.is_some(), "{state}");
-    let mut run = tap(&fake, set).state(&state).run().ends(0);
+    let mut run = tap_with(&fake, set).state(&state).run().ends(0);
     all.extend(run.events());
     run = go_on(&fake, &run, MINUTE, set);
     all.extend(run.events());
@@ -195,7 +157,7 @@ fn an_interrupted_run_whose_list_has_no_arrivals_goes_on() {
 /// Where nothing is known of earlier arrivals, the ledger begins in the middle of an hour, and watches what is left of it.
 #[test]
 fn what_shows_late_of_the_hour_in_which_the_ledger_began_is_found() {
-    let fake = fake((0..100).map(|n| at(n, start() + 20 * MINUTE - n as i64 * 2 * MINUTE)));
+    let fake = fake_of((0..100).map(|n| at(n, start() + 20 * MINUTE - n as i64 * 2 * MINUTE)));
     fake.world().advance(25 * MINUTE);
     let run = Tap::new(&fake).run().ends(0);
     let set: Settings<'_> = &[("late_arrival_days", json!(5))];
@@ -221,10 +183,10 @@ fn a_lookback_that_grows_repeats_nothing() {
         if by_timestamp {
             events.extend((1_000..2_000).map(|n| Event::new(n, "e", start() - 2 * HOUR_MICROS).created(0)));
         }
-        let fake = fake(events);
+        let fake = fake_of(events);
         let narrow: Settings<'_> = &[("lookback_window_minutes", json!(15)), ("late_arrival_days", json!(1))];
         let wide: Settings<'_> = &[("lookback_window_minutes", json!(240)), ("late_arrival_days", json!(3))];
-        let mut run = tap(&fake, narrow).run().ends(0);
+        let mut run = tap_with(&fake, narrow).run().ends(0);
         same_once("first run", &run.events(), fake.world().held());
         for round in 0..4 {
             run = go_on(&fake, &run, MINUTE, wide);
@@ -237,7 +199,7 @@ fn a_lookback_that_grows_repeats_nothing() {
 fn a_filter_that_changes_repeats_nothing() {
     let both = |n: u64| if n.is_multiple_of(2) { "a" } else { "b" };
     let event = |n: u64| Event::new(n, both(n), start() - n as i64 * MINUTE).created(start() - n as i64 * MINUTE);
-    let fake = fake((1..300).map(event));
+    let fake = fake_of((1..300).map(event));
     let only_a = Tap::new(&fake).set("event_types", json!(["a"])).run().ends(0);
     let run = go_on(&fake, &only_a, MINUTE, &[("event_types", json!(["a", "b"]))]);
     assert!(!run.stderr.contains("became visible"), "{}", run.stderr);
@@ -251,7 +213,7 @@ fn a_filter_that_changes_repeats_nothing() {
 #[test]
 fn a_listed_uuid_is_left_out_only_in_the_overlap() {
     let last_run = start() - HOUR_MICROS;
-    let fake = fake([at(1, last_run - MINUTE), at(2, last_run + MINUTE)]);
+    let fake = fake_of([at(1, last_run - MINUTE), at(2, last_run + MINUTE)]);
     fake.world().insert([Event::new(1, "another", last_run + MINUTE).by("somebody").created(last_run + MINUTE)]);
     let uuid = fake.world().held()[0].identity.uuid.clone();
     let state = json!({"last_run": Zone::Utc.rfc3339(last_run), "seen_uuids": [uuid], "kept": 1});
@@ -266,7 +228,7 @@ fn a_listed_uuid_is_left_out_only_in_the_overlap() {
 #[test]
 fn an_upgraded_state_repeats_nothing_of_the_days_before_it() {
     let last_run = start() - 30 * MINUTE;
-    let fake = fake((1..400).map(|n| at(n, start() - n as i64 * 5 * MINUTE)));
+    let fake = fake_of((1..400).map(|n| at(n, start() - n as i64 * 5 * MINUTE)));
     let seen: Vec<String> = fake.world().held().iter().map(|held| held.identity.uuid.clone()).collect();
     let state = json!({"last_run": Zone::Utc.rfc3339(last_run), "seen_uuids": &seen[..10]});
     let mut run = Tap::new(&fake).state(&state).run().ends(0);
@@ -280,8 +242,8 @@ fn an_upgraded_state_repeats_nothing_of_the_days_before_it() {
 #[test]
 fn without_deduplication_no_list_is_kept_and_no_lookback_cut() {
     let set: Settings<'_> = &[("deduplication_enabled", json!(false)), ("max_state_bytes", json!(10_000))];
-    let fake = fake((0..3_000).map(|n| at(n, start() - 10 * MINUTE + n as i64)));
-    let run = tap(&fake, set).run().ends(0);
+    let fake = fake_of((0..3_000).map(|n| at(n, start() - 10 * MINUTE + n as i64)));
+    let run = tap_with(&fake, set).run().ends(0);
     assert!(!run.stderr.contains("max_state_bytes"), "{}", run.stderr);
     let run = go_on(&fake, &run, MINUTE, set);
     same_once("the overlap again", &run.events(), fake.world().held());
@@ -290,7 +252,7 @@ fn without_deduplication_no_list_is_kept_and_no_lookback_cut() {
 /// A count of arrivals that the server has no time for does not end the run.
 #[test]
 fn a_ledger_that_cannot_be_counted_is_said() {
-    let fake = fake((0..100).map(|n| at(n, start() - n as i64 * MINUTE)));
+    let fake = fake_of((0..100).map(|n| at(n, start() - n as i64 * MINUTE)));
     let run = Tap::new(&fake).run().ends(0);
     fake.world().fault(Fault::new("timeout_504").body("toStartOfHour"));
     let run = go_on(&fake, &run, MINUTE, &[]);
@@ -305,7 +267,7 @@ fn a_ledger_that_cannot_be_counted_is_said() {
 /// What lies before a long wait for the server is said before it.
 #[test]
 fn a_state_goes_out_before_a_long_wait() {
-    let fake = fake((0..400).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
+    let fake = fake_of((0..400).map(|n| at(n, start() - n as i64 * HOUR_MICROS)));
     fake.world().fault(Fault::new("throttle_429").path("query").skip(8).retry_after("600"));
     let tap = Tap::new(&fake).set("page_size", 50);
     let mut child = tap.spawn();
@@ -319,52 +281,18 @@ fn a_state_goes_out_before_a_long_wait() {
     assert!((1..=2).contains(&refused), "{refused} refusals");
 }
 
-/// A reader that takes its time, and a signal: the line is finished, not the page.
-#[test]
-fn a_signal_does_not_wait_for_a_slow_reader() {
-    let wide = "x".repeat(20_000);
-    let events = (0..1_000).map(|n| {
-        let mut event = at(n, start() - n as i64);
-        event.properties = json!({ "wide": wide }).to_string();
-        event
-    });
-    let fake = fake(events);
-    let tap = Tap::new(&fake);
-    let mut child = tap.command().stdout(Stdio::piped()).spawn().unwrap();
-    let mut output = child.stdout.take().unwrap();
-    let mut first = vec![0; 300_000];
-    output.read_exact(&mut first).unwrap();
-    let asked = Instant::now();
-    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
-    // 4 MB a second: the page has 20 MB.
-    let (mut rest, mut block) = (Vec::new(), vec![0; 40_000]);
-    loop {
-        let read = output.read(&mut block).unwrap();
-        if read == 0 {
-            break;
-        }
-        rest.write_all(&block[..read]).unwrap();
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let code = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&code).or(code.code()), Some(143));
-    assert!(rest.len() < 3_000_000 && rest.ends_with(b"\n"), "{} bytes in {:?}", rest.len(), asked.elapsed());
-    let _: Json = serde_json::from_slice(rest.split(|b| *b == b'\n').rev().nth(1).unwrap()).unwrap();
-}
-
 /// A reader that stopped: nothing can be finished, and one signal still ends the tap.
 #[test]
 fn a_signal_ends_a_tap_that_nobody_reads() {
     let wide = "x".repeat(20_000);
-    let fake =
-        fake((0..200).map(|n| Event { properties: json!({ "wide": wide }).to_string(), ..at(n, start() - n as i64) }));
+    let fake = fake_of(
+        (0..200).map(|n| Event { properties: json!({ "wide": wide }).to_string(), ..at(n, start() - n as i64) }),
+    );
     let tap = Tap::new(&fake);
-    let mut child = tap.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = tap.command().stderr(Stdio::null()).spawn().unwrap();
     let mut output = child.stdout.take().unwrap();
     output.read_exact(&mut vec![0; 100_000]).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    let asked = Instant::now();
-    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    // Nobody reads on, so nothing else than the signal ends it.
+    terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 
 use crate::fake::{Fake, Options};
-use crate::util::{Run, Tap, Target};
+use crate::harness::{Run, Tap, Target};
 
 const OLDER: &str = "person_properties";
 

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::fake::events::realistic;
 use crate::fake::{Event, Fake, Fault, HOUR_MICROS, Options};
-use crate::util::{Run, Tap};
+use crate::harness::{Run, Tap};
 
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
 

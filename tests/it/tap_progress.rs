@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::fake::events::realistic;
 use crate::fake::{Fake, Fault, Options};
-use crate::util::{Run, Tap, same_once};
+use crate::harness::{Run, Tap, same_once};
 
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
 

@@ -3,19 +3,18 @@
 use serde_json::json;
 
 use crate::fake::{Fault, Held};
-use crate::tap_overlap::{MINUTE, PAGE, Settings, at, fake, go_on, start, tap};
-use crate::util::{Tap, same_once};
+use crate::harness::{MINUTE, PAGE, Settings, Tap, at, fake_of, go_on, same_once, start, tap_with};
 
 /// A slice of several pages whose count is not proved: no STATE may have passed its start.
 #[test]
 fn a_failed_proof_leaves_the_state_before_its_slice() {
     let mut failed = 0;
     for skip in 1..12 {
-        let fake = fake((0..400).map(|n| at(n, start() - n as i64 * 7_000_000)));
+        let fake = fake_of((0..400).map(|n| at(n, start() - n as i64 * 7_000_000)));
         fake.world().fault(Fault::new("timeout_504").body(PAGE).skip(skip).next(1));
         fake.world().fault(Fault::new("drop_last_row").body(PAGE).skip(skip + 1).next(30));
         let set: Settings<'_> = &[("page_size", json!(100))];
-        let run = tap(&fake, set).run();
+        let run = tap_with(&fake, set).run();
         failed += u32::from(run.code == 9);
         fake.world().faults.clear();
         let safe = run.messages().iter().rposition(|message| message["type"] == "STATE").unwrap();
@@ -31,7 +30,7 @@ fn a_failed_proof_leaves_the_state_before_its_slice() {
 #[test]
 fn rows_that_show_while_their_slice_is_counted_do_not_fail_it() {
     let event = |n: u64| at(n, start() - (n as i64 + 1) * 1_000_000);
-    let fake = fake((0..100).map(event));
+    let fake = fake_of((0..100).map(event));
     for nth in 1..20 {
         fake.world().before_query(nth, move |world| world.insert([event(200 + nth as u64)]));
     }
@@ -46,10 +45,10 @@ fn rows_that_show_while_their_slice_is_counted_do_not_fail_it() {
 /// With `count_proof: warn` a run ends well without the rows, and says so.
 #[test]
 fn a_failed_proof_may_be_a_warning() {
-    let fake = fake((0..400).map(|n| at(n, start() - n as i64 * 7_000_000)));
+    let fake = fake_of((0..400).map(|n| at(n, start() - n as i64 * 7_000_000)));
     fake.world().advance(MINUTE);
     fake.world().fault(Fault::new("drop_last_row").body(PAGE));
-    let run = tap(&fake, &[("count_proof", json!("warn"))]).run().ends(0);
+    let run = tap_with(&fake, &[("count_proof", json!("warn"))]).run().ends(0);
     assert_eq!(run.events().len(), 399, "{}", run.stderr);
     assert!(run.stderr.contains("holds 400 events and 399 of them were received, twice"), "{}", run.stderr);
     assert!(run.stderr.contains("proved 0 of 1 slices"), "{}", run.stderr);

@@ -2,27 +2,20 @@
 //! came after that STATE. SIGTERM: the line is finished, the last safe STATE goes out.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
-use serde_json::Value as Json;
+use serde_json::json;
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
-use crate::util::{Run, Tap, held, same_once};
+use crate::harness::{Run, Tap, in_real_time, rest_of, safe_part, same_once, terminate};
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::default());
     let now = fake.world().now;
     fake.world().insert(realistic(8, 1_500, now, 5));
     fake
-}
-
-/// What a killed tap left in the pipe. A kill may cut a character in two.
-pub(crate) fn rest_of(output: &mut impl std::io::Read) -> String {
-    let mut rest = Vec::new();
-    output.read_to_end(&mut rest).unwrap();
-    String::from_utf8_lossy(&rest).into_owned()
 }
 
 /// Reads lines until one is `enough`, kills the tap, and gives everything that left it.
@@ -43,14 +36,6 @@ fn kill_when(mut child: Child, mut enough: impl FnMut(&str) -> bool) -> String {
     child.wait().unwrap();
     drop(drain.join().unwrap());
     text
-}
-
-/// The records before the last STATE of what left a killed tap, and that STATE.
-pub(crate) fn safe_part(text: &str) -> Option<(Vec<Held>, String)> {
-    let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
-    let at = whole.rfind("{\"type\":\"STATE\"")?;
-    let state: Json = serde_json::from_str(whole[at..].lines().next().unwrap()).unwrap();
-    Some((records(&whole[..at]), state["value"].to_string()))
 }
 
 #[test]
@@ -78,11 +63,6 @@ fn killed_anywhere_the_next_run_goes_on() {
         safe.extend(run.events());
         same_once(&format!("seed {seed}"), &safe, fake.world().held());
     }
-}
-
-fn records(text: &str) -> Vec<Held> {
-    let lines = text.lines().filter(|line| line.starts_with("{\"type\":\"RECORD\""));
-    lines.map(|line| held(&serde_json::from_str::<Json>(line).unwrap()["record"])).collect()
 }
 
 /// Killed in the middle of a long run, after a STATE with a cursor: the set stays closed, what arrives meanwhile comes later
@@ -121,24 +101,59 @@ fn a_terminated_run_ends_on_a_whole_line_with_143() {
     let fake = fake();
     fake.world().fault(Fault::new("slow").skip(3).pause(Duration::from_millis(40)));
     let mut tap = Tap::new(&fake).set("page_size", 50);
-    let mut child = tap.spawn();
+    let mut child = in_real_time(tap.command()).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("RECORD") {
         assert_ne!(output.read_line(&mut text).unwrap(), 0, "the run ended early");
     }
-    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
+    terminate(&child);
     output.read_to_string(&mut text).unwrap();
     let run = Run { stdout: text, ..Run::of(child.wait_with_output().unwrap()) };
     assert_eq!(run.code, 143, "{}", run.stderr);
     assert!(run.stdout.ends_with('\n'), "cut inside a line");
     tap.check(&run);
-    let at = run.stdout.rfind("{\"type\":\"STATE\"").unwrap();
-    let mut all = records(&run.stdout[..at]);
+    let mut all = safe_part(&run.stdout).unwrap().0;
     tap.state = Some(run.last_state().to_string());
     fake.world().faults.clear();
     all.extend(tap.run().ends(0).events());
     same_once("both runs", &all, fake.world().held());
+}
+
+/// A reader that takes its time, and a signal: the line is finished, not the page.
+#[test]
+fn a_signal_does_not_wait_for_a_slow_reader_of_events_a_table_or_a_list() {
+    let wide = "x".repeat(20_000);
+    let properties = json!({"wide": wide}).to_string();
+    for stream in ["events", "persons", "cohorts"] {
+        let fake = Fake::start(Options::default());
+        let now = fake.world().now;
+        let event = |n| Event { properties: properties.clone(), ..Event::new(n, "e", now - 1 - n as i64) };
+        match stream {
+            "events" => fake.world().insert((0..900).map(event)),
+            "persons" => (0..900).for_each(|n| {
+                let id = format!("{n:08}-0000-4000-8000-000000000000");
+                let row = json!({"id": id, "version": 1, "properties": properties});
+                fake.world().insert_row("raw_persons", &row);
+            }),
+            // Half as much as the others: a page of a list is 100 items.
+            _ => fake.world().objects.of(stream).iter_mut().for_each(|item| item["name"] = json!(wide.repeat(5))),
+        }
+        let mut child = in_real_time(Tap::new(&fake).set("data_type", stream).set("max_response_mb", 60).command())
+            .spawn()
+            .unwrap();
+        let mut output = child.stdout.take().unwrap();
+        output.read_exact(&mut vec![0; 300_000]).unwrap();
+        terminate(&child);
+        // 8 MB a second: a page has 18 MB, and one of the list 10.
+        let (mut rest, mut block) = (Vec::new(), vec![0; 40_000]);
+        while let read @ 1.. = output.read(&mut block).unwrap() {
+            rest.extend_from_slice(&block[..read]);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(143), "{stream}");
+        assert!(rest.len() < 3_000_000 && rest.ends_with(b"\n"), "{} bytes of {stream}", rest.len());
+    }
 }
 
 /// The hour's quota is one over all processes, so a run counts what the run before it asked.

@@ -1,16 +1,11 @@
 //! HogQL tables of which rows go missing on the way: noticed, read again, and never made current when they stay away.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 
-use crate::destination::Destination;
 use crate::fake::{Fake, Fault, Options, micros};
-use crate::tap_lists::{incremental, texts, with_catalog};
-use crate::util::{Run, Tap};
+use crate::harness::{Run, Tap, Target, incremental, with_catalog};
 
 /// Each stream, what only its pages say, and the field that tells its records apart.
 const STREAMS: [(&str, &str, &str); 5] = [
@@ -62,7 +57,7 @@ fn tap<'a>(fake: &'a Fake, stream: &str) -> Tap<'a> {
 
 /// The distinct values of a field and how many of them there are in all.
 fn came(run: &Run, stream: &str, field: &str) -> (usize, usize) {
-    let mut texts = texts(run, stream, field);
+    let mut texts = run.texts(stream, field);
     let all = texts.len();
     texts.sort();
     texts.dedup();
@@ -155,10 +150,9 @@ fn a_table_that_is_read_again_comes_in_a_version_of_its_own() {
     let activated = run.messages().into_iter().find(|message| message["type"] == "ACTIVATE_VERSION").unwrap();
     let (last, rows) = versions.last_key_value().unwrap();
     assert_eq!((activated["version"].as_i64().unwrap(), *rows, versions.len()), (*last, 9, 2));
-    let destination = Destination::new();
-    let ran = destination.run(&run.stdout);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert_eq!(destination.rows("persons").len(), 9);
+    let target = Target::new();
+    target.run(&run.stdout).ends(0);
+    assert_eq!(target.rows("persons").len(), 9);
 }
 
 #[test]
@@ -197,7 +191,7 @@ fn versions_of_a_person_beyond_a_short_page_count() {
         fake.world().insert_row("raw_persons", &json!({"id": id(1), "version": version, "is_deleted": version / 6}));
     }
     let run = tap(&fake, "persons").run().ends(0);
-    assert_eq!(texts(&run, "persons", "id"), [id(0), id(2)], "{}", run.stderr);
+    assert_eq!(run.texts("persons", "id"), [id(0), id(2)], "{}", run.stderr);
 }
 
 #[test]
@@ -210,7 +204,7 @@ fn persons_who_show_late_within_the_lookback_are_found() {
     let (given, mut state) = incremental("persons", &["id"], "last_seen_at");
     state["bookmarks"]["persons"]["replication_key_value"] = json!("2026-08-14T11:10:00.000000Z");
     let run = with_catalog(&fake, given).state(&state).run().ends(0);
-    assert_eq!(texts(&run, "persons", "id"), [id(1)]);
+    assert_eq!(run.texts("persons", "id"), [id(1)]);
 }
 
 #[test]
@@ -226,9 +220,9 @@ fn sessions_since_an_old_bookmark_come_without_an_initial_since() {
     let run = |since: Json| {
         Tap::new(&fake).set("data_type", "sessions").set("initial_since", since).state(&state).run().ends(0)
     };
-    assert_eq!(texts(&run(Json::Null), "sessions", "session_id"), ["between"]);
+    assert_eq!(run(Json::Null).texts("sessions", "session_id"), ["between"]);
     // A bound that somebody chose holds.
-    assert_eq!(texts(&run(json!("2024-03-01")), "sessions", "session_id"), [""; 0]);
+    assert_eq!(run(json!("2024-03-01")).texts("sessions", "session_id"), [""; 0]);
 }
 
 #[test]
@@ -250,45 +244,4 @@ fn sessions_that_are_too_much_are_asked_for_in_shorter_stretches() {
     distinct.sort_unstable();
     distinct.dedup();
     assert!(!failed.is_empty() && distinct.len() == failed.len(), "{failed:#?}");
-}
-
-/// A reader that takes its time, and a signal.
-#[test]
-fn a_signal_does_not_wait_for_a_slow_reader_of_a_table() {
-    let fake = Fake::start(Options::default());
-    let properties = json!({"wide": "x".repeat(20_000)}).to_string();
-    for number in 0..900 {
-        fake.world().insert_row("raw_persons", &json!({"id": id(number), "version": 1, "properties": properties}));
-    }
-    let tap = tap(&fake, "persons");
-    let mut child = tap.command().stdout(Stdio::piped()).spawn().unwrap();
-    let mut output = child.stdout.take().unwrap();
-    output.read_exact(&mut vec![0; 300_000]).unwrap();
-    assert!(Command::new("kill").arg("-TERM").arg(child.id().to_string()).status().unwrap().success());
-    // 4 MB a second: the page has 18 MB.
-    let (mut rest, mut block) = (0, vec![0; 40_000]);
-    loop {
-        match output.read(&mut block).unwrap() {
-            0 => break,
-            read => rest += read,
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let code = child.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&code).or(code.code()), Some(143));
-    assert!(rest < 3_000_000, "{rest} bytes");
-}
-
-#[test]
-fn bookmarks_of_another_project_are_refused() {
-    let fake = Fake::start(Options::default());
-    for stream in ["sessions", "feature_flags"] {
-        let run = Tap::new(&fake).set("data_type", stream).run().ends(0);
-        let mut state = run.last_state();
-        assert!(state["bookmarks"][stream]["source"].is_string(), "{state}");
-        state["bookmarks"][stream]["source"] = "us.posthog.com/7".into();
-        let run = Tap::new(&fake).set("data_type", stream).state(&state).run().ends(3);
-        run.complains(&[stream, "us.posthog.com/7"]);
-        assert!(run.records(stream).is_empty());
-    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use crate::fake::events::realistic;
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Options};
-use crate::util::{Run, Tap, same_once};
+use crate::harness::{Run, Tap, same_once};
 
 const READY_MADE: &str = include_str!("../../catalog/events-only-raw.json");
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::destination::{Destination, record, schema, state};
+use crate::harness::{Run, Target, parquet_files, record, schema, state, target_parquet};
 
 fn head() -> String {
     schema("s", json!({"id": {"type": "integer"}, "o": {}}), &["id"], &[])
@@ -41,14 +41,14 @@ fn lines_that_are_not_singer() {
         "{\"type\":\"ACTIVATE_VERSION\",\"stream\":\"s\"}",
         "{\"stream\":\"s\"}",
     ] {
-        let d = Destination::new();
+        let d = Target::new();
         let ran = d.run(head() + &record("s", json!({"id": 0})) + bad + "\n" + &state(json!(1)));
-        assert_eq!((ran.code, ran.out.as_str()), (Some(6), ""), "{bad}: {}", ran.err);
-        let critical: Vec<&str> = ran.err.lines().filter(|line| line.contains("CRITICAL")).collect();
+        assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{bad}: {}", ran.stderr);
+        let critical: Vec<&str> = ran.stderr.lines().filter(|line| line.contains("CRITICAL")).collect();
         assert!(
             critical.len() == 1 && critical[0].contains("line 3") && !critical[0].contains("secret"),
             "{bad}: {}",
-            ran.err
+            ran.stderr
         );
         assert!(d.files("s").is_empty(), "{bad}");
     }
@@ -56,57 +56,57 @@ fn lines_that_are_not_singer() {
 
 #[test]
 fn a_member_of_a_record_that_comes_twice_is_refused() {
-    let d = Destination::new();
+    let d = Target::new();
     let ran = d.run(head() + "{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"\\u0069d\":2}}\n");
-    assert_eq!(ran.code, Some(7), "{}", ran.err);
+    assert_eq!(ran.code, 7, "{}", ran.stderr);
 }
 
 #[test]
 fn names_from_records_are_not_said() {
-    let d = Destination::new();
+    let d = Target::new();
     let mut input = head();
     for id in 0..1500 {
         input += &record("s", json!({"id": id, format!("john{id}@example.com"): 1, "secret": {}}));
     }
     let ran = d.run(input);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert!(ran.err.contains("3000 values") && ran.err.contains("1000 names"), "{}", ran.err);
-    assert!(!ran.err.contains("john") && !ran.err.contains("secret"), "{}", ran.err);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("3000 values") && ran.stderr.contains("1000 names"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("john") && !ran.stderr.contains("secret"), "{}", ran.stderr);
 }
 
 #[test]
 fn a_value_that_is_not_json_is_named_by_its_column() {
     for bad in ["tru", "[1,]", "01", "\"\u{1}\""] {
         let line = format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{\"id\":1,\"o\":{bad}}}}}\n");
-        let ran = Destination::new().run(head() + &line);
-        assert_eq!(ran.code, Some(6), "{}", ran.err);
-        assert!(ran.err.contains("stream \"s\", column \"o\": line 2"), "{}", ran.err);
+        let ran = Target::new().run(head() + &line);
+        assert_eq!(ran.code, 6, "{}", ran.stderr);
+        assert!(ran.stderr.contains("stream \"s\", column \"o\": line 2"), "{}", ran.stderr);
     }
 }
 
 #[test]
 fn lists_in_a_schema_may_be_long() {
-    let d = Destination::new();
+    let d = Target::new();
     let list = vec![1; 1 << 20];
     let schema = schema("s", json!({"id": {"enum": list, "type": "integer"}}), &["id"], &[]);
     let ran = d.run(schema + &record("s", json!({"id": 1})));
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(d.rows("s"), [json!({"id": 1})]);
 }
 
 #[test]
 fn bytes_that_are_not_utf8() {
-    let d = Destination::new();
+    let d = Target::new();
     let mut input = head().into_bytes();
     input.extend_from_slice(b"{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{\"id\":1,\"o\":\"\xff\"}}\n");
     let ran = d.run(input);
-    assert_eq!(ran.code, Some(6));
-    assert!(ran.err.contains("line 2: it is not UTF-8"), "{}", ran.err);
+    assert_eq!(ran.code, 6);
+    assert!(ran.stderr.contains("line 2: it is not UTF-8"), "{}", ran.stderr);
 }
 
 #[test]
 fn streams_with_harmful_names_stay_inside() {
-    let d = Destination::new();
+    let d = Target::new();
     let names = [
         "../../x",
         "/etc/x",
@@ -128,55 +128,54 @@ fn streams_with_harmful_names_stay_inside() {
         input += &record(name, json!({"id": 1}));
     }
     let ran = d.run(input);
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert_eq!(crate::destination::parquet_files(&d.out()).len(), names.len());
-    assert_eq!(crate::destination::parquet_files(d.dir.path()).len(), names.len());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(parquet_files(&d.out()).len(), names.len());
+    assert_eq!(parquet_files(d.dir.path()).len(), names.len());
 }
 
 #[test]
 fn a_symbolic_link_in_place_of_a_folder_is_refused() {
     for link in ["s", "_target"] {
-        let d = Destination::new();
+        let d = Target::new();
         let elsewhere = d.dir.path().join("elsewhere");
         std::fs::create_dir_all(&elsewhere).unwrap();
         std::fs::create_dir_all(d.out()).unwrap();
         std::os::unix::fs::symlink(&elsewhere, d.out().join(link)).unwrap();
         let ran = d.run(head() + &record("s", json!({"id": 1})));
-        assert_eq!(ran.code, Some(5), "{link}: {}", ran.err);
+        assert_eq!(ran.code, 5, "{link}: {}", ran.stderr);
         assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0, "{link}");
     }
 }
 
 #[test]
 fn a_line_that_is_too_long_is_refused_while_it_is_read() {
-    let d = Destination::with(json!({"max_line_mb": 1}));
+    let d = Target::with(json!({"max_line_mb": 1}));
     let mut child = d.command().spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // Endless: only a target that gives up early lets this end.
     let writer = std::thread::spawn(move || while stdin.write_all(&[b'x'; 65536]).is_ok() {});
-    let output = child.wait_with_output().unwrap();
+    let run = Run::of(child.wait_with_output().unwrap()).ends(6);
     writer.join().unwrap();
-    assert_eq!(output.status.code(), Some(6));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("line 1 is longer than max_line_mb (1)"));
+    assert!(run.stderr.contains("line 1 is longer than max_line_mb (1)"), "{}", run.stderr);
 }
 
 #[test]
 fn long_lines_below_the_limit_are_read_whole() {
-    let d = Destination::new();
+    let d = Target::new();
     let long = "y".repeat(3_000_000);
     let input = head() + &record("s", json!({"id": 1, "o": long})) + &record("s", json!({"id": 2, "o": null}));
-    assert_eq!(d.run(input).code, Some(0));
+    assert_eq!(d.run(input).code, 0);
     assert_eq!(d.column("s", "o"), [json!(format!("\"{long}\"")), json!(null)]);
 }
 
 #[test]
 fn too_many_columns_are_refused_and_many_are_not() {
     let properties = |n: usize| (0..n).map(|i| (format!("c{i}"), json!({"type": ["null", "integer"]}))).collect();
-    let d = Destination::new();
-    assert_eq!(d.run(schema("s", serde_json::Value::Object(properties(10_001)), &[], &[])).code, Some(6));
+    let d = Target::new();
+    assert_eq!(d.run(schema("s", serde_json::Value::Object(properties(10_001)), &[], &[])).code, 6);
     let wide = schema("s", serde_json::Value::Object(properties(3_000)), &[], &[]);
     let ran = d.run(wide + &record("s", json!({"c7": 1, "c2999": 2})) + &record("s", json!({"c2": 3})));
-    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
     let rows = d.rows("s");
     assert_eq!(
         (&rows[0]["c7"], &rows[0]["c2999"], &rows[1]["c2"], &rows[1]["c7"]),
@@ -186,29 +185,43 @@ fn too_many_columns_are_refused_and_many_are_not() {
 
 #[test]
 fn settings_that_are_wrong_touch_nothing() {
-    let d = Destination::with(json!({"dedup": "maybe"}));
+    let d = Target::with(json!({"dedup": "maybe"}));
     let ran = d.run(head());
-    assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{}", ran.err);
+    assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{}", ran.stderr);
     assert!(!d.out().exists());
-    let ran = std::process::Command::new(env!("CARGO_BIN_EXE_target-parquet")).arg("--nonsense").output().unwrap();
-    assert_eq!(ran.status.code(), Some(2));
+    Run::of(target_parquet().arg("--nonsense").output().unwrap()).ends(2);
 }
 
 #[test]
 fn a_log_that_cannot_be_understood_is_not_skipped() {
-    let d = Destination::new();
+    let d = Target::new();
     d.run(head() + &record("s", json!({"id": 1})));
     std::fs::write(d.out().join("_target/commits/00000000000000000002.json"), "{\"n\":2,").unwrap();
     let ran = d.run(head() + &record("s", json!({"id": 2})));
-    assert_eq!(ran.code, Some(5), "{}", ran.err);
+    assert_eq!(ran.code, 5, "{}", ran.stderr);
     assert_eq!(d.rows("s").len(), 1);
 }
+
+/// The rows that each file of tests/streams leaves.
+const STREAM_FILES: [(&str, &str); 11] = [
+    ("byte_order_mark", "[]"),
+    ("crlf_line_ends_and_empty_lines", r#"[{"id": 1}]"#),
+    ("integer_written_as_a_decimal", r#"[{"id": 1}, {"id": 1000}]"#),
+    ("key_is_absent", "[]"),
+    ("key_is_null", "[]"),
+    ("key_properties_missing", r#"[{"id": 1}]"#),
+    ("lone_surrogates_in_strings_and_objects", r#"[{"id": 1, "t": "\ufffd", "o": "{\"\\ud83d\":\"\\udc00\"}"}]"#),
+    ("lower_case_types", r#"[{"id": 1}]"#),
+    ("record_before_schema", "[]"),
+    ("schema_without_properties", "[]"),
+    ("two_growing_schemas", r#"[{"id": 1}, {"id": 2, "b": "x"}, {"id": 3, "b": null}]"#),
+];
 
 /// Lines of files named after the trouble: each must load, or fail with the code that its name ends in.
 #[test]
 fn stream_files() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/streams");
-    let mut seen = 0;
+    let mut seen = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let Some(stem) =
@@ -216,12 +229,18 @@ fn stream_files() {
         else {
             continue;
         };
-        let code = stem.rsplit_once('.').map_or(0, |(_, code)| code.parse().unwrap());
-        let ran = Destination::new().run(std::fs::read(&path).unwrap());
-        assert_eq!(ran.code, Some(code), "{stem}: {}", ran.err);
-        seen += 1;
+        let (name, code) = stem.rsplit_once('.').map_or((stem, 0), |(name, code)| (name, code.parse().unwrap()));
+        let d = Target::new();
+        let ran = d.run(std::fs::read(&path).unwrap());
+        assert_eq!(ran.code, code, "{stem}: {}", ran.stderr);
+        let mut rows = d.rows("s");
+        rows.sort_by_key(|row| row["id"].as_i64());
+        let expected = STREAM_FILES.iter().find(|(known, _)| *known == name);
+        let (_, expected) = expected.unwrap_or_else(|| panic!("no rows are known of {name}"));
+        assert_eq!(json!(rows), serde_json::from_str::<Value>(expected).unwrap(), "{stem}");
+        seen.push(name.to_owned());
     }
-    assert!(seen >= 6, "{seen}");
+    assert_eq!(seen.len(), STREAM_FILES.len(), "{seen:?}");
 }
 
 proptest::proptest! {
@@ -237,8 +256,12 @@ proptest::proptest! {
             let at = at % input.len();
             input[at] = byte;
         }
-        let ran = Destination::new().run(&input);
-        proptest::prop_assert!(matches!(ran.code, Some(0 | 6 | 7)), "{:?} {}", ran.code, ran.err);
-        proptest::prop_assert!(!ran.err.contains("internal fault"), "{}", ran.err);
+        let d = Target::new();
+        let ran = d.run(&input);
+        proptest::prop_assert!(matches!(ran.code, 0 | 6 | 7), "{:?} {}", ran.code, ran.stderr);
+        // The last STATE is the only one behind rows: a run that is refused before it has published none.
+        let files = parquet_files(&d.out()).len();
+        proptest::prop_assert!(ran.code == 0 || files == 0, "{files} files, {}", ran.stderr);
+        proptest::prop_assert!(!ran.stderr.contains("internal fault"), "{}", ran.stderr);
     }
 }

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::destination::{Destination, record, schema, state};
+use crate::harness::{Target, activate, of_version, record, schema, state};
 
 /// Every STATE is a commit.
-fn at_once(mut settings: Value) -> Destination {
+fn at_once(mut settings: Value) -> Target {
     settings["max_batch_age_minutes"] = json!(0);
-    Destination::with(settings)
+    Target::with(settings)
 }
 
 fn properties() -> Value {
@@ -22,23 +22,8 @@ fn row(id: i64, v: &str) -> String {
     record("s", json!({"id": id, "v": v}))
 }
 
-/// As singer-python writes it: the version behind the record.
-fn of_version(version: i64, id: i64) -> String {
-    format!("{}\n", json!({"type": "RECORD", "stream": "s", "record": {"id": id}, "version": version}))
-}
-
-fn activate(version: i64) -> String {
-    format!("{}\n", json!({"type": "ACTIVATE_VERSION", "stream": "s", "version": version}))
-}
-
 fn at(k: i64) -> String {
     state(json!({"k": k}))
-}
-
-fn ids(d: &Destination) -> Vec<i64> {
-    let mut ids: Vec<i64> = d.column("s", "id").iter().map(|v| v.as_i64().unwrap()).collect();
-    ids.sort_unstable();
-    ids
 }
 
 const CUT: &str = "{\"type\":\"RECORD\"";
@@ -46,19 +31,19 @@ const CUT: &str = "{\"type\":\"RECORD\"";
 #[test]
 fn a_replay_of_versioned_rows_repeats_nothing() {
     let d = at_once(json!({}));
-    let rows: Vec<String> = (1..5).map(|id| of_version(1, id)).collect();
+    let rows: Vec<String> = (1..5).map(|id| of_version(1, id..id + 1)).collect();
     let steps: String = (1..5).map(|id| rows[id - 1].clone() + &at(id as i64)).collect();
     d.run(at(0) + &head(&[]) + &steps);
     let ran = d.run(at(0) + &head(&[]) + &rows.concat() + &at(4));
-    assert!(ran.err.contains("skipped_repeats 4"), "{}", ran.err);
-    assert_eq!(ids(&d), [1, 2, 3, 4]);
+    assert!(ran.stderr.contains("skipped_repeats 4"), "{}", ran.stderr);
+    assert_eq!(d.ids("s"), [1, 2, 3, 4]);
 }
 
 #[test]
 fn a_changed_row_without_a_bookmark_is_no_repeat() {
     // The bookmark is not among the properties; it is null; it is one of the target's own columns.
     for bookmark in ["updated_at", "u", "_sdc_extracted_at"] {
-        let d = Destination::new();
+        let d = Target::new();
         d.run(at(0) + &head(&[bookmark]) + &row(1, "old") + &row(2, "same") + &at(1));
         d.run(at(0) + &head(&[bookmark]) + &row(1, "new") + &row(2, "same") + &at(1));
         let mut values = d.column("s", "v");
@@ -69,7 +54,7 @@ fn a_changed_row_without_a_bookmark_is_no_repeat() {
 
 #[test]
 fn rows_are_known_again_when_the_schema_grew_and_members_moved() {
-    let d = Destination::new();
+    let d = Target::new();
     let line = |text: &str| format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{text}}}\n");
     let before = schema("s", json!({"id": {"type": "integer"}, "o": {"type": "object"}}), &["id"], &[]);
     d.run(at(0) + &before + &line(r#"{"id":1,"o":{"a":1,"b":"x"}}"#) + &line(r#"{"id":2}"#) + &at(2));
@@ -77,107 +62,107 @@ fn rows_are_known_again_when_the_schema_grew_and_members_moved() {
     let after = schema("s", properties, &["id"], &[]);
     let again = line(r#"{"o":{"b":"\u0078", "a":1},"id":1}"#) + &line(r#"{"id":2,"a":null}"#);
     d.run(at(0) + &after + &again + &line(r#"{"id":2,"a":"changed"}"#) + &at(2));
-    assert_eq!(ids(&d), [1, 2, 2]);
+    assert_eq!(d.ids("s"), [1, 2, 2]);
 }
 
 #[test]
 fn a_newer_version_is_not_replaced_by_an_older_one() {
-    let d = Destination::new();
-    let new: String = (0..3).map(|id| of_version(2, id)).collect();
+    let d = Target::new();
+    let new: String = (0..3).map(|id| of_version(2, id..id + 1)).collect();
     d.run(head(&[]) + &new + &activate(2) + &at(1));
-    let ran = d.run(head(&[]) + &of_version(1, 9) + &activate(1) + &at(2));
-    assert!(ran.err.contains("version 1 is older"), "{}", ran.err);
+    let ran = d.run(head(&[]) + &of_version(1, 9..10) + &activate(1) + &at(2));
+    assert!(ran.stderr.contains("version 1 is older"), "{}", ran.stderr);
     d.run(head(&[]) + &activate(1) + &at(3));
-    assert_eq!(ids(&d), [0, 1, 2]);
+    assert_eq!(d.ids("s"), [0, 1, 2]);
 }
 
 #[test]
 fn rows_of_the_first_version_are_seen_whatever_came_between() {
     let d = at_once(json!({}));
-    assert_eq!(d.run(head(&[]) + &activate(1) + &of_version(1, 1) + &at(1) + CUT).code, Some(6));
-    d.run(at(1) + &head(&[]) + &of_version(1, 2) + &at(2) + &activate(1));
-    assert_eq!(ids(&d), [1, 2]);
+    assert_eq!(d.run(head(&[]) + &activate(1) + &of_version(1, 1..2) + &at(1) + CUT).code, 6);
+    d.run(at(1) + &head(&[]) + &of_version(1, 2..3) + &at(2) + &activate(1));
+    assert_eq!(d.ids("s"), [1, 2]);
 }
 
 #[test]
 fn an_interrupted_run_that_activated_first_leaves_the_old_version() {
     let d = at_once(json!({}));
-    let old: String = (0..3).map(|id| of_version(1, id)).collect();
+    let old: String = (0..3).map(|id| of_version(1, id..id + 1)).collect();
     d.run(head(&[]) + &old + &activate(1) + &at(1));
     // Cut off; then cut off again, before anything came.
-    d.run(at(1) + &head(&[]) + &activate(2) + &of_version(2, 7) + &at(2) + CUT);
+    d.run(at(1) + &head(&[]) + &activate(2) + &of_version(2, 7..8) + &at(2) + CUT);
     d.run(at(2) + &head(&[]) + &activate(2) + &at(3) + CUT);
-    assert_eq!(ids(&d), [0, 1, 2]);
+    assert_eq!(d.ids("s"), [0, 1, 2]);
     // Killed between two lines: rows behind the last STATE.
-    let ran = d.run(at(3) + &head(&[]) + &activate(2) + &of_version(2, 8));
-    assert!(ran.err.contains("rows of version 2 are held back"), "{}", ran.err);
-    assert_eq!(ids(&d), [0, 1, 2]);
+    let ran = d.run(at(3) + &head(&[]) + &activate(2) + &of_version(2, 8..9));
+    assert!(ran.stderr.contains("rows of version 2 are held back"), "{}", ran.stderr);
+    assert_eq!(d.ids("s"), [0, 1, 2]);
     // At last whole: the rows of all these runs, once.
-    d.run(at(3) + &head(&[]) + &activate(2) + &of_version(2, 8) + &of_version(2, 9) + &at(4));
-    assert_eq!(ids(&d), [7, 8, 9]);
+    d.run(at(3) + &head(&[]) + &activate(2) + &of_version(2, 8..9) + &of_version(2, 9..10) + &at(4));
+    assert_eq!(d.ids("s"), [7, 8, 9]);
 }
 
 #[test]
 fn two_new_versions_in_one_run_do_not_sweep_each_other() {
     let d = at_once(json!({}));
-    d.run(head(&[]) + &of_version(1, 1) + &activate(1) + &at(1));
-    let two = of_version(2, 2) + &at(2) + &of_version(3, 3) + &at(3) + &of_version(3, 4) + &at(4);
+    d.run(head(&[]) + &of_version(1, 1..2) + &activate(1) + &at(1));
+    let two = of_version(2, 2..3) + &at(2) + &of_version(3, 3..4) + &at(3) + &of_version(3, 4..5) + &at(4);
     d.run(at(1) + &head(&[]) + &two + &activate(3) + &at(5));
-    assert_eq!(ids(&d), [3, 4]);
+    assert_eq!(d.ids("s"), [3, 4]);
 }
 
 #[test]
 fn an_interrupted_overwrite_leaves_what_was_there_and_its_state() {
-    let d = Destination::with(json!({"load_method": "overwrite"}));
+    let d = Target::with(json!({"load_method": "overwrite"}));
     d.run(at(0) + &head(&[]) + &row(1, "a") + &row(2, "b") + &at(1));
     let ran = d.run(at(1) + &head(&[]) + &row(7, "a") + &at(2) + &row(8, "b"));
-    assert_eq!((ran.code, ran.out.as_str()), (Some(0), ""), "{}", ran.err);
-    assert!(ran.err.contains("held back"), "{}", ran.err);
-    assert_eq!(ids(&d), [1, 2]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{}", ran.stderr);
+    assert!(ran.stderr.contains("held back"), "{}", ran.stderr);
+    assert_eq!(d.ids("s"), [1, 2]);
     // A tap that sends no STATE at all is done when it ends.
     d.run(head(&[]) + &row(5, "a"));
-    assert_eq!(ids(&d), [5]);
+    assert_eq!(d.ids("s"), [5]);
 }
 
 #[test]
 fn files_that_somebody_moved_away_do_not_stop_the_next_run() {
     for overwrite in [true, false] {
-        let d = Destination::with(json!({"load_method": if overwrite { "overwrite" } else { "append-only" }}));
-        d.run(head(&[]) + &of_version(1, 1) + &activate(1) + &at(1));
-        d.run(at(1) + &head(&[]) + &of_version(2, 2) + &activate(2) + &at(2));
+        let d = Target::with(json!({"load_method": if overwrite { "overwrite" } else { "append-only" }}));
+        d.run(head(&[]) + &of_version(1, 1..2) + &activate(1) + &at(1));
+        d.run(at(1) + &head(&[]) + &of_version(2, 2..3) + &activate(2) + &at(2));
         d.files("s").iter().for_each(|path| std::fs::remove_file(path).unwrap());
-        let ran = d.run(at(2) + &head(&[]) + &of_version(2, 3) + &at(3));
-        assert_eq!(ran.code, Some(0), "{}", ran.err);
-        assert_eq!(ids(&d), [3]);
+        let ran = d.run(at(2) + &head(&[]) + &of_version(2, 3..4) + &at(3));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(d.ids("s"), [3]);
     }
 }
 
 #[test]
 fn a_folder_with_files_of_others_is_not_replaced() {
-    let d = Destination::with(json!({"load_method": "overwrite"}));
+    let d = Target::with(json!({"load_method": "overwrite"}));
     let thesis = d.out().join("s/chapters/thesis.txt");
     std::fs::create_dir_all(thesis.parent().unwrap()).unwrap();
     std::fs::write(&thesis, "years of work").unwrap();
     let ran = d.run(head(&[]) + &row(1, "a") + &at(1));
-    assert_eq!((ran.code, ran.out.as_str()), (Some(5), ""));
-    assert!(ran.err.contains("s/chapters is not a file of this target"), "{}", ran.err);
+    assert_eq!((ran.code, ran.stdout.as_str()), (5, ""));
+    assert!(ran.stderr.contains("s/chapters is not a file of this target"), "{}", ran.stderr);
     assert!(thesis.exists());
     std::fs::remove_dir_all(thesis.parent().unwrap()).unwrap();
     std::fs::write(d.out().join("s/.hidden"), "").unwrap();
-    assert_eq!(d.run(head(&[]) + &row(1, "a") + &at(1)).code, Some(0));
-    assert_eq!(ids(&d), [1]);
+    assert_eq!(d.run(head(&[]) + &row(1, "a") + &at(1)).code, 0);
+    assert_eq!(d.ids("s"), [1]);
 }
 
 #[test]
 fn a_row_that_an_overwrite_removed_comes_back() {
-    let mut d = Destination::new();
+    let mut d = Target::new();
     d.run(at(0) + &head(&[]) + &row(1, "a") + &at(1));
     d.settings["load_method"] = json!("overwrite");
     d.run(at(1) + &head(&[]) + &row(2, "a") + &at(2));
     d.settings["load_method"] = json!("append-only");
     let ran = d.run(at(0) + &head(&[]) + &row(1, "a") + &at(1));
-    assert!(ran.err.contains("before an overwrite"), "{}", ran.err);
-    assert_eq!(ids(&d), [1, 2]);
+    assert!(ran.stderr.contains("before an overwrite"), "{}", ran.stderr);
+    assert_eq!(d.ids("s"), [1, 2]);
 }
 
 #[test]
@@ -186,21 +171,21 @@ fn states_that_are_not_unicode_or_nest_deep_are_told_apart() {
     let odd = |n: u32| format!("{{\"a\":\"\\ud800\",\"n\":{n}}}");
     for of in [&odd as &dyn Fn(u32) -> String, &deep] {
         let line = |n| format!("{{\"type\":\"STATE\",\"value\":{}}}\n", of(n));
-        let d = Destination::new();
+        let d = Target::new();
         d.run(line(0) + &head(&[]) + &row(1, "a") + &line(1));
         let ran = d.run(line(0) + &head(&[]) + &row(1, "a") + &line(1));
-        assert_eq!((ran.code, ids(&d)), (Some(0), vec![1]), "{}", ran.err);
+        assert_eq!((ran.code, d.ids("s")), (0, vec![1]), "{}", ran.stderr);
     }
 }
 
 #[test]
 fn a_snapshot_is_not_taken_for_a_repeat_of_the_last_one() {
     for minutes in [0, 5] {
-        let d = Destination::with(json!({"max_batch_age_minutes": minutes}));
+        let d = Target::with(json!({"max_batch_age_minutes": minutes}));
         let snapshot = state(json!({})) + &head(&[]) + &row(1, "a") + &row(2, "b") + &state(json!({}));
         d.run(&snapshot);
         d.run(&snapshot);
-        assert_eq!(ids(&d), [1, 1, 2, 2], "{minutes}");
+        assert_eq!(d.ids("s"), [1, 1, 2, 2], "{minutes}");
     }
 }
 
@@ -209,23 +194,23 @@ fn a_window_that_is_full_says_so() {
     let rows: String = (0..20).map(|id| row(id, "x")).collect();
     let input = at(0) + &head(&[]) + &rows + &at(1);
     for (dedup, kept) in [("replay", 10), ("always", 20)] {
-        let d = Destination::with(json!({"dedup_window_rows": 10, "dedup": dedup}));
+        let d = Target::with(json!({"dedup_window_rows": 10, "dedup": dedup}));
         d.run(&input);
         let ran = d.run(&input);
-        assert!(ran.err.contains("window is full"), "{dedup}: {}", ran.err);
-        assert_eq!(ids(&d).len(), 20 + kept, "{dedup}");
+        assert!(ran.stderr.contains("window is full"), "{dedup}: {}", ran.stderr);
+        assert_eq!(d.ids("s").len(), 20 + kept, "{dedup}");
     }
 }
 
 #[test]
 fn always_knows_the_newest_rows_across_runs() {
-    let d = Destination::with(json!({"dedup_window_rows": 10, "dedup": "always"}));
+    let d = Target::with(json!({"dedup_window_rows": 10, "dedup": "always"}));
     let rows = |ids: &mut dyn Iterator<Item = i64>| ids.map(|id| row(id, "x")).collect::<String>();
     d.run(head(&[]) + &rows(&mut (0..10)) + &at(1));
     // Four new ones push out the four oldest; the others are still known.
     d.run(head(&[]) + &rows(&mut (100..104).chain(4..10)) + &at(2));
-    assert_eq!(ids(&d).len(), 14);
+    assert_eq!(d.ids("s").len(), 14);
     let ran = d.run(head(&[]) + &rows(&mut (100..104).chain(4..10).chain(0..1)) + &at(3));
-    assert!(ran.err.contains("skipped_repeats 10"), "{}", ran.err);
-    assert_eq!(ids(&d).len(), 15);
+    assert!(ran.stderr.contains("skipped_repeats 10"), "{}", ran.stderr);
+    assert_eq!(d.ids("s").len(), 15);
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator};
+use sqlparser::ast::{self, BinaryOperator, FunctionArg, FunctionArgExpr, FunctionArguments};
 
 use super::aggregate::Aggregate;
 use super::expression::{Expr, Scope};
@@ -37,17 +37,9 @@ impl Compiler<'_> {
             Tree::Identifier(name) => self.field(&[&name.value]),
             Tree::CompoundIdentifier(names) => self.field(&names.iter().map(|n| n.value.as_str()).collect::<Vec<_>>()),
             Tree::Value(value) => constant(&value.value),
-            Tree::UnaryOp { op: UnaryOperator::Not, expr } => self.call("not", &[expr]),
-            Tree::UnaryOp { op: UnaryOperator::Minus, expr } => negative(self.compile(expr)?),
             Tree::BinaryOp { left, op, right } => self.binary(left, op, right),
             Tree::IsNull(inner) => self.call("isNull", &[inner]),
-            Tree::IsNotNull(inner) => self.call("isNotNull", &[inner]),
-            Tree::Between { expr, negated, low, high } => {
-                let both = vec![self.call("greaterOrEquals", &[expr, low])?, self.call("lessOrEquals", &[expr, high])?];
-                let between = logical("and", both, Expr::And);
-                if *negated { self.finish(Function::Not, vec![between]) } else { Ok(between) }
-            }
-            Tree::InList { expr, list, negated } => self.in_list(expr, list, *negated),
+            Tree::InList { expr, list, negated: false } => self.in_list(expr, list),
             Tree::Tuple(items) => self.call("tuple", &items.iter().collect::<Vec<_>>()),
             Tree::Function(function) => self.function(function),
             other => Err(refuse(format!("the fake cannot evaluate: {other}"))),
@@ -84,15 +76,11 @@ impl Compiler<'_> {
             BinaryOperator::And => return Ok(logical("and", self.flat(op, [left, right])?, Expr::And)),
             BinaryOperator::Or => return Ok(logical("or", self.flat(op, [left, right])?, Expr::Or)),
             BinaryOperator::Eq => "equals",
-            BinaryOperator::NotEq => "notEquals",
             BinaryOperator::Lt => "less",
             BinaryOperator::LtEq => "lessOrEquals",
             BinaryOperator::Gt => "greater",
             BinaryOperator::GtEq => "greaterOrEquals",
-            BinaryOperator::Plus => "plus",
             BinaryOperator::Minus => "minus",
-            BinaryOperator::Multiply => "multiply",
-            BinaryOperator::Modulo => "modulo",
             other => return Err(refuse(format!("the fake cannot evaluate the operator {other}"))),
         };
         self.call(name, &[left, right])
@@ -112,7 +100,7 @@ impl Compiler<'_> {
         Ok(out)
     }
 
-    fn in_list(&self, expr: &ast::Expr, list: &[ast::Expr], negated: bool) -> Result<Typed, Refusal> {
+    fn in_list(&self, expr: &ast::Expr, list: &[ast::Expr]) -> Result<Typed, Refusal> {
         let needle = self.compile(expr)?;
         let mut members = Vec::new();
         for item in list {
@@ -123,8 +111,8 @@ impl Compiler<'_> {
             };
             members.push(value);
         }
-        let name = format!("{}({}, ...)", if negated { "notIn" } else { "in" }, needle.name);
-        Ok(Typed { expr: Expr::In { needle: Box::new(needle.expr), members, negated }, kind: Type::UInt8, name })
+        let name = format!("in({}, ...)", needle.name);
+        Ok(Typed { expr: Expr::In { needle: Box::new(needle.expr), members }, kind: Type::UInt8, name })
     }
 
     fn function(&self, function: &ast::Function) -> Result<Typed, Refusal> {
@@ -151,11 +139,8 @@ impl Compiler<'_> {
         }
         let written = called(&name, &of);
         let condition = if conditional { of.pop().map(|condition| Box::new(condition.expr)) } else { None };
-        let kinds: Vec<Type> = of.iter().map(|part| part.kind.clone()).collect();
-        let kind = aggregate.result_type(&kinds);
         let arguments = of.into_iter().map(|part| part.expr).collect();
-        let expr = Expr::Aggregate { aggregate, kind: kind.clone(), condition, arguments };
-        Ok(Typed { expr, kind, name: written })
+        Ok(Typed { expr: Expr::Aggregate { aggregate, condition, arguments }, kind: Type::UInt64, name: written })
     }
 
     fn call(&self, name: &str, arguments: &[&ast::Expr]) -> Result<Typed, Refusal> {
@@ -198,16 +183,6 @@ fn called(name: &str, of: &[Typed]) -> String {
 fn logical(name: &str, of: Vec<Typed>, make: fn(Vec<Expr>) -> Expr) -> Typed {
     let name = called(name, &of);
     Typed { expr: make(of.into_iter().map(|part| part.expr).collect()), kind: Type::UInt8, name }
-}
-
-fn negative(of: Typed) -> Result<Typed, Refusal> {
-    let value = match of.expr {
-        Expr::Constant(Value::Int(number)) => Value::Int(-number),
-        Expr::Constant(Value::Float(number)) => Value::Float(-number),
-        _ => return Err(refuse("the fake negates numbers only")),
-    };
-    let kind = if of.kind == Type::Float64 { Type::Float64 } else { Type::Int64 };
-    Ok(Typed { expr: Expr::Constant(value), kind, name: format!("-{}", of.name) })
 }
 
 fn constant(value: &ast::Value) -> Result<Typed, Refusal> {

@@ -1,39 +1,34 @@
-//! Runs the target on text and reads back what it wrote.
+//! The target: runs it on text and reads back what it wrote.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Row;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::util::target_parquet;
+use super::{Run, feed, target_parquet};
+use crate::fake::{DAY_MICROS, Held, Identity};
 
-/// What a run of the target left.
-pub(crate) struct Ran {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-/// A destination in a fresh directory.
-pub(crate) struct Destination {
-    pub(crate) dir: tempfile::TempDir,
+/// The target, with a destination in a fresh directory.
+pub(crate) struct Target {
+    pub(crate) dir: TempDir,
     pub(crate) settings: Value,
 }
 
-impl Destination {
+impl Target {
     pub(crate) fn new() -> Self {
-        Destination::with(serde_json::json!({}))
+        Target::with(json!({}))
     }
 
     pub(crate) fn with(mut settings: Value) -> Self {
         let dir = tempfile::tempdir().unwrap();
         settings["destination_path"] = dir.path().join("out").to_str().unwrap().into();
-        Destination { dir, settings }
+        Target { dir, settings }
     }
 
     pub(crate) fn out(&self) -> PathBuf {
@@ -42,25 +37,32 @@ impl Destination {
 
     /// The command with its settings, not yet started.
     pub(crate) fn command(&self) -> Command {
-        let config = self.dir.path().join("config.json");
-        std::fs::write(&config, self.settings.to_string()).unwrap();
         let mut command = target_parquet();
-        command.arg("--config").arg(config).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.arg("--config").arg(self.write_settings()).current_dir(self.dir.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    pub(crate) fn run(&self, input: impl AsRef<[u8]>) -> Ran {
-        let mut child = self.command().spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.as_ref().to_vec();
-        // The target may end before it read everything.
-        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        Ran {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+    /// The settings in a file.
+    pub(crate) fn write_settings(&self) -> PathBuf {
+        let path = self.dir.path().join("target.json");
+        std::fs::write(&path, self.settings.to_string()).unwrap();
+        path
+    }
+
+    pub(crate) fn spawn(&self) -> Child {
+        self.command().spawn().unwrap()
+    }
+
+    /// Feeds `input` to the target.
+    pub(crate) fn run(&self, input: impl AsRef<[u8]>) -> Run {
+        feed(self.spawn(), input)
+    }
+
+    /// Waits until the target has begun to write there.
+    pub(crate) fn wait_for_start(&self) {
+        while !self.out().join("_target/commits").exists() {
+            std::thread::yield_now();
         }
     }
 
@@ -77,6 +79,18 @@ impl Destination {
     /// The values of one column.
     pub(crate) fn column(&self, folder: &str, column: &str) -> Vec<Value> {
         self.rows(folder).into_iter().map(|row| row[column].clone()).collect()
+    }
+
+    /// The numbers in the column `id`, sorted.
+    pub(crate) fn ids(&self, folder: &str) -> Vec<i64> {
+        let mut ids: Vec<i64> = self.column(folder, "id").iter().map(|id| id.as_i64().unwrap()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The events in the files of the stream `events`.
+    pub(crate) fn events(&self) -> Vec<Held> {
+        self.rows("events").iter().map(held_in_row).collect()
     }
 
     /// Everything below the destination, as relative paths.
@@ -136,9 +150,17 @@ fn object(row: &Row) -> Value {
     Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect())
 }
 
+fn held_in_row(row: &Value) -> Held {
+    let text = |name: &str| row[name].as_str().unwrap_or_else(|| panic!("{name} of {row}")).to_owned();
+    let time = |name: &str| row[name].as_i64().unwrap_or_else(|| panic!("{name} of {row}"));
+    let day = time("timestamp").div_euclid(DAY_MICROS);
+    let identity = Identity { day, event: text("event"), distinct_id: text("distinct_id"), uuid: text("uuid") };
+    Held { identity, timestamp: time("timestamp"), created_at: time("created_at") }
+}
+
 /// A SCHEMA line.
 pub(crate) fn schema(stream: &str, properties: Value, keys: &[&str], bookmarks: &[&str]) -> String {
-    let message = serde_json::json!({
+    let message = json!({
         "type": "SCHEMA", "stream": stream, "schema": {"type": "object", "properties": properties},
         "key_properties": keys, "bookmark_properties": bookmarks,
     });
@@ -147,10 +169,31 @@ pub(crate) fn schema(stream: &str, properties: Value, keys: &[&str], bookmarks: 
 
 /// A RECORD line.
 pub(crate) fn record(stream: &str, record: Value) -> String {
-    format!("{}\n", serde_json::json!({"type": "RECORD", "stream": stream, "record": record}))
+    format!("{}\n", json!({"type": "RECORD", "stream": stream, "record": record}))
 }
 
 /// A STATE line.
 pub(crate) fn state(value: Value) -> String {
-    format!("{}\n", serde_json::json!({"type": "STATE", "value": value}))
+    format!("{}\n", json!({"type": "STATE", "value": value}))
+}
+
+/// The SCHEMA line of the stream `s` of numbers, whose key is `id`.
+pub(crate) fn head() -> String {
+    schema("s", json!({"id": {"type": "integer"}}), &["id"], &["id"])
+}
+
+/// RECORD lines of the stream `s`.
+pub(crate) fn ids(ids: Range<i64>) -> String {
+    ids.map(|id| record("s", json!({"id": id}))).collect()
+}
+
+/// The same of a version; as singer-python writes it, the version behind the record.
+pub(crate) fn of_version(version: i64, ids: Range<i64>) -> String {
+    let line = |id| json!({"type": "RECORD", "stream": "s", "record": {"id": id}, "version": version});
+    ids.map(|id| format!("{}\n", line(id))).collect()
+}
+
+/// The ACTIVATE_VERSION line of the stream `s`.
+pub(crate) fn activate(version: i64) -> String {
+    format!("{}\n", json!({"type": "ACTIVATE_VERSION", "stream": "s", "version": version}))
 }

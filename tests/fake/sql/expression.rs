@@ -14,9 +14,9 @@ pub(crate) enum Expr {
     Column(usize),
     And(Vec<Expr>),
     Or(Vec<Expr>),
-    In { needle: Box<Expr>, members: Vec<Value>, negated: bool },
+    In { needle: Box<Expr>, members: Vec<Value> },
     Call { function: Function, kind: Type, arguments: Vec<Expr> },
-    Aggregate { aggregate: Aggregate, kind: Type, condition: Option<Box<Expr>>, arguments: Vec<Expr> },
+    Aggregate { aggregate: Aggregate, condition: Option<Box<Expr>>, arguments: Vec<Expr> },
 }
 
 /// What an expression is computed over.
@@ -50,21 +50,17 @@ impl Expr {
                 }
                 Cow::Owned(Value::truth(false))
             }
-            Expr::In { needle, members, negated } => {
-                let needle = needle.eval(scope)?;
-                let found = members.contains(needle.as_ref());
-                Cow::Owned(Value::truth(found != *negated))
-            }
+            Expr::In { needle, members } => Cow::Owned(Value::truth(members.contains(needle.eval(scope)?.as_ref()))),
             Expr::Call { function, kind, arguments } => {
                 let values: Vec<Value> =
                     arguments.iter().map(|part| part.eval(scope).map(Cow::into_owned)).collect::<Result<_, _>>()?;
                 Cow::Owned(function.call(kind, &values)?)
             }
-            Expr::Aggregate { aggregate, kind, condition, arguments } => {
+            Expr::Aggregate { aggregate, condition, arguments } => {
                 let Scope::Group(rows) = scope else {
                     return Err(refuse("aggregate function used where no rows are grouped"));
                 };
-                Cow::Owned(over_group(*aggregate, kind, condition.as_deref(), arguments, rows)?)
+                Cow::Owned(over_group(*aggregate, condition.as_deref(), arguments, rows)?)
             }
         })
     }
@@ -112,7 +108,7 @@ impl Expr {
         match self {
             Expr::And(parts) => parts.iter().map(|part| part.bounds(column)).fold((false, false), both),
             Expr::Or(parts) => parts.iter().map(|part| part.bounds(column)).fold((true, true), either),
-            Expr::In { needle, negated: false, .. } if needle.is_time_of(column) => (true, true),
+            Expr::In { needle, .. } if needle.is_time_of(column) => (true, true),
             Expr::Call { function, arguments, .. } if function.is_comparison() => {
                 let (less, greater) = match function {
                     Function::Less | Function::LessOrEquals => (true, false),
@@ -141,7 +137,6 @@ impl Expr {
 
 fn over_group(
     aggregate: Aggregate,
-    kind: &Type,
     condition: Option<&Expr>,
     arguments: &[Expr],
     rows: &[&[Value]],
@@ -155,5 +150,5 @@ fn over_group(
             );
         }
     }
-    Ok(aggregate.over(kind, taken))
+    Ok(aggregate.over(&taken))
 }
