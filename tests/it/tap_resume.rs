@@ -136,12 +136,11 @@ fn a_signal_does_not_wait_for_a_slow_reader_of_events_a_table_or_a_list() {
                 let row = json!({"id": id, "version": 1, "properties": properties});
                 fake.world().insert_row("raw_persons", &row);
             }),
-            // Half as much as the others: a page of a list is 100 items.
+            // A page of a list is 100 items.
             _ => fake.world().objects.of(stream).iter_mut().for_each(|item| item["name"] = json!(wide.repeat(5))),
         }
-        let mut child = in_real_time(Tap::new(&fake).set("data_type", stream).set("max_response_mb", 60).command())
-            .spawn()
-            .unwrap();
+        let tap = Tap::new(&fake).set("data_type", stream);
+        let mut child = in_real_time(tap.command()).spawn().unwrap();
         let mut output = child.stdout.take().unwrap();
         output.read_exact(&mut vec![0; 300_000]).unwrap();
         terminate(&child);
