@@ -34,12 +34,17 @@ const SHARE_MEMORY_EVERY: u64 = 1 << 16;
 #[derive(Debug)]
 pub struct Load<W: Write> {
     settings: Arc<Settings>,
+    /// The streams of the input, and their rows.
     pub streams: Streams,
+    /// What makes rows visible.
     pub commits: Commits,
     states: States<W>,
     due: Due,
+    /// What the closing report says of odd input.
     pub odd: Oddities,
+    /// The line that is read.
     pub line: u64,
+    /// How many messages came.
     pub messages: u64,
     /// The stream of the last record: the next one is probably of the same.
     last_stream: usize,

@@ -185,6 +185,7 @@ pub struct Settings {
     pub json_logical_type: bool,
 }
 
+/// The error of a setting whose value is not what is expected.
 pub fn refused(name: &str, expected: &str) -> Error {
     Error::new(Kind::Config, format!("setting {name}: expected {expected}"))
 }

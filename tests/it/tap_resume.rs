@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, micros};
-use crate::harness::{Run, Tap, in_real_time, rest_of, safe_part, same_once, terminate};
+use crate::harness::{Run, Tap, at, in_real_time, rest_of, safe_part, same_once, terminate};
 
 fn fake() -> Fake {
     let fake = Fake::start(Options::default());
@@ -128,7 +128,7 @@ fn a_signal_does_not_wait_for_a_slow_reader_of_events_a_table_or_a_list() {
     for stream in ["events", "persons", "cohorts"] {
         let fake = Fake::start(Options::default());
         let now = fake.world().now;
-        let event = |n| Event { properties: properties.clone(), ..Event::new(n, "e", now - 1 - n as i64) };
+        let event = |n| Event { properties: properties.clone(), ..at(n, now - 1 - n as i64) };
         match stream {
             "events" => fake.world().insert((0..900).map(event)),
             "persons" => (0..900).for_each(|n| {

@@ -34,12 +34,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const TOTAL_TIMEOUTS: u32 = 5;
 /// What is read of an answer that is not the asked one.
 pub const REFUSAL_BYTES: usize = 64 * 1024;
+/// The header that says how many bytes ClickHouse read for a query.
 pub const BYTES_READ: &str = "x-posthog-query-bytes-read";
+/// The header that says how many bytes of the hourly budget are left.
 pub const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
 
 /// The client. Shared by reference between threads.
 pub struct Client {
     http: Http,
+    /// What it was made from.
     pub options: Options,
     /// Ends waits and requests early.
     pub stop: Stop,
@@ -48,6 +51,7 @@ pub struct Client {
     clickhouse_lists: Limiter,
     budget: Budget,
     started: Instant,
+    /// What was sent and received so far.
     pub counters: Counters,
     waits: Arc<Waits>,
     form: QueryForm,
@@ -66,7 +70,9 @@ pub type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fau
 pub struct Ask<'a> {
     make: &'a dyn Fn() -> Result<(Request, Option<String>), Fault>,
     limiter: &'a Limiter,
+    /// Its name in the log.
     pub label: String,
+    /// Method and address, for errors.
     pub asked: String,
     is_query: bool,
     retry_policy: &'a RetryPolicy,

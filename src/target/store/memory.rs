@@ -40,6 +40,7 @@ pub struct Memory(Arc<Mutex<State>>);
 const ROOT: usize = 0;
 
 impl Memory {
+    /// An empty store.
     pub fn new() -> Self {
         let nodes = vec![Node::Dir { durable: BTreeMap::new(), current: BTreeMap::new() }];
         Memory(Arc::new(Mutex::new(State {
