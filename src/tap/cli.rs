@@ -28,7 +28,7 @@ use super::command::test::trial;
 use super::config::{self, Config};
 use super::context::Context;
 use super::discover;
-use super::pace;
+use super::sink;
 use super::sync::sync;
 
 /// Reads a PostHog project and writes Singer messages to standard output.
@@ -106,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     // Files are read before the first request: a broken one costs nothing.
     let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
-    pace::resume(&state, &client, now / SECOND_US);
+    sink::resume_requests(&state, &client, now / SECOND_US);
     let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
     if arguments.plan {
         return output.text(&plan::plan(&client, &config, catalog.as_ref(), &state)?);

@@ -18,3 +18,14 @@ pub struct Context<'a> {
     /// When the run started.
     pub now: Micros,
 }
+
+/// What was done for a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Rows written.
+    pub rows: u64,
+    /// Slices whose count was proved.
+    pub proved: u64,
+    /// Slices read.
+    pub slices: u64,
+}

@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Instant;
 
-use serde_json::{Map, Value};
-
 use crate::error::Result;
 use crate::log;
 use crate::metrics;
@@ -13,16 +11,14 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::output::Output;
 use crate::singer::state::State;
 
-use super::context::Context;
-use super::events::replication_key;
-use super::events::replication_key::CREATED_AT;
-use super::events::{Events, Summary};
+use super::context::{Context, Summary};
+use super::events;
 use super::lists;
-use super::pace::write_state;
-use super::replication::Extent;
+use super::replication::Replication;
+use super::sink::{Sink, write_state};
 use super::stream::{Source, find};
+use super::tables;
 use super::tables::sessions;
-use super::tables::{self, Sink};
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
 /// find the commit that it belongs to.
@@ -55,52 +51,16 @@ fn sync_one<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Summary> {
     let row = find(&stream.id)?;
-    let extent = Extent::of(context, stream, row.method, state)?;
-    // What the SCHEMA of events says depends on its bookmark.
-    if !matches!(row.source, Source::Events) {
-        write_schema(stream, output)?;
-    }
-    let rows = match row.source {
-        Source::Events => return sync_events(context, stream.clone(), state, output),
-        Source::Sessions(_) => sessions::sync_stream(context, stream, &mut Sink { state, output })?,
-        Source::Table(table) => tables::sync_stream(context, stream, table, extent, &mut Sink { state, output })?,
-        Source::List(list) => lists::sync_stream(context, stream, list, extent, &mut Sink { state, output })?,
+    let replication = Replication::of(context, stream, row.method, state)?;
+    let sink = &mut Sink::new(context, stream, state, output);
+    let outcome = match row.source {
+        Source::Events => events::sync_stream(context, stream, sink),
+        Source::Sessions(_) => sessions::sync_stream(context, stream, sink),
+        Source::Table(table) => tables::sync_stream(context, stream, table, replication, sink),
+        Source::List(list) => lists::sync_stream(context, stream, list, replication, sink),
     };
-    write_state(state, context.client, output)?;
-    Ok(Summary { rows, ..Summary::default() })
-}
-
-fn sync_events<W: Write>(
-    context: &Context<'_>,
-    mut stream: SelectedStream,
-    state: &mut State,
-    output: &mut Output<W>,
-) -> Result<Summary> {
-    let (client, config) = (context.client, &context.config.events);
-    let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);
-    let bookmark = replication_key::bookmark(client, config, (&stream.id, chosen), state)?;
-    replication_key::settle(client, &mut stream, &bookmark, context.now)?;
-    write_schema(&stream, output)?;
-    let none = Map::new();
-    let events = Events {
-        client,
-        config,
-        max_state_bytes: context.config.max_state_bytes,
-        stop: context.stop,
-        stream: &stream.name,
-        id: &stream.id,
-        fields: stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none),
-        fields_off: &stream.fields_off,
-    };
-    events.sync(bookmark, state, output)
-}
-
-fn write_schema<W: Write>(stream: &SelectedStream, output: &mut Output<W>) -> Result<()> {
-    let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
-    // A field that does not fit its schema stands there whole.
-    let unmapped = stream.nested_off.iter().map(|path| [&["unmapped_fields".to_owned()], path.as_slice()].concat());
-    output.hide(&stream.nested_off.iter().cloned().chain(unmapped).collect::<Vec<_>>());
-    output.schema(&stream.name, &stream.schema, &stream.key_properties, &bookmarks)
+    outcome.map_err(|error| sink.end_early(error))?;
+    Ok(sink.summary())
 }
 
 /// The closing line of a stream.

@@ -4,6 +4,7 @@
 //! Versions and installs of PostHog differ, so a column is asked for with LIMIT 0 before anything depends on it. A refusal
 //! names one column at a time (`Unable to resolve field`), and the others are asked for again without it.
 
+use super::hogql;
 use super::hogql::Column;
 use super::page::{Page, Row};
 use crate::error::{Error, Kind, Result};
@@ -11,6 +12,7 @@ use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::http::retry::RetryPolicy;
+use crate::time::{FAR_FUTURE, Micros, SECOND_US};
 
 /// What a small answer may weigh.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
@@ -92,6 +94,17 @@ pub fn days_of(client: &Client, zone: Option<&str>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// The server's clock, microseconds.
+///
+/// # Errors
+/// Those of a query.
+pub fn server_time(client: &Client) -> Result<Micros> {
+    let query = Query::new("server time", hogql::server_time()).reworded(TEXTS);
+    let seconds = ask_one(client, &query, &["now"], |row| row.cell(0).u64())?;
+    let seconds = i64::try_from(seconds).ok().filter(|s| *s < FAR_FUTURE / SECOND_US);
+    seconds.map(|s| s * SECOND_US).ok_or_else(|| Error::new(Kind::Service, "the server did not tell its time"))
 }
 
 fn columns_query<'a>(sql: &'a str, retry_policy: &RetryPolicy) -> Query<'a> {

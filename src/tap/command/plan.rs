@@ -15,7 +15,8 @@ use crate::time::{Day, Micros, to_rfc3339};
 use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
-use crate::tap::events::bookmark::{Bookmark, Pass};
+use crate::tap::events::bookmark::{Bookmark, ReadRange};
+use crate::tap::events::count;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::CREATED_AT;
 use crate::tap::events::window;
@@ -41,7 +42,7 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
     let Some((stream, key)) = chosen(config, catalog)? else {
         return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
     };
-    let mut bookmark = replication_key::bookmark(client, &config.events, (&stream, &key), state)?;
+    let mut bookmark = replication_key::bookmark(client, &config.events, &stream, &key, state)?;
     let mut report = Report { client, config, out: String::new(), days: Vec::new(), new: 0 };
     // As a run does: the rest of an interrupted run comes first, then the events that arrived since.
     if bookmark.run.is_some() {
@@ -83,8 +84,8 @@ struct Report<'a> {
 impl Report<'_> {
     fn passes(&mut self, bookmark: &Bookmark) -> Result<()> {
         let Some(run) = &bookmark.run else { return Ok(()) };
-        for pass in &run.passes {
-            let range = window::range(pass, &self.config.events);
+        for pass in &run.ranges {
+            let range = pass.asked(&self.config.events);
             let _ = writeln!(self.out, "{}", heading(pass));
             if range.since >= range.until {
                 continue;
@@ -102,7 +103,7 @@ impl Report<'_> {
 
     /// Rows per day behind a cursor; of the day that it lies in, only the rest.
     fn count(&self, range: &Range, cursor: Option<&Cursor>, horizon: Micros) -> Result<Vec<(Day, u64)>> {
-        let Some(cursor) = cursor else { return window::count_days(self.client, range, horizon) };
+        let Some(cursor) = cursor else { return count::days(self.client, range, horizon) };
         let day = cursor.key().day;
         let rest = Interval { from: cursor.clone(), to: day.next().map(Key::day_start) };
         let sql = hogql::rows_per_bucket(range, &rest, 0);
@@ -116,7 +117,7 @@ impl Report<'_> {
             };
         let later = Range { since: range.since.max(since), ..range.clone() };
         if later.since < later.until {
-            days.extend(window::count_days(self.client, &later, horizon)?);
+            days.extend(count::days(self.client, &later, horizon)?);
         }
         days.retain(|(_, rows)| *rows > 0);
         Ok(days)
@@ -158,7 +159,7 @@ fn sum(days: &[(Day, u64)]) -> u64 {
     days.iter().map(|(_, rows)| rows).sum()
 }
 
-fn heading(pass: &Pass) -> String {
+fn heading(pass: &ReadRange) -> String {
     match pass.arrived_until {
         Some(until) => {
             let from = pass.arrived_from.map_or_else(|| "the beginning".to_owned(), to_rfc3339);

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};
+use crate::fingerprint;
 use crate::log;
-use crate::posthog::query::hogql::{Cursor, Key, RowKey};
+use crate::posthog::query::hogql::{Cursor, Key, Range, RowKey};
 use crate::singer::state::State;
 use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
 use super::arrivals::Ledger;
+use crate::tap::config::EventsConfig;
 
 /// The form of the bookmark that this program writes.
 const FORM: u32 = 1;
@@ -44,9 +46,21 @@ impl Filters {
     }
 }
 
-/// One closed set, or what is left of it.
+/// The filters of the settings, in the form that the state keeps.
+#[must_use]
+pub fn filters(config: &EventsConfig) -> Filters {
+    let mut names = config.event_types.clone();
+    names.sort_unstable();
+    Filters {
+        initial_since: (!config.since_is_default).then(|| to_rfc3339(config.since)),
+        until: config.until.map(to_rfc3339),
+        event_types: (!names.is_empty()).then(|| fingerprint::of(&json!(names))),
+    }
+}
+
+/// What is read in one go: a closed set, or the rest of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pass {
+pub struct ReadRange {
     /// First `timestamp`, microseconds.
     pub since: Micros,
     /// First `timestamp` behind the set.
@@ -60,6 +74,27 @@ pub struct Pass {
     pub cursor: Option<Cursor>,
 }
 
+impl ReadRange {
+    /// Where reading starts or goes on.
+    #[must_use]
+    pub fn start(&self) -> Cursor {
+        let first = || Cursor::At(Key::day_start(Day::of(self.since)));
+        self.cursor.clone().unwrap_or_else(first)
+    }
+
+    /// The same as a query asks for it.
+    #[must_use]
+    pub fn asked(&self, config: &EventsConfig) -> Range {
+        Range {
+            since: self.since,
+            until: self.until,
+            created_from: self.arrived_from,
+            created_until: self.arrived_until,
+            event_types: config.event_types.clone(),
+        }
+    }
+}
+
 /// A run that is under way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -67,8 +102,9 @@ pub struct Run {
     pub horizon: Micros,
     /// Hash of the asked columns.
     pub columns: String,
-    /// The closed sets that are still to be read, the current one first.
-    pub passes: Vec<Pass>,
+    /// What is still to be read, the current range first.
+    #[serde(rename = "passes")]
+    pub ranges: Vec<ReadRange>,
     /// What was delivered of the coming overlap so far, as in [`Bookmark::seen`].
     pub seen: String,
     /// When what `seen` names arrived, for the case that it grows too long; empty in older states.
@@ -78,8 +114,6 @@ pub struct Run {
     pub seen_from: Micros,
     /// The ledger of this run.
     pub ledger: Ledger,
-    /// Rows delivered so far.
-    pub rows: u64,
 }
 
 /// Everything that is kept between runs.
@@ -194,6 +228,33 @@ impl Bookmark {
     }
 }
 
+/// Checks a bookmark against the settings of this run.
+///
+/// # Errors
+/// [`Kind::Config`] when a filter changed while a closed set is half read: its cursor would skip rows.
+pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
+    let changed = bookmark.filters.differences(filters);
+    // An upgraded state does not say what its filters were.
+    let unknown = bookmark.since.is_none() && bookmark.filters == Filters::default();
+    if changed.is_empty() || bookmark.run.is_none() && (unknown || bookmark.last_run().is_none()) {
+        return Ok(());
+    }
+    let names = changed.join(", ");
+    if bookmark.run.is_some() {
+        return Err(Error::new(
+            Kind::Config,
+            format!(
+                "{names} changed while a run is half done; set it back until that run has finished, or start over without --state"
+            ),
+        ));
+    }
+    log::warn(format!(
+        "{names} changed since the last run: only events that arrived after {} follow the new setting",
+        { bookmark.replication_key_value.as_deref().unwrap_or("it") }
+    ));
+    Ok(())
+}
+
 /// The forms that the component wrote which this program re-creates: `{"last_run", "seen_uuids"}` at the root, or under
 /// `<stream>_state`.
 fn seed_form<'a>(state: &'a State, stream: &str) -> Option<Map<String, Value>> {
@@ -286,17 +347,16 @@ mod tests {
         let key = Key { day: Day::parse("2026-08-01").unwrap(), event: "naïve 'x'".into(), hash: u64::MAX };
         let uuid = "019fbc99-bec2-7afe-a3d9-f07224cdf735".to_owned();
         let cursor = Cursor::After(RowKey { key, timestamp: 5, uuid, created_at: 6 });
-        let pass = Pass { since: 1, until: 2, arrived_from: None, arrived_until: Some(9), cursor: Some(cursor) };
+        let range = ReadRange { since: 1, until: 2, arrived_from: None, arrived_until: Some(9), cursor: Some(cursor) };
         let mut bookmark = Bookmark::new("us.posthog.com/1".into(), "created_at");
         bookmark.run = Some(Run {
             horizon: 9,
             columns: "c".into(),
-            passes: vec![pass.clone(), Pass { cursor: None, ..pass }],
+            ranges: vec![range.clone(), ReadRange { cursor: None, ..range }],
             seen: String::new(),
             seen_arrivals: String::new(),
             seen_from: 3,
             ledger: Ledger { from: 0, cut: 3, late_days: 7, hours: vec![(1, 2)] },
-            rows: 7,
         });
         bookmark
     }

@@ -1,152 +1,134 @@
-//! The loop of the `events` stream: closed set after closed set, slice after slice, row after row.
+//! The loop of the `events` stream: closed set after closed set, slice after slice, row after row. Read [`sync_stream`] and
+//! [`read_range`] first.
 //!
-//! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long slice, is not
-//! proved. Whatever ends the run, the last STATE that left is a position from which the same closed set goes on.
+//! | step | file |
+//! |---|---|
+//! | what runs go by: arrival, or `timestamp` | `replication_key.rs` |
+//! | where the last run ended, and the run that is under way | `bookmark.rs` |
+//! | the closed sets of this run, and the counts of arrivals that late events show in | `window.rs`, `arrivals.rs`, `count.rs` |
+//! | a closed set is cut into slices | `plan.rs` |
+//! | two slices are fetched ahead, within a bound on memory | `prefetch.rs`, `buffers.rs` |
+//! | a slice is read page by page, in parts where it is too much, and its count proved | `slice.rs`, `parts.rs`, `page.rs`, `verify.rs` |
+//! | rows become records, and safe places become states | `emit.rs` |
+//! | what the next run leaves out, because this one wrote it | `overlap.rs` |
+//!
+//! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long
+//! slice, is not proved. Whatever ends the run, the last STATE that left is a place from which the same closed set goes on.
 
 pub mod arrivals;
 pub mod bits;
 pub mod bookmark;
-pub mod buffers;
+mod buffers;
+pub mod count;
 pub mod delivered;
-pub mod emit;
+mod emit;
 pub mod overlap;
-pub mod plan;
-pub mod prefetch;
+mod page;
+mod parts;
+mod plan;
+mod prefetch;
 pub mod replication_key;
-pub mod slice;
+mod slice;
 pub mod verify;
 pub mod window;
 
 use std::io::Write;
 use std::sync::Mutex;
 
-use serde_json::{Map, Value, json};
-
 use crate::error::Result;
-use crate::fingerprint;
 use crate::log;
-use crate::posthog::http::client::Client;
-use crate::posthog::query::hogql::{Cursor, Key};
-use crate::singer::output::Output;
-use crate::singer::state::State;
-use crate::stop::Stop;
-use crate::time::Day;
+use crate::singer::catalog::SelectedStream;
 
-use super::config::EventsConfig;
+use super::context::Context;
 use super::page_size::SizeModel;
-use super::progress::Progress;
-use bookmark::{Bookmark, Pass};
-use emit::Printer;
+use super::sink::Sink;
+use bookmark::{Bookmark, ReadRange};
+use emit::{EventWriter, columns_hash};
+use page::Source;
 use plan::Plan;
-use prefetch::{Delivery, read_all};
-use slice::Source;
+use prefetch::with_slices;
+use replication_key::{CREATED_AT, with_replication_key};
+use slice::SliceEvent;
 
-/// What a run of the stream works with.
-#[derive(Debug)]
-pub struct Events<'a> {
-    /// The service.
-    pub client: &'a Client,
-    /// The settings.
-    pub config: &'a EventsConfig,
-    /// The largest list of delivered events in the state.
-    pub max_state_bytes: usize,
-    /// Ends the run early.
-    pub stop: &'a Stop,
-    /// The stream's name in messages.
-    pub stream: &'a str,
-    /// Its name in the state.
-    pub id: &'a str,
-    /// The selected fields: the `properties` of the schema.
-    pub fields: &'a Map<String, Value>,
-    /// The deselected ones.
-    pub fields_off: &'a [String],
+/// Writes everything that is new since the bookmark, and keeps the state up to date.
+///
+/// # Errors
+/// Whatever ended the run early.
+pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<()> {
+    let (client, config) = (context.client, &context.config.events);
+    let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);
+    let mut bookmark = replication_key::bookmark(client, config, &stream.id, chosen, sink.state())?;
+    let stream = &with_replication_key(client, stream.clone(), &bookmark, context.now)?;
+    sink.write_schema(stream)?;
+    bookmark::forget_seed_form(sink.state(), &stream.id);
+    // A closed set that an earlier run left half read comes first, then what arrived since.
+    if bookmark.run.is_some() {
+        log::info("going on with the run that was interrupted");
+        read_run(context, stream, &mut bookmark, sink)?;
+    }
+    window::open(&mut bookmark, client, config, &columns_hash(stream))?;
+    read_run(context, stream, &mut bookmark, sink)
 }
 
-/// What a run did.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Summary {
-    /// Rows printed.
-    pub rows: u64,
-    /// Slices whose count was proved.
-    pub proved: u64,
-    /// Slices read.
-    pub slices: u64,
+/// Reads the run that the bookmark holds to its end.
+fn read_run<W: Write>(
+    context: &Context<'_>,
+    stream: &SelectedStream,
+    bookmark: &mut Bookmark,
+    sink: &mut Sink<'_, W>,
+) -> Result<()> {
+    let mut writer = EventWriter::new(context, stream, bookmark, sink)?;
+    let size = Mutex::new(SizeModel::new(context.config.events.page_size));
+    let mut outcome = Ok(());
+    while let (Ok(()), Some(range)) = (&outcome, writer.range()) {
+        outcome = read_range(context, &range, &size, &mut writer);
+    }
+    writer.end(outcome)
 }
 
-impl Events<'_> {
-    /// Reads everything that is new since `bookmark`, writes it to `output` and keeps `state` up to date.
-    ///
-    /// # Errors
-    /// Whatever ended the run early; the last STATE was written before.
-    pub fn sync<W: Write>(&self, mut bookmark: Bookmark, state: &mut State, output: &mut Output<W>) -> Result<Summary> {
-        bookmark::forget_seed_form(state, self.id);
-        let mut summary = Summary::default();
-        // A closed set that an earlier run left half read comes first, then what arrived since.
-        if bookmark.run.is_some() {
-            log::info("going on with the run that was interrupted");
-            summary.add(self.read_run(&mut bookmark, state, output)?);
-        }
-        window::open(&mut bookmark, self.client, self.config, &self.columns_hash())?;
-        summary.add(self.read_run(&mut bookmark, state, output)?);
-        Ok(summary)
+/// The loop: fetches slice after slice (`slices.next`, which also verifies their rows and proves their counts), writes them,
+/// and says how far a later run need not go back.
+fn read_range<W: Write>(
+    context: &Context<'_>,
+    range: &ReadRange,
+    size: &Mutex<SizeModel>,
+    writer: &mut EventWriter<'_, '_, W>,
+) -> Result<()> {
+    let config = &context.config.events;
+    let asked = range.asked(config);
+    if asked.since >= asked.until {
+        return writer.end_range();
     }
-
-    /// Reads the run that the bookmark holds to its end.
-    fn read_run<W: Write>(
-        &self,
-        bookmark: &mut Bookmark,
-        state: &mut State,
-        output: &mut Output<W>,
-    ) -> Result<Summary> {
-        let mut printer = Printer::new(self, bookmark, state, output)?;
-        let size = Mutex::new(SizeModel::new(self.config.page_size));
-        let mut outcome = Ok(());
-        while let (Ok(()), Some(pass)) = (&outcome, printer.pass()) {
-            outcome = self.read_pass(&pass, &size, &mut printer);
-        }
-        printer.end(outcome)
-    }
-
-    fn read_pass<W: Write>(&self, pass: &Pass, size: &Mutex<SizeModel>, printer: &mut Printer<'_, W>) -> Result<()> {
-        let range = window::range(pass, self.config);
-        if range.since >= range.until {
-            return printer.pass_done();
-        }
-        let days = window::count_days(self.client, &range, printer.horizon())?;
-        let first = Cursor::At(Key::day_start(Day::of(range.since)));
-        let plan = Plan::new(pass.cursor.clone().unwrap_or(first), &days);
-        printer.progress = Some(Progress::new(self.stream, Some(plan.rows_left()), self.client.waits()));
-        let columns = printer.projection.columns().to_vec();
-        let source = Source {
-            client: self.client,
-            range,
-            columns: &columns,
-            max_response_bytes: self.config.max_response_bytes,
-            page_size: self.config.page_size,
-            count_proof: self.config.count_proof,
-            size,
-            stop: self.stop,
-        };
-        read_all(&source, plan, |delivery| match delivery {
-            Delivery::Page(page) => printer.print_page(*page),
-            Delivery::Proved(cursor) => printer.part_end(cursor),
-            Delivery::Silence => printer.silence(),
-            Delivery::SliceEnd { to, proof, last } => {
-                printer.slice_end(to.map(Cursor::At), proof, last.map(|page| *page))
+    let plan = Plan::new(range.start(), &count::days(context.client, &asked, writer.horizon())?);
+    writer.begin_range(plan.rows_left());
+    let columns = writer.columns().to_vec();
+    let source = Source {
+        client: context.client,
+        range: asked,
+        columns: &columns,
+        max_response_bytes: config.max_response_bytes,
+        page_size: config.page_size,
+        count_proof: config.count_proof,
+        size,
+        stop: context.stop,
+    };
+    with_slices(&source, plan, |slices| {
+        let mut last_page = None;
+        while let Some(event) = slices.next()? {
+            match event {
+                // Only with the end of its slice: that a row is missing shows there.
+                SliceEvent::Page(page) if page.next.is_none() => last_page = Some(page),
+                SliceEvent::Page(page) => writer.write_page(*page)?,
+                SliceEvent::Checkpoint(cursor) => writer.end_part(cursor)?,
+                SliceEvent::Restart => last_page = None,
+                SliceEvent::End { to, is_proved } => {
+                    last_page.take().map_or(Ok(()), |page| writer.write_page(*page))?;
+                    writer.end_slice(to, is_proved)?;
+                }
+                SliceEvent::Idle => writer.idle()?,
             }
-        })?;
-        printer.pass_done()
-    }
-
-    pub(super) fn columns_hash(&self) -> String {
-        fingerprint::of(&json!(self.fields.keys().collect::<Vec<_>>()))
-    }
-}
-
-impl Summary {
-    fn add(&mut self, other: Summary) {
-        self.rows += other.rows;
-        self.proved += other.proved;
-        self.slices += other.slices;
-    }
+        }
+        Ok(())
+    })?;
+    writer.end_range()
 }

@@ -11,53 +11,74 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::Fault;
-use crate::posthog::query::hogql::{Cursor, Key};
 
 use super::buffers::Memory;
+use super::count;
+use super::page::Source;
 use super::plan::{Plan, Slice, Step};
-use super::slice::{Piece, Proof, ReadPage, Source};
+use super::slice::SliceEvent;
 
 /// PostHog runs three queries of a team at once; one is left to the people who work with it.
 const IN_FLIGHT: usize = 2;
 /// Bytes of answers that are held before their turn.
 const HELD_BYTES: usize = 30_000_000;
 
-/// A wait for the fetch threads is told of each time it has lasted so long again.
-const SILENCE: Duration = Duration::from_secs(1);
+/// While nothing arrives, the reader is woken this often.
+const IDLE: Duration = Duration::from_secs(1);
 
-/// What the fetch threads deliver, in key order.
-#[derive(Debug)]
-pub enum Delivery<'m> {
-    /// A page of the current slice, which goes on behind it.
-    Page(Box<ReadPage<'m>>),
-    /// The pages so far of the current slice are proved: a run may go on from here.
-    Proved(Cursor),
-    /// The current slice is read: where the next one starts (none: it was the last), and how its count came out.
-    SliceEnd {
-        /// The end of the slice.
-        to: Option<Key>,
-        /// Its count proof.
-        proof: Proof,
-        /// Its last page: not to be printed before the proof was looked at.
-        last: Option<Box<ReadPage<'m>>>,
-    },
-    /// Nothing came for a while: a server that is slow, or that makes us wait.
-    Silence,
+type Channel<'m> = Receiver<Result<SliceEvent<'m>>>;
+
+/// What comes of the slices of a plan, in key order.
+pub struct Slices<'q, 'm> {
+    queue: &'q Receiver<Channel<'m>>,
+    memory: &'m Memory,
+    /// What comes of the current slice.
+    current: Option<Channel<'m>>,
+    /// The number of the next slice.
+    number: u64,
 }
 
-/// What a fetch thread says of its slice.
-enum Said<'m> {
-    Piece(Piece<'m>),
-    End { to: Option<Key>, proof: Proof },
+impl<'m> Slices<'_, 'm> {
+    /// What comes next; none at the end of the plan.
+    ///
+    /// # Errors
+    /// The first failure in key order.
+    pub fn next(&mut self) -> Result<Option<SliceEvent<'m>>> {
+        let Some(channel) = &self.current else {
+            self.current = match self.queue.recv_timeout(clock::real(IDLE)) {
+                Ok(channel) => Some(channel),
+                Err(RecvTimeoutError::Timeout) => return Ok(Some(SliceEvent::Idle)),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            };
+            self.memory.set_front(self.number);
+            self.number += 1;
+            return self.next();
+        };
+        match channel.recv_timeout(clock::real(IDLE)) {
+            Ok(event) => {
+                let event = event?;
+                if matches!(event, SliceEvent::End { .. }) {
+                    self.current = None;
+                }
+                Ok(Some(event))
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(Some(SliceEvent::Idle)),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Error::new(Kind::Internal, "a fetch thread ended without a word"))
+            }
+        }
+    }
 }
 
-type Channel<'m> = Receiver<Result<Said<'m>>>;
-
-/// Reads everything that is left of a plan, and hands it to `deliver` in key order.
+/// Fetches what is left of a plan, while `read` takes it.
 ///
 /// # Errors
-/// The first failure in key order, of a fetch or of `deliver`; what came before it was delivered.
-pub fn read_all(source: &Source<'_>, plan: Plan, mut deliver: impl FnMut(Delivery<'_>) -> Result<()>) -> Result<()> {
+/// What `read` fails with.
+pub fn with_slices(
+    source: &Source<'_>,
+    plan: Plan,
+    read: impl for<'q, 'm> FnOnce(&mut Slices<'q, 'm>) -> Result<()>,
+) -> Result<()> {
     let memory = Memory::new(HELD_BYTES);
     let (queue, channels) = sync_channel::<Channel<'_>>(IN_FLIGHT);
     let plan = Mutex::new(Planner { plan, taken: 0, queue: Some(queue), failed: false });
@@ -65,55 +86,17 @@ pub fn read_all(source: &Source<'_>, plan: Plan, mut deliver: impl FnMut(Deliver
         for _ in 0..IN_FLIGHT {
             scope.spawn(|| while fetch_one(source, &plan, &memory) {});
         }
-        let result = deliver_all(&channels, &memory, &mut deliver);
+        let mut slices = Slices { queue: &channels, memory: &memory, current: None, number: 0 };
+        let result = read(&mut slices);
         // A reader that gave up: waits end, waiting senders fail (first, one may hold the lock), and no new slice is taken.
         source.stop.abandon(result.is_err());
+        drop(slices);
         drop(channels);
         lock(&plan).failed = true;
         result
     });
     source.stop.abandon(false);
     result
-}
-
-fn deliver_all<'m>(
-    channels: &Receiver<Channel<'m>>,
-    memory: &Memory,
-    deliver: &mut impl FnMut(Delivery<'m>) -> Result<()>,
-) -> Result<()> {
-    let mut slice = 0;
-    while let Some(channel) = next(channels, deliver)? {
-        memory.set_front(slice);
-        slice += 1;
-        let (mut ended, mut held) = (false, None);
-        while let Some(said) = next(&channel, deliver)? {
-            match said? {
-                Said::Piece(Piece::Page(page)) if page.next.is_none() => held = Some(page),
-                Said::Piece(Piece::Page(page)) => deliver(Delivery::Page(page))?,
-                Said::Piece(Piece::Proved(cursor)) => deliver(Delivery::Proved(cursor))?,
-                Said::Piece(Piece::Again) => held = None,
-                Said::End { to, proof } => {
-                    ended = true;
-                    deliver(Delivery::SliceEnd { to, proof, last: held.take() })?;
-                }
-            }
-        }
-        if !ended {
-            return Err(Error::new(Kind::Internal, "a fetch thread ended without a word"));
-        }
-    }
-    Ok(())
-}
-
-/// What a channel gives next; none at its end.
-fn next<'m, T>(channel: &Receiver<T>, deliver: &mut impl FnMut(Delivery<'m>) -> Result<()>) -> Result<Option<T>> {
-    loop {
-        match channel.recv_timeout(clock::real(SILENCE)) {
-            Ok(value) => return Ok(Some(value)),
-            Err(RecvTimeoutError::Timeout) => deliver(Delivery::Silence)?,
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-        }
-    }
 }
 
 struct Planner<'m> {
@@ -157,17 +140,15 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
         }
     };
     let gone = || Error::new(Kind::Internal, "nobody reads the rows any more");
-    let mut deliver = |piece| sender.send(Ok(Said::Piece(piece))).map_err(|_| gone());
-    let outcome = source
-        .read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver)
-        .map(|proof| Said::End { to: slice.interval.to.clone(), proof });
-    let failed = outcome.is_err();
-    if failed {
-        let mut planner = lock(plan);
-        planner.failed = true;
-        planner.queue = None;
-    }
-    sender.send(outcome).is_ok() && !failed
+    let mut deliver = |event| sender.send(Ok(event)).map_err(|_| gone());
+    let outcome = source.read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver);
+    let Err(error) = outcome else { return true };
+    let mut planner = lock(plan);
+    planner.failed = true;
+    planner.queue = None;
+    drop(planner);
+    let _ = sender.send(Err(error));
+    false
 }
 
 /// The next slice of the plan, counted more closely where the plan wants it. None at the end, or after a failure.
@@ -181,7 +162,7 @@ fn next_slice(source: &Source<'_>, planner: &mut Planner<'_>) -> Result<Option<S
         match step {
             Step::Read(slice) => return Ok(Some(slice)),
             Step::Done => return Ok(None),
-            Step::Detail(interval, bits) => match source.count_buckets(&interval, bits) {
+            Step::Detail(interval, bits) => match count::buckets(source.client, &source.range, &interval, bits) {
                 Ok(counts) => planner.plan.detail(&counts, bits),
                 Err(Fault::Split(_)) => planner.plan.detail_refused(bits),
                 Err(fault) => return Err(fault.into()),

@@ -16,10 +16,10 @@ use crate::singer::state::State;
 use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
 
 use super::arrivals::Ledger;
-use super::bookmark::Bookmark;
-use super::window;
-use crate::posthog::query::ask::{ask, drop_missing_columns};
+use super::bookmark::{Bookmark, check_filters, filters};
+use crate::posthog::query::ask::{ask, drop_missing_columns, server_time};
 use crate::tap::config::EventsConfig;
+use crate::tap::replication::source;
 use crate::tap::stream::fields;
 
 /// The field that says when an event arrived.
@@ -30,22 +30,17 @@ pub const TIMESTAMP: &str = "timestamp";
 /// Above one in this many rows without a usable arrival time, arrival cannot be relied on.
 const UNUSABLE_SHARE: u64 = 100;
 
-/// The bookmark from which the stream is read. `chosen` is the replication key of the catalog.
+/// The bookmark from which `stream` is read. `chosen` is the replication key of the catalog.
 ///
 /// # Errors
 /// [`Kind::Config`] for a state or settings that do not fit, and those of queries.
-pub fn bookmark(
-    client: &Client,
-    config: &EventsConfig,
-    (stream, chosen): (&str, &str),
-    state: &State,
-) -> Result<Bookmark> {
-    let source = window::source(client.options());
+pub fn bookmark(client: &Client, config: &EventsConfig, stream: &str, chosen: &str, state: &State) -> Result<Bookmark> {
+    let source = source(client.options());
     let Some(mut bookmark) = Bookmark::read(state, stream, &source)? else {
         let by_arrival = chosen == CREATED_AT && is_usable(client, config)?;
         return Ok(Bookmark::new(source, if by_arrival { CREATED_AT } else { TIMESTAMP }));
     };
-    window::check_filters(&bookmark, &window::filters(config))?;
+    check_filters(&bookmark, &filters(config))?;
     match (bookmark.replication_key.as_str(), chosen) {
         (CREATED_AT, TIMESTAMP) => go_by_timestamp(&mut bookmark)?,
         (TIMESTAMP, CREATED_AT) => {
@@ -81,23 +76,28 @@ fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
 ///
 /// # Errors
 /// Those of a query.
-pub fn settle(client: &Client, stream: &mut SelectedStream, bookmark: &Bookmark, now: Micros) -> Result<()> {
+pub fn with_replication_key(
+    client: &Client,
+    mut stream: SelectedStream,
+    bookmark: &Bookmark,
+    now: Micros,
+) -> Result<SelectedStream> {
     stream.replication_key = Some(bookmark.replication_key.clone());
     if bookmark.replication_key == CREATED_AT {
-        return Ok(());
+        return Ok(stream);
     }
-    let Some(fields) = fields(&mut stream.schema) else { return Ok(()) };
+    let Some(fields) = fields(&mut stream.schema) else { return Ok(stream) };
     fields.entry(TIMESTAMP).or_insert_with(|| json!({"type": "string", "format": "date-time"}));
-    let Some(field) = fields.get_mut(CREATED_AT) else { return Ok(()) };
+    let Some(field) = fields.get_mut(CREATED_AT) else { return Ok(stream) };
     if is_present(client, now)? {
         field["type"] = json!(["null", "string"]);
-        return Ok(());
+        return Ok(stream);
     }
     fields.shift_remove(CREATED_AT);
     if let Some(required) = stream.schema.get_mut("required").and_then(Value::as_array_mut) {
         required.retain(|name| name != CREATED_AT);
     }
-    Ok(())
+    Ok(stream)
 }
 
 /// Whether `created_at` can be asked for.
@@ -112,7 +112,7 @@ fn is_present(client: &Client, now: Micros) -> Result<bool> {
 
 /// Whether `created_at` says when events arrived. Looked at once, before the first run.
 fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
-    let now = window::server_time(client)?;
+    let now = server_time(client)?;
     let week = now - 7 * DAY_US;
     let range = Range {
         since: if config.since_is_default { week } else { config.since.max(week) },

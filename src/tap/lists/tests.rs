@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::Kind;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer};
 use crate::tap::tables::tests::{Run, run};
 

@@ -1,5 +1,4 @@
-//! RECORD lines of the streams that are not events: the envelope around a record, and rows of HogQL tables as records.
-//! As for events, no row becomes a tree of values: cells are copied as text.
+//! Rows of HogQL tables as records. As for events, no row becomes a tree of values: cells are copied as text.
 
 use serde_json::{Map, Value};
 
@@ -11,34 +10,6 @@ use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 use super::cell::{Object, write_cell, write_document, write_text};
 use super::flatten::{Family, Properties};
 use super::item::is_text;
-
-/// What stands around each record of a stream.
-#[derive(Debug)]
-pub struct Envelope {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-}
-
-impl Envelope {
-    /// The envelope of a stream's records; `version` for a table that is replaced as a whole.
-    #[must_use]
-    pub fn new(stream: &str, version: Option<i64>, extracted: Micros) -> Envelope {
-        let name = Value::from(stream);
-        let version = version.map_or_else(String::new, |version| format!(",\"version\":{version}"));
-        let extracted = to_rfc3339(extracted);
-        Envelope {
-            head: format!("{{\"type\":\"RECORD\",\"stream\":{name},\"record\":").into_bytes(),
-            tail: format!("{version},\"time_extracted\":\"{extracted}\"}}").into_bytes(),
-        }
-    }
-
-    /// Writes a line around the record that `write` writes.
-    pub fn write(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-        out.extend_from_slice(&self.head);
-        write(out);
-        out.extend_from_slice(&self.tail);
-    }
-}
 
 /// How a field is written.
 #[derive(Debug)]
@@ -203,21 +174,15 @@ mod tests {
         let rows = json!([["x", "2026-01-01T00:00:00", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
         let body = json!({"columns": names, "results": rows}).to_string();
         let page = Page::parse(body.as_bytes(), &names).unwrap();
-        let envelope = Envelope::new("a \"b\"", Some(7), 0);
         let lines: Vec<String> = page
             .rows()
             .map(|row| {
                 let mut out = Vec::new();
-                envelope.write(&mut out, |out| record.write(&row, out));
+                record.write(&row, &mut out);
                 String::from_utf8(out).unwrap()
             })
             .collect();
-        let around = |record: &str| {
-            format!(
-                r#"{{"type":"RECORD","stream":"a \"b\"","record":{record},"version":7,"time_extracted":"1970-01-01T00:00:00.000000Z"}}"#
-            )
-        };
         let first = r#"{"id":"x","at":"2026-01-01T00:00:00.000000Z","is":true,"properties_a":"é","unmapped_properties":{"n":"no","z":1.50}}"#;
-        assert_eq!(lines, [around(first), around(r#"{"id":"y","at":null,"is":false}"#)]);
+        assert_eq!(lines, [first, r#"{"id":"y","at":null,"is":false}"#]);
     }
 }

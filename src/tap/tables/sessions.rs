@@ -12,12 +12,15 @@ use crate::posthog::query::hogql;
 use crate::singer::catalog::SelectedStream;
 use crate::time::{DAY_US, Day, Micros};
 
-use super::{Reading, Refused, Sink};
+use super::count::{Refused, SplitBy};
+use super::reading::Reading;
+use super::{MAX_READINGS, read};
+use crate::posthog::query::ask::server_time;
 use crate::tap::config::Config;
 use crate::tap::context::Context;
-use crate::tap::events::window::server_time;
-use crate::tap::pace::write_state;
+use crate::tap::proof::read_until_proved;
 use crate::tap::replication::{bookmark, set_bookmark};
+use crate::tap::sink::Sink;
 use crate::tap::stream::SESSIONS;
 
 /// How long a session is held to change, PostHog's own figure.
@@ -28,44 +31,50 @@ const LONGEST_STRETCH_DAYS: i64 = 16;
 /// While nothing is found at all, stretches may become this long.
 const LONGEST_EMPTY_STRETCH_DAYS: i64 = 4096;
 
-/// Reads the sessions that are new or may have changed; gives the number of records.
+/// Reads the sessions that are new or may have changed.
 ///
 /// # Errors
 /// Whatever ended the reading early; the state says which stretch was the last whole one.
-pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<u64> {
-    let mut reading = Reading::new(context, &SESSIONS, stream, None);
+pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<()> {
+    let mut reading = Reading::new(context, &SESSIONS, stream);
+    sink.write_schema(stream)?;
+    sink.begin_progress(None);
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
-    let mut from = first(context.config, bookmark(sink.state, stream));
+    let mut from = first(context.config, bookmark(sink.state(), stream));
     let (mut stretch_days, mut longest_days) = (1, LONGEST_EMPTY_STRETCH_DAYS);
     while from < end {
         // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.
         let to = Day::of((from + stretch_days * DAY_US).max(DAY_US)).start().min(end);
-        let (before, days) = (reading.rows, stretch_days.min((to - from + DAY_US - 1) / DAY_US));
+        let (before, days) = (sink.rows(), stretch_days.min((to - from + DAY_US - 1) / DAY_US));
         let key = hogql::identifier("$start_timestamp");
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
-        reading.narrows = days > 1;
-        match reading.proved(sink, |reading, sink| reading.read(SESSIONS.name, &condition, sink)) {
+        reading.split = if days > 1 { SplitBy::Caller } else { SplitBy::Rows };
+        let outcome = read_until_proved(context.config.events.count_proof, MAX_READINGS, |_| {
+            read(&mut reading, SESSIONS.name, &condition, sink)
+        });
+        match outcome {
             Err(Refused::Split(why)) if days > 1 => {
                 log::debug(format!("asking for less than {days} days of sessions: {why}"));
                 stretch_days = days / 2;
                 longest_days = stretch_days;
                 continue;
             }
-            outcome => outcome?,
+            outcome => _ = outcome?,
         }
         // What was too much becomes possible again day by day.
         longest_days = (longest_days + 1).min(LONGEST_EMPTY_STRETCH_DAYS);
-        stretch_days = match reading.rows - before {
+        stretch_days = match sink.rows() - before {
             0 => (stretch_days * 2).min(longest_days),
             1..FEW_ROWS => (stretch_days * 2).min(LONGEST_STRETCH_DAYS.min(longest_days)),
             _ => 1,
         };
         from = to;
-        set_bookmark(sink.state, stream, to);
-        write_state(sink.state, context.client, sink.output)?;
+        set_bookmark(sink.state(), stream, to);
+        sink.mark_safe();
+        sink.write_state_if_due()?;
     }
-    Ok(reading.rows)
+    sink.write_state()
 }
 
 /// Where a run begins. A bound that nobody chose moves with the clock: it is for the first run alone.

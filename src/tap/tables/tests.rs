@@ -2,10 +2,14 @@
 
 use serde_json::json;
 
+use serde_json::Value;
+
 use super::*;
 use crate::posthog::http::client::Client;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::Method;
+use crate::singer::output::Output;
+use crate::singer::state::State;
 use crate::stop::Stop;
 use crate::tap::config::Config;
 use crate::tap::config::settings::Raw as RawSettings;
@@ -42,20 +46,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
     let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
     let client = Client::new(options(&server.base)).unwrap();
     let stop = Stop::new();
-    let row = find(stream).unwrap();
-    let entry = row.entry().unwrap();
-    let mut selected = SelectedStream {
-        id: stream.to_owned(),
-        name: stream.to_owned(),
-        schema: entry.schema,
-        key_properties: entry.key_properties,
-        replication_key: None,
-        replication_method: None,
-        fields_off: Vec::new(),
-        nested_off: Vec::new(),
-        source: None,
-    };
-    row.resolve(&mut selected).unwrap();
+    let selected = selected(stream);
     let mut written = Vec::new();
     let mut output = Output::new(&mut written);
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
@@ -72,6 +63,41 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
     let mut messages = messages;
     messages.dedup_by(|a, b| a == b && a["type"] == "STATE");
     Run { rows: outcome.map(|()| rows), messages, asked }
+}
+
+/// The lines that a sink of the stream of this name wrote when `drive` had it.
+pub(crate) fn with_sink(name: &str, drive: impl FnOnce(&mut Sink<'_, Vec<u8>>)) -> Vec<String> {
+    let settings = json!({"api_key": "phx_stream_test", "project_id": 7});
+    let mut raw = RawSettings::default();
+    raw.overlay(settings.as_object().unwrap().clone(), "test");
+    let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
+    let client = Client::new(options("http://127.0.0.1:1")).unwrap();
+    let stop = Stop::new();
+    let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
+    let stream = SelectedStream { name: name.to_owned(), ..selected("cohorts") };
+    let (mut state, mut output) = (State::default(), Output::new(Vec::new()));
+    drive(&mut Sink::new(&context, &stream, &mut state, &mut output));
+    output.flush().unwrap();
+    String::from_utf8(output.inner().clone()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// A stream with all of its fields.
+fn selected(stream: &str) -> SelectedStream {
+    let row = find(stream).unwrap();
+    let entry = row.entry().unwrap();
+    let mut selected = SelectedStream {
+        id: stream.to_owned(),
+        name: stream.to_owned(),
+        schema: entry.schema,
+        key_properties: entry.key_properties,
+        replication_key: None,
+        replication_method: None,
+        fields_off: Vec::new(),
+        nested_off: Vec::new(),
+        source: None,
+    };
+    row.resolve(&mut selected).unwrap();
+    selected
 }
 
 fn id(digit: u8) -> String {
@@ -174,26 +200,20 @@ fn persons_by_last_seen_start_an_hour_and_the_lookback_before_the_bookmark() {
     let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
     let client = Client::new(options(&server.base)).unwrap();
     let stop = Stop::new();
-    let entry = find("persons").unwrap().entry().unwrap();
     let stream = SelectedStream {
-        id: "persons".to_owned(),
-        name: "persons".to_owned(),
-        schema: entry.schema,
-        key_properties: entry.key_properties,
         replication_key: Some("last_seen_at".to_owned()),
         replication_method: Some(Method::Incremental),
-        fields_off: Vec::new(),
-        nested_off: Vec::new(),
-        source: None,
+        ..selected("persons")
     };
     let at = json!({"replication_key": "last_seen_at", "replication_key_value": "2026-01-01T05:00:00.000000Z"});
     let mut state = State::from_value(json!({"bookmarks": {"persons": at}})).unwrap();
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
     let row = find("persons").unwrap();
     let Source::Table(table) = row.source else { panic!("not a table") };
-    let extent = Extent::of(&context, &stream, row.method, &state).unwrap();
-    let mut sink = Sink { state: &mut state, output: &mut Output::new(Vec::new()) };
-    sync_stream(&context, &stream, table, extent, &mut sink).unwrap();
+    let replication = Replication::of(&context, &stream, row.method, &state).unwrap();
+    let mut output = Output::new(Vec::new());
+    let mut sink = Sink::new(&context, &stream, &mut state, &mut output);
+    sync_stream(&context, &stream, table, replication, &mut sink).unwrap();
     let asked = server.seen.lock().unwrap()[2].1.clone();
     assert!(
         asked.contains("FROM persons WHERE (last_seen_at >= toDateTime64('2026-01-01 03:45:00.000000', 6, 'UTC') OR last_seen_at IS NULL)"),
@@ -203,7 +223,7 @@ fn persons_by_last_seen_start_an_hour_and_the_lookback_before_the_bookmark() {
 }
 
 #[test]
-fn sessions_are_read_in_stretches_with_a_state_behind_each() {
+fn sessions_are_read_in_stretches() {
     let now = json_answer(200, "", &json!({"columns": ["now"], "results": [[NOW / 1_000_000]]}).to_string());
     let schema = find("sessions").unwrap().entry().unwrap().schema;
     let names: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
@@ -227,9 +247,28 @@ fn sessions_are_read_in_stretches_with_a_state_behind_each() {
     // A stretch with few rows makes the next one longer; the last one ends with the server's clock.
     assert!(run.asked[4].contains(&format!(">= {} AND `$start_timestamp` < {}", day(13), day(15))), "{}", run.asked[4]);
     assert!(run.asked[6].contains("< toDateTime64('2027-01-15 08:00:00.000000', 6, 'UTC')"), "{}", run.asked[6]);
-    assert_eq!(run.types(), ["SCHEMA", "RECORD", "STATE", "RECORD", "RECORD", "STATE", "STATE"]);
+    assert_eq!(run.types(), ["SCHEMA", "RECORD", "RECORD", "RECORD", "STATE"]);
     let last = &run.messages.last().unwrap()["value"]["bookmarks"]["sessions"]["replication_key_value"];
     assert_eq!(last, "2027-01-15T08:00:00.000000Z");
+}
+
+/// A STATE keeps its pace; whatever ends the run, the last whole stretch is said where no row came behind it.
+#[test]
+fn sessions_that_break_off_say_their_last_whole_stretch() {
+    let now = json_answer(200, "", &json!({"columns": ["now"], "results": [[NOW / 1_000_000]]}).to_string());
+    let schema = find("sessions").unwrap().entry().unwrap().schema;
+    let names: Vec<&str> = schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
+    let cell = |name: &&str| if *name == "session_id" { json!("b") } else { Value::Null };
+    let row: Vec<Value> = names.iter().map(cell).collect();
+    let rows = json_answer(200, "", &json!({"columns": names, "results": [row]}).to_string());
+    let at = json!({"replication_key": "$start_timestamp", "replication_key_value": "2027-01-15T03:00:00.000000Z"});
+    let state = State::from_value(json!({"bookmarks": {"sessions": at}})).unwrap();
+    let denied = error_answer(403, "", "permission_denied", "API key missing required scope 'query:read'");
+    let run = run("sessions", json!({}), state, vec![now, counted(1, 1), rows, denied]);
+    assert!(run.rows.is_err());
+    assert_eq!(run.types(), ["SCHEMA", "RECORD", "STATE"]);
+    let last = &run.messages.last().unwrap()["value"]["bookmarks"]["sessions"]["replication_key_value"];
+    assert_eq!(last, "2027-01-13T00:00:00.000000Z");
 }
 
 #[test]

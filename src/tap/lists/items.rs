@@ -1,0 +1,187 @@
+//! Items of a list: which of them are written, and where their members go.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::io::Write;
+
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+use crate::log;
+use crate::singer::catalog::SelectedStream;
+use crate::tap::record::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
+use crate::tap::sink::Sink;
+use crate::tap::stream::{List, Shape, find};
+use crate::time::{Micros, parse_rfc3339};
+
+/// What is known of the items of one reading.
+pub(super) struct Items<'a> {
+    list: &'static List,
+    stream: &'a SelectedStream,
+    /// What identifies an item, whatever the catalog takes as key.
+    keys: &'static [&'static str],
+    /// Every field that the stream is known to have, selected or not.
+    known: Map<String, Value>,
+    /// Fields that the catalog has besides, and that no item had so far.
+    unseen: HashSet<String>,
+    /// Items that did not change after this time are not written.
+    since: Option<Micros>,
+    /// The newest change seen.
+    newest: Option<Micros>,
+    /// Hashes of the keys that came, and the pass in which they came last.
+    seen: HashMap<u64, u32>,
+    /// The current way through a list from its start to its end.
+    pass: u32,
+}
+
+impl<'a> Items<'a> {
+    /// No item of `stream` was read yet.
+    pub(super) fn new(stream: &'a SelectedStream, list: &'static List, since: Option<Micros>) -> Result<Items<'a>> {
+        let row = find(&stream.id)?;
+        let known = row.entry()?.schema;
+        let known = known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+        let given = stream.schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        Ok(Items {
+            list,
+            stream,
+            keys: row.keys,
+            unseen: given.filter(|name| !known.contains_key(*name) && *name != UNMAPPED).cloned().collect(),
+            known,
+            since,
+            newest: None,
+            seen: HashMap::new(),
+            pass: 0,
+        })
+    }
+
+    /// The name of the stream.
+    pub(super) fn stream(&self) -> &str {
+        &self.stream.name
+    }
+
+    /// From now on every item is written, however old its change is. Gives the bound that there was.
+    pub(super) fn forget_since(&mut self) -> Option<Micros> {
+        self.since.take()
+    }
+
+    /// Begins another way through a list.
+    pub(super) fn begin_pass(&mut self) {
+        self.pass += 1;
+    }
+
+    /// How many items came in this way through the list.
+    pub(super) fn came_in_pass(&self) -> u64 {
+        self.seen.values().filter(|pass| **pass == self.pass).count() as u64
+    }
+
+    /// The newest change that was read, now or before; none where no item tells.
+    pub(super) fn newest(&self) -> Option<Micros> {
+        self.newest.max(self.since)
+    }
+
+    /// Writes an item with `added` members, if it is new.
+    pub(super) fn write<W: Write>(
+        &mut self,
+        item: &str,
+        added: &[(&str, String)],
+        sink: &mut Sink<'_, W>,
+    ) -> Result<()> {
+        let broken = || Error::new(Kind::Service, format!("an item of {} is not an object", self.stream.id));
+        let mut members: Item<'_> = serde_json::from_str(item).map_err(|_| broken())?;
+        for (name, value) in added {
+            members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
+        }
+        if !self.is_new(&members)? {
+            return Ok(());
+        }
+        let fields = &self.stream.schema["properties"];
+        let text = |(name, value): (&String, &&RawValue)| Some((name.clone(), as_text(value)?));
+        let of_text = members.iter().filter(|(name, _)| is_text(&fields[name.as_str()]));
+        let texts: Vec<(String, Box<RawValue>)> = of_text.filter_map(text).collect();
+        members.extend(texts.iter().map(|(name, text)| (name.clone(), &**text)));
+        let mut unmapped = Item::new();
+        members.retain(|name, value| match self.place(name, value) {
+            Place::Field => true,
+            Place::Unmapped => {
+                unmapped.insert(name.clone(), value);
+                false
+            }
+            Place::Nowhere => false,
+        });
+        sink.record(|out| write_record(&members, &unmapped, out))
+    }
+
+    /// True for an item that changed since the bookmark and was not written before. Notes its key and change.
+    fn is_new(&mut self, members: &Item<'_>) -> Result<bool> {
+        if !self.is_secretive() {
+            self.unseen.retain(|name| !members.contains_key(name));
+        }
+        let mut key = Vec::new();
+        for name in self.keys.iter().copied().chain(self.stream.key_properties.iter().map(String::as_str)) {
+            match members.get(name) {
+                Some(value) if value.get() != "null" => key.push(value.get()),
+                _ => {
+                    let text = format!("an item of {} has no {name}", self.stream.id);
+                    return Err(Error::new(Kind::Service, text));
+                }
+            }
+        }
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        if self.seen.insert(hash, self.pass).is_some() {
+            return Ok(false);
+        }
+        let changed = self.stream.replication_key.as_deref().and_then(|field| members.get(field));
+        let changed = changed
+            .and_then(|value| serde_json::from_str::<String>(value.get()).ok())
+            .and_then(|text| parse_rfc3339(&text));
+        self.newest = self.newest.max(changed);
+        // An item that does not tell its change may have changed.
+        Ok(match (changed, self.since) {
+            // The bookmark lies far enough behind the clock that nothing of its own instant can still appear.
+            (Some(changed), Some(since)) => changed > since,
+            _ => true,
+        })
+    }
+
+    /// Where a member of an item goes. A field that PostHog added since, and a value that its field cannot hold, are kept
+    /// aside; a field that was deselected is not. Of an object that also holds secrets, only what is known is passed on,
+    /// whatever a catalog says.
+    fn place(&self, name: &str, value: &RawValue) -> Place {
+        let selected = &self.stream.schema["properties"];
+        let aside = match selected.get(UNMAPPED) {
+            Some(_) if !self.list.left_out.contains(&name) && !self.is_secretive() => Place::Unmapped,
+            _ => Place::Nowhere,
+        };
+        match selected.get(name) {
+            Some(_) if self.is_secretive() && !self.known.contains_key(name) => Place::Nowhere,
+            Some(schema) if name != UNMAPPED && fits(schema, value.get()) => Place::Field,
+            None if self.known.contains_key(name) => Place::Nowhere,
+            _ => aside,
+        }
+    }
+
+    fn is_secretive(&self) -> bool {
+        self.list.shape == Shape::AllowedFieldsOfObject
+    }
+
+    /// A catalog may name a field that there is not.
+    pub(super) fn tell_unseen(&self) {
+        if self.unseen.is_empty() || self.seen.is_empty() {
+            return;
+        }
+        let mut names: Vec<&str> = self.unseen.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        let names = names.join(", ");
+        log::warn(format!("catalog, stream {}: no record has the fields {names}; check their names", self.stream.id));
+    }
+}
+
+/// Where a member of an item goes.
+enum Place {
+    /// Into its own field.
+    Field,
+    /// Into the object of what has no field.
+    Unmapped,
+    Nowhere,
+}
