@@ -135,7 +135,7 @@ impl Reading<'_> {
         let query: Pairs = query.iter().cloned().chain(fixed).collect();
         let proof = self.context.config.events.count_proof;
         read_until_proved(proof, MAX_READINGS, |_| {
-            let (came, counted) = self.to_the_end(&query, added, sink)?;
+            let (came, counted) = self.read_list(&query, added, sink)?;
             let text = || format!("{}: of {counted} items that PostHog counts {came} came", self.items.stream());
             Ok::<_, Error>((came < counted && proof != CountProof::Off).then(|| Shortfall(text())))
         })?;
@@ -143,7 +143,7 @@ impl Reading<'_> {
     }
 
     /// The loop of a list: reads it to its end once. How many items came, and how many there are as the server says.
-    fn to_the_end<W: Write>(
+    fn read_list<W: Write>(
         &mut self,
         query: &[(String, String)],
         added: &[(&str, String)],

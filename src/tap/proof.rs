@@ -24,7 +24,7 @@ pub fn read_until_proved<E: From<Error>>(
     let mut text = String::new();
     for before in 0..most {
         if before > 0 {
-            log::warn(format!("{text}; reading again"));
+            log::info(format!("{text}; reading again"));
         }
         match read(before)? {
             None => return Ok(true),

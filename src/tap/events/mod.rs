@@ -20,6 +20,7 @@ pub mod bits;
 pub mod bookmark;
 mod buffers;
 pub mod count;
+mod cursor;
 pub mod delivered;
 mod emit;
 pub mod overlap;
