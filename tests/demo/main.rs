@@ -1,4 +1,4 @@
-//! The demo: `cargo run --release --example demo [folder]`. It needs no account and no network. It builds the two programs,
+//! The demo: `cargo run --example demo [folder]`. It needs no account and no network. It builds the two programs,
 //! starts a fake PostHog on this machine, runs the real `tap-posthog | target-parquet` over real HTTP and a real pipe,
 //! twice, and shows what was made and that nothing was lost or repeated.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a demo says what is wrong by panicking")]
@@ -80,13 +80,13 @@ fn later(now: i64) -> Vec<Event> {
     new.chain(late).collect()
 }
 
-/// Builds both programs, in the profile of this demo, and says where they lie.
+/// Builds both programs, in the profile of this demo and with the crates that it was built with, and says where they lie.
 fn build() -> Result<PathBuf, String> {
     let started = Instant::now();
     let release = !cfg!(debug_assertions);
-    println!("{}", dim("building tap-posthog and target-parquet (the first time takes some minutes)"));
+    println!("{}", dim("building tap-posthog and target-parquet (the first time takes a minute or two)"));
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--bins"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    cargo.args(["build", "--quiet", "--bins", "--example", "demo"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if release {
         cargo.arg("--release");
     }

@@ -110,12 +110,11 @@ wanted() {
 }
 
 names=("$@")
-for script in tests/second/*.py tests/second/*.sh; do
-    [ -e "$script" ] || continue
-    name="$(basename "${script%.*}")"
+for script in tests/second/*.py; do
+    name="$(basename "$script" .py)"
     wanted "$name" || continue
     case "$name" in
-        box | run | target_second) ;; # a module, this script, and one that only runs target_*.py
+        box) ;; # a module
         fake_vs_box)
             if [ "$box" = no ]; then skipped=$((skipped + 1)); continue; fi
             start_box utc UTC
@@ -128,10 +127,7 @@ for script in tests/second/*.py tests/second/*.sh; do
             check "$name" "$VENV/bin/python" "$script"
             ;;
         *)
-            case "$script" in
-                *.py) check "$name" "$VENV/bin/python" "$script" ;;
-                *) check "$name" env VENV="$VENV" TARGET_VENV="$VENV" bash "$script" ;;
-            esac
+            check "$name" "$VENV/bin/python" "$script"
             ;;
     esac
 done
