@@ -1,7 +1,6 @@
 //! The command line: what was typed, and which of the tap's jobs it asks for. Flags are those of Singer SDK taps; the short
 //! forms are those of singer-python, which scripts in the wild use.
 
-use std::cell::LazyCell;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::http::client::Client;
 use crate::program;
-use crate::settings::dotenv;
+use crate::settings::about::Format;
 use crate::singer::catalog::Catalog;
 use crate::singer::output::Output;
 use crate::singer::state::State;
@@ -37,7 +36,7 @@ use super::sync::sync;
 struct Arguments {
     /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TAP_POSTHOG_*` too
     #[arg(short, long, value_name = "FILE")]
-    config: Vec<String>,
+    config: Vec<PathBuf>,
     /// State of an earlier run
     #[arg(short, long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -66,8 +65,8 @@ struct Arguments {
     #[arg(long)]
     about: bool,
     /// The form of --about
-    #[arg(long, value_name = "FORM", value_parser = ["text", "json", "markdown"], default_value = "text")]
-    format: String,
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
+    format: Format,
     /// End cleanly after so many seconds (exit code 75); the next run continues
     #[arg(long, value_name = "SECONDS")]
     max_runtime: Option<u64>,
@@ -93,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut output = Output::new(std::io::stdout());
     if arguments.about {
-        return output.text(&about(&arguments.format)?);
+        return output.text(&about::about(arguments.format));
     }
     if arguments.doctor {
         return examine(arguments, now, &mut output);
@@ -134,14 +133,6 @@ fn pretty(value: &Value) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Internal, e.to_string()))
 }
 
-fn about(format: &str) -> Result<String> {
-    match format {
-        "json" => pretty(&about::json()),
-        "markdown" => Ok(about::markdown()),
-        _ => Ok(about::text()),
-    }
-}
-
 /// The report goes to standard output whatever it says; what is wrong is also what the process ends with.
 fn examine<W: Write>(arguments: &Arguments, now: Micros, output: &mut Output<W>) -> Result<()> {
     let timeout = Duration::try_from_secs_f64(arguments.doctor_timeout)
@@ -164,6 +155,5 @@ fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
             "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables",
         ));
     }
-    let file = LazyCell::new(dotenv::variables);
-    config::load(&arguments.config, now, &[&|name| file.get(name).cloned(), &|name| std::env::var(name).ok()])
+    config::load(&arguments.config, now)
 }

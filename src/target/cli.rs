@@ -1,6 +1,5 @@
 //! The command line of `target-parquet`.
 
-use std::cell::LazyCell;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -8,18 +7,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use super::commit::log::read_last;
 use super::input::lines::Lines;
-use super::settings::Settings;
+use super::settings::{Settings, TABLE};
 use super::store::disk::Disk;
 use super::store::tree::make_dirs;
-use super::{about, allocator, load};
+use super::{allocator, load};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::program::{self, say};
-use crate::settings::dotenv;
+use crate::settings::about::{Format, about};
 use crate::singer::output::Output;
 use crate::stop::Stop;
 
@@ -47,13 +46,6 @@ struct Cli {
 /// After a signal the process ends in this time, whatever it waits for: a commit, a disk, a reader of its states.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-    Markdown,
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the state of the last commit, the exact one to start the tap from.
@@ -73,18 +65,12 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<()> {
     if cli.about {
-        return say(&match cli.format {
-            Format::Text => about::text(),
-            Format::Json => about::json(),
-            Format::Markdown => about::markdown(),
-        });
+        return say(&about(TABLE, cli.format, ""));
     }
-    let file = LazyCell::new(dotenv::variables);
-    let envs: [&dotenv::Variables<'_>; 2] = [&|name| file.get(name).cloned(), &|name| std::env::var(name).ok()];
     if let Some(Command::State { config }) = cli.command {
-        return state(&Settings::read(&config, &envs)?);
+        return state(&Settings::load(&config)?);
     }
-    let settings = Settings::read(&cli.config, &envs)?;
+    let settings = Settings::load(&cli.config)?;
     let input = input(cli.input)?;
     let stop = Stop::new();
     stop.watch_signals(PATIENCE)?;

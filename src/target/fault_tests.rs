@@ -37,8 +37,7 @@ fn run(fs: &Memory, lines: &[Value]) -> (bool, Vec<Value>) {
         writeln!(input, "{line}").unwrap();
     }
     input.rewind().unwrap();
-    let settings = json!({"batch_size_rows": 4});
-    let settings = Settings::from_map(settings.as_object().unwrap()).unwrap();
+    let settings = Settings::of(&json!({"batch_size_rows": 4})).unwrap();
     let printed = Printed::default();
     let lines = Lines::new(input, Stop::new(), settings.max_line_bytes).unwrap();
     let ended = load::run(settings, lines, Output::new(printed.clone()), Arc::new(fs.clone()));

@@ -26,7 +26,6 @@
 //! | [`columns`] | a schema becomes columns, and their values in memory |
 //! | [`store`] | the output directory, where all of this lies |
 
-mod about;
 mod allocator;
 pub mod cli;
 mod columns;

@@ -3,26 +3,20 @@
 
 pub mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-
 use crate::error::{Error, Kind, Result};
-use crate::log;
 use crate::posthog::address::{self, BaseUrl};
 use crate::posthog::http::client::Options;
 use crate::posthog::http::retry::{OnBudget, RetryPolicy};
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
-use crate::settings::dotenv::Variables;
-use settings::{Raw, Settings};
+use crate::settings::Values;
+use crate::time::{DAY_US, SECOND_US};
 
-/// The value of `--config` that turns on reading the environment.
-pub const ENVIRONMENT: &str = "ENV";
-
-const MICROS_PER_SECOND: i64 = 1_000_000;
-const DEFAULT_DAYS: i64 = 30;
+/// How far back `initial_since` goes when it is not given.
+pub const DEFAULT_DAYS: i64 = 30;
 
 /// The configuration of a run.
 #[derive(Clone, Debug)]
@@ -99,28 +93,39 @@ pub enum CountProof {
     Off,
 }
 
-/// Reads the configuration from files, in order, later over earlier, and from the environments if one of the `paths` is
-/// `ENV`. `now_us` is the time of the run; each of `environments` reads one variable, a later one wins.
+/// Reads the configuration from files, and from the environment if one of them is `ENV`. `now_us` is the time of the run.
 ///
 /// # Errors
 /// [`Kind::Config`]: what is missing, unreadable or wrong, on one line, without secrets.
-pub fn load(paths: &[String], now_us: i64, environments: &[&Variables<'_>]) -> Result<Config> {
-    let mut raw = Raw::default();
-    for path in paths.iter().filter(|path| *path != ENVIRONMENT) {
-        raw.overlay(object(Path::new(path))?, path);
-    }
-    if paths.iter().any(|path| path == ENVIRONMENT) {
-        environments.iter().for_each(|environment| raw.overlay_environment(environment));
-    }
-    Config::from_settings(&raw.read()?, now_us)
+pub fn load(files: &[PathBuf], now_us: i64) -> Result<Config> {
+    Config::from_settings(&crate::settings::load(settings::TABLE, files)?, now_us)
+}
+
+/// Whether an error is about the key itself.
+#[must_use]
+pub fn is_about_the_key(error: &Error) -> bool {
+    let text = error.to_string();
+    let row = settings::TABLE.row("api_key");
+    row.is_some_and(|row| row.names().any(|name| text.starts_with(&format!("setting {name}:"))))
 }
 
 impl Config {
+    /// The configuration that an object of settings makes, for tests.
+    #[cfg(test)]
+    pub(crate) fn of(settings: &serde_json::Value, now_us: i64) -> Result<Config> {
+        let mut given = crate::settings::Given::new(settings::TABLE);
+        given.overlay(
+            settings.as_object().cloned().unwrap_or_default(),
+            &crate::settings::Place::File("test".to_owned()),
+        );
+        Config::from_settings(&given.read()?, now_us)
+    }
+
     /// Gives the settings their meaning.
     ///
     /// # Errors
     /// [`Kind::Config`] for what is missing or contradicts itself.
-    pub fn from_settings(settings: &Settings, now_us: i64) -> Result<Config> {
+    pub fn from_settings(settings: &Values, now_us: i64) -> Result<Config> {
         Ok(Config {
             connection: connection(settings)?,
             events: events(settings, now_us)?,
@@ -135,63 +140,27 @@ impl Config {
     }
 }
 
-fn wrong<T>(text: impl Into<String>) -> Result<T> {
-    Err(Error::new(Kind::Config, text))
+fn missing<T>(text: &str) -> Result<T> {
+    Err(Error::new(Kind::Config, format!("setting {text}")))
 }
 
-/// The object in a JSON or YAML file.
-fn object(path: &Path) -> Result<Map<String, Value>> {
-    let refuse = |why: &str| Error::new(Kind::Config, format!("configuration file {}: {why}", path.display()));
-    let text = crate::singer::read_text(path).map_err(|e| refuse(&e.to_string()))?;
-    warn_if_open(path);
-    if text.trim().is_empty() {
-        return Err(refuse("is empty"));
-    }
-    // The parsers say where, and not what stands there: it may be the key.
-    let value = serde_json::from_str::<Value>(&text).or_else(|json| {
-        serde_yaml_ng::from_str::<Value>(&text).map_err(|yaml| {
-            // `{` opens an object of JSON and a mapping of YAML.
-            if text.trim_start().starts_with('{') {
-                return refuse(&format!("is not valid JSON (line {}, column {})", json.line(), json.column()));
-            }
-            let place =
-                yaml.location().map_or_else(String::new, |l| format!(" (line {}, column {})", l.line(), l.column()));
-            refuse(&format!("is neither a JSON object nor valid YAML{place}"))
-        })
-    })?;
-    match value {
-        Value::Object(object) => Ok(object),
-        _ => Err(refuse("holds no settings; write an object like {\"api_key\": \"phx_...\", \"project_id\": 1}")),
-    }
-}
-
-fn warn_if_open(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
-    // A pipe or a descriptor (`--config <(...)`) has no meaningful mode.
-    let open = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o004 != 0);
-    if open {
-        log::warn(format!(
-            "{} can be read by every user of this machine; chmod 600 keeps the key private",
-            path.display()
-        ));
-    }
-}
-
-fn connection(settings: &Settings) -> Result<Options> {
+fn connection(settings: &Values) -> Result<Options> {
     let Some(key) = settings.text("api_key")? else {
-        return wrong("setting api_key is missing; make a personal API key in PostHog, Settings, Personal API keys");
+        return missing("api_key is missing; make a personal API key in PostHog, Settings, Personal API keys");
     };
     if key.starts_with("phc_") {
-        return wrong(
-            "setting api_key: this is a project token (phc_), which can only send events; make a personal API key (phx_) in \
-             PostHog, Settings, Personal API keys",
-        );
+        return Err(settings.refuse(
+            "api_key",
+            "this is a project token (phc_), which can only send events; make a personal API key (phx_) in PostHog, Settings, \
+             Personal API keys",
+        ));
     }
     if key.len() < 8 || !key.bytes().all(|b| b.is_ascii_graphic()) {
-        return wrong("setting api_key: this is not a key; copy it again from PostHog, Settings, Personal API keys");
+        let why = "this is not a key; copy it again from PostHog, Settings, Personal API keys";
+        return Err(settings.refuse("api_key", why));
     }
     let Some(project_id) = settings.whole_if_given("project_id")? else {
-        return wrong("setting project_id is missing; it is the number in PostHog, Settings, Project ID");
+        return missing("project_id is missing; it is the number in PostHog, Settings, Project ID");
     };
     let base = base(settings)?;
     check_proxy(settings, &base)?;
@@ -217,22 +186,23 @@ fn connection(settings: &Settings) -> Result<Options> {
 }
 
 /// What goes to `http://` addresses is read by the proxy, and by whoever listens before it.
-fn check_proxy(settings: &Settings, base: &BaseUrl) -> Result<()> {
+fn check_proxy(settings: &Values, base: &BaseUrl) -> Result<()> {
     let proxy = settings.text("proxy")?.and_then(|proxy| url::Url::parse(proxy).ok());
     match proxy.as_ref().and_then(url::Url::host_str) {
         Some(host)
             if base.is_clear_text() && !address::is_loopback(host) && !settings.flag("allow_insecure_http")? =>
         {
-            wrong(format!(
-                "setting proxy: {host} is another machine and would get the key unencrypted, because {base} is not https://; \
-                 remove proxy, or set allow_insecure_http to true where the network is trusted"
-            ))
+            let why = format!(
+                "{host} is another machine and would get the key unencrypted, because {base} is not https://; remove proxy, or \
+                 set allow_insecure_http to true where the network is trusted"
+            );
+            Err(settings.refuse("proxy", why))
         }
         _ => Ok(()),
     }
 }
 
-fn base(settings: &Settings) -> Result<BaseUrl> {
+fn base(settings: &Values) -> Result<BaseUrl> {
     let allow_insecure_http = settings.flag("allow_insecure_http")?;
     let custom = settings.text("custom_base_url")?;
     let cloud = match settings.word("region")? {
@@ -242,27 +212,26 @@ fn base(settings: &Settings) -> Result<BaseUrl> {
     };
     match (custom, cloud) {
         (Some(custom), _) => {
-            let base = BaseUrl::parse(custom, allow_insecure_http).map_err(|e| e.context("setting custom_base_url"))?;
+            let base =
+                BaseUrl::parse(custom, allow_insecure_http).map_err(|e| settings.refuse("custom_base_url", e))?;
             if cloud == Some(address::EU) && base.to_string() != address::EU {
-                return wrong(format!(
-                    "setting custom_base_url: {base} contradicts region eu; set region to self_hosted"
-                ));
+                let why = format!("{base} contradicts region eu; set region to self_hosted");
+                return Err(settings.refuse("custom_base_url", why));
             }
             Ok(base)
         }
         (None, Some(cloud)) => BaseUrl::parse(cloud, false),
-        (None, None) => {
-            wrong("setting custom_base_url is missing; region self_hosted needs the address of that PostHog")
-        }
+        (None, None) => missing("custom_base_url is missing; region self_hosted needs the address of that PostHog"),
     }
 }
 
-fn events(settings: &Settings, now_us: i64) -> Result<EventsConfig> {
+fn events(settings: &Values, now_us: i64) -> Result<EventsConfig> {
     let given = settings.instant("initial_since")?;
-    let since = given.unwrap_or(now_us - DEFAULT_DAYS * 86_400 * MICROS_PER_SECOND);
+    let since = given.unwrap_or(now_us - DEFAULT_DAYS * DAY_US);
     let until = settings.instant("until")?;
     if until.is_some_and(|until| until <= since) {
-        return wrong("setting until: it is not after initial_since, so no event can be in between");
+        let since = settings.name("initial_since");
+        return Err(settings.refuse("until", format!("it is not after {since}, so no event can be in between")));
     }
     Ok(EventsConfig {
         since,
@@ -285,7 +254,7 @@ fn events(settings: &Settings, now_us: i64) -> Result<EventsConfig> {
 }
 
 // The table bounds these numbers far below the limits of their types.
-fn size(settings: &Settings, name: &str) -> Result<usize> {
+fn size(settings: &Values, name: &str) -> Result<usize> {
     settings.whole(name).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
 }
 
@@ -298,7 +267,7 @@ fn at_least_one(number: u64) -> std::num::NonZeroU32 {
 }
 
 fn micros(seconds: u64) -> i64 {
-    i64::try_from(seconds).unwrap_or(i64::MAX / MICROS_PER_SECOND).saturating_mul(MICROS_PER_SECOND)
+    i64::try_from(seconds).unwrap_or(i64::MAX / SECOND_US).saturating_mul(SECOND_US)
 }
 
 #[cfg(test)]

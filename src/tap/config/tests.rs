@@ -1,26 +1,23 @@
 use super::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const NOW_US: i64 = 1_800_000_000_000_000;
 
 fn from_texts(texts: &[&str]) -> Result<Config> {
     let dir = tempfile::tempdir().unwrap();
-    let paths: Vec<String> = texts
-        .iter()
-        .enumerate()
-        .map(|(i, text)| {
-            let path = dir.path().join(format!("{i}.conf"));
-            std::fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        })
-        .collect();
-    load(&paths, NOW_US, &[])
+    let file = |(i, text): (usize, &&str)| {
+        let path = dir.path().join(format!("{i}.conf"));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let files: Vec<PathBuf> = texts.iter().enumerate().map(file).collect();
+    load(&files, NOW_US)
 }
 
 fn with(extra: Value) -> Result<Config> {
     let mut all = json!({"api_key": "phx_config_test", "project_id": 7});
     all.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-    from_texts(&[&all.to_string()])
+    Config::of(&all, NOW_US)
 }
 
 #[test]
@@ -52,30 +49,6 @@ fn yaml_and_the_nested_form_and_later_files_are_read() {
 }
 
 #[test]
-fn a_mapping_of_yaml_on_one_line_is_read() {
-    let config = from_texts(&["{api_key: phx_config_test, project_id: 8} # by hand\n"]).unwrap();
-    assert_eq!(config.connection.project_id, 8);
-}
-
-#[test]
-fn the_environment_alone_is_enough() {
-    let read = |name: &str| match name {
-        "TAP_POSTHOG_API_KEY" => Some("phx_config_test".to_owned()),
-        "TAP_POSTHOG_PROJECT_ID" => Some("7".to_owned()),
-        _ => None,
-    };
-    let env = ["ENV".to_owned()];
-    assert_eq!(load(&env, NOW_US, &[&read]).unwrap().connection.project_id, 7);
-    assert!(load(&[], NOW_US, &[&read]).is_err(), "not asked for, not read");
-    // Whichever name of the setting they use.
-    let [file, process] = [("CUSTOM_BASE_URL", "file"), ("BASE_URL", "process")].map(|(setting, from)| {
-        move |name: &str| (name == format!("TAP_POSTHOG_{setting}")).then(|| format!("https://{from}.example.com"))
-    });
-    let config = load(&env, NOW_US, &[&read, &file, &process]).unwrap();
-    assert_eq!(config.connection.base.to_string(), "https://process.example.com");
-}
-
-#[test]
 fn mistakes_are_refused_with_what_to_do_and_without_the_key() {
     let cases = [
         (with(json!({"api_key": "phc_projecttoken"})), "personal API key (phx_)"),
@@ -83,15 +56,14 @@ fn mistakes_are_refused_with_what_to_do_and_without_the_key() {
         (with(json!({"region": "self_hosted"})), "custom_base_url is missing"),
         (with(json!({"region": "eu", "base_url": "https://ph.example.com"})), "contradicts region eu"),
         (with(json!({"base_url": "http://ph.example.com"})), "allow_insecure_http"),
-        (with(json!({"start_date": "2024-01-02", "end_date": "2024-01-02"})), "not after initial_since"),
+        (
+            with(json!({"start_date": "2024-01-02", "end_date": "2024-01-02"})),
+            "setting end_date: it is not after start_date",
+        ),
+        (with(json!({"until": "2015-01-01"})), "setting until: it is not after initial_since"),
+        (with(json!({"host": "posthog.example.com"})), "setting host: the address"),
         (from_texts(&["{}"]), "api_key is missing"),
         (from_texts(&[r#"{"api_key": "phx_config_test"}"#]), "project_id is missing"),
-        (from_texts(&[r#"{"api_key": "phx_config_test", "proj"#]), "is not valid JSON (line 1, column"),
-        (from_texts(&["{api_key: phx_config_test, project_id: [8}"]), "is not valid JSON (line 1, column 2)"),
-        (from_texts(&["api_key: [phx_config_test"]), "nor valid YAML"),
-        (from_texts(&["- phx_config_test"]), "holds no settings"),
-        (from_texts(&[" \n"]), "is empty"),
-        (load(&["/does/not/exist.json".to_owned()], NOW_US, &[]), "/does/not/exist.json: No such file"),
     ];
     for (result, part) in cases {
         let error = result.unwrap_err();
@@ -106,4 +78,30 @@ fn an_own_address_needs_no_region() {
     let config = with(json!({"api_url": "https://ph.example.com/sub/"})).unwrap();
     assert_eq!(config.connection.base.to_string(), "https://ph.example.com/sub");
     assert!(with(json!({"base_url": "http://ph.internal", "allow_insecure_http": "true"})).is_ok());
+}
+
+#[test]
+fn the_names_of_other_programs_are_understood() {
+    for name in ["base_url", "api_url", "host", "api_host", "posthog_host", "url"] {
+        let config = from_texts(&[&format!(
+            "personal_api_key: phx_config_test\nproject_id: 7\n{name}: https://ph.example.com\n"
+        )]);
+        assert_eq!(config.unwrap().connection.base.to_string(), "https://ph.example.com", "{name}");
+    }
+}
+
+#[test]
+fn an_error_about_the_key_is_known_under_each_of_its_names() {
+    for name in ["api_key", "personal_api_key"] {
+        for key in [json!("phc_projecttoken"), json!("phx_a b c d e"), json!(7)] {
+            let error = Config::of(&json!({name: key, "project_id": 7}), NOW_US).unwrap_err();
+            assert!(is_about_the_key(&error), "{error}");
+        }
+    }
+    assert!(!is_about_the_key(&Config::of(&json!({"project_id": 0}), NOW_US).unwrap_err()));
+}
+
+#[test]
+fn the_table_is_sound() {
+    crate::settings::tests::is_sound(settings::TABLE);
 }

@@ -2,15 +2,11 @@ use super::properties::{PropertyType, flatten};
 use super::*;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
 use crate::singer::catalog::StreamEntry;
-use crate::tap::config::settings::Raw;
 use crate::tap::stream::Source;
 use serde_json::{Value, json};
 
 fn config(flatten: bool) -> Config {
-    let settings = json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten});
-    let mut raw = Raw::default();
-    raw.overlay(settings.as_object().unwrap().clone(), "test");
-    Config::from_settings(&raw.read().unwrap(), 0).unwrap()
+    Config::of(&json!({"api_key": "phx_discover_test", "project_id": 7, "flatten_properties": flatten}), 0).unwrap()
 }
 
 /// Discovers on a server that gives these answers in order; gives the catalog and what was asked.

@@ -15,10 +15,7 @@ use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, ReadRange, Run, filters};
 use super::count::{self, Unit};
 use super::replication_key::CREATED_AT;
-use crate::tap::config::EventsConfig;
-
-/// How far back the default of `initial_since` goes.
-const DEFAULT_DAYS: i64 = 30;
+use crate::tap::config::{DEFAULT_DAYS, EventsConfig};
 
 /// Opens a new closed set in the bookmark: fixes its horizon and what belongs to it.
 ///

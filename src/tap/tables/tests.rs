@@ -12,7 +12,6 @@ use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 use crate::tap::config::Config;
-use crate::tap::config::settings::Raw as RawSettings;
 use crate::tap::stream::{Source, find};
 use crate::tap::sync::sync;
 
@@ -41,9 +40,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
     let server = serve(script);
     let mut all = json!({"api_key": "phx_stream_test", "project_id": 7, "flatten_properties": false});
     all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-    let mut raw = RawSettings::default();
-    raw.overlay(all.as_object().unwrap().clone(), "test");
-    let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
+    let config = Config::of(&all, NOW).unwrap();
     let client = Client::new(options(&server.base)).unwrap();
     let stop = Stop::new();
     let selected = selected(stream);
@@ -194,10 +191,7 @@ fn persons_by_last_seen_start_an_hour_and_the_lookback_before_the_bookmark() {
     let columns = ["id", "created_at", "is_identified", "last_seen_at", "properties"];
     let page = json_answer(200, "", &json!({"columns": columns, "results": []}).to_string());
     let server = serve(vec![now(NOW), counted(0, 0), page]);
-    let mut raw = RawSettings::default();
-    let settings = json!({"api_key": "phx_stream_test", "project_id": 7});
-    raw.overlay(settings.as_object().unwrap().clone(), "test");
-    let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
+    let config = Config::of(&json!({"api_key": "phx_stream_test", "project_id": 7}), NOW).unwrap();
     let client = Client::new(options(&server.base)).unwrap();
     let stop = Stop::new();
     let stream = SelectedStream {

@@ -1,42 +1,37 @@
 //! The settings `compression` and `compression_level` as a codec.
 
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
-use serde_json::Value;
 
 use super::json_chunk::Level;
-use crate::error::Result;
-use crate::target::settings::{Codec, refused};
 
-/// The codec that these settings name.
-pub fn compression(name: &str, level: Value) -> Result<Codec> {
-    let is_default = level.is_null();
+/// How columns are compressed. JSON text gains by a level that other columns only pay for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codec {
+    /// Of every column, with its level.
+    pub compression: Compression,
+    /// The level for JSON text, where the codec is zstd.
+    pub json: Option<Level>,
+}
+
+/// The codec of this name; none where it has no such level.
+pub fn compression(name: &str, level: Option<u64>) -> Option<Codec> {
     let compression = codec(name, level)?;
     let json = match compression {
-        Compression::ZSTD(_) if is_default => Some(Level::Events),
+        Compression::ZSTD(_) if level.is_none() => Some(Level::Events),
         Compression::ZSTD(level) => Some(Level::Zstd(level.compression_level())),
         _ => None,
     };
-    Ok(Codec { compression, json })
+    Some(Codec { compression, json })
 }
 
-fn codec(name: &str, level: Value) -> Result<Compression> {
-    let level: Option<i32> = match &level {
-        Value::Null => None,
-        Value::String(text) => Some(text.parse().map_err(|_| refused("compression_level", "a whole number"))?),
-        other => {
-            let number = other.as_i64().and_then(|n| i32::try_from(n).ok());
-            Some(number.ok_or_else(|| refused("compression_level", "a whole number"))?)
-        }
-    };
-    let unsigned = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
-    let codec = match name.to_ascii_lowercase().as_str() {
-        "zstd" => ZstdLevel::try_new(level.unwrap_or(1)).ok().map(Compression::ZSTD),
+fn codec(name: &str, level: Option<u64>) -> Option<Compression> {
+    let level = |default: u32| level.map_or(Some(default), |level| u32::try_from(level).ok());
+    match name {
         "snappy" => Some(Compression::SNAPPY),
-        "gzip" => unsigned(6).and_then(|level| GzipLevel::try_new(level).ok()).map(Compression::GZIP),
-        "brotli" => unsigned(1).and_then(|level| BrotliLevel::try_new(level).ok()).map(Compression::BROTLI),
+        "gzip" => GzipLevel::try_new(level(6)?).ok().map(Compression::GZIP),
+        "brotli" => BrotliLevel::try_new(level(1)?).ok().map(Compression::BROTLI),
         "lz4" => Some(Compression::LZ4_RAW),
-        "none" | "uncompressed" => Some(Compression::UNCOMPRESSED),
-        _ => return Err(refused("compression", "zstd, snappy, gzip, brotli, lz4 or none")),
-    };
-    codec.ok_or_else(|| refused("compression_level", "1 to 22 for zstd, 0 to 9 for gzip, 0 to 11 for brotli"))
+        "none" => Some(Compression::UNCOMPRESSED),
+        _ => ZstdLevel::try_new(i32::try_from(level(1)?).ok()?).ok().map(Compression::ZSTD),
+    }
 }

@@ -23,7 +23,7 @@ use crate::posthog::query::hogql;
 use crate::time::{Micros, to_rfc3339};
 
 use crate::posthog::query::ask;
-use crate::tap::config::Config;
+use crate::tap::config::{Config, is_about_the_key};
 use crate::tap::stream::{Stream, find};
 
 use finding::{Category, Finding, Status, explain, millis};
@@ -69,10 +69,8 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
             }
         }
         Err(error) => {
-            let text = error.to_string();
-            let wrong_key = text.starts_with("setting api_key:");
-            let category = if wrong_key { Category::Auth } else { Category::Config };
-            findings.push(Finding::error("config", category, text, started));
+            let category = if is_about_the_key(&error) { Category::Auth } else { Category::Config };
+            findings.push(Finding::error("config", category, error.to_string(), started));
         }
     }
     report(&findings, started.elapsed(), now)

@@ -1,7 +1,6 @@
 use super::*;
 use crate::error::Kind;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, serve};
-use crate::tap::config::settings::Raw;
 
 pub(super) const NOW: Micros = 1_800_000_000_000_000;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
@@ -9,9 +8,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) fn with(settings: &Value) -> Result<Config> {
     let mut all = json!({"api_key": "phx_doctor_test_key", "project_id": 7});
     all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-    let mut raw = Raw::default();
-    raw.overlay(all.as_object().unwrap().clone(), "test");
-    Config::from_settings(&raw.read()?, NOW)
+    Config::of(&all, NOW)
 }
 
 fn config(base: &str) -> Result<Config> {
