@@ -40,7 +40,7 @@ mod log;
 mod metrics;
 mod posthog;
 mod program;
-pub mod settings;
+mod settings;
 mod singer;
 mod stop;
 mod tap;

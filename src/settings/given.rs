@@ -70,6 +70,9 @@ impl Given {
     /// Puts the values of one object over those that are there. Null means not given. Members of the nested object are
     /// settings, too, but the outer ones win over them.
     pub fn overlay(&mut self, mut object: Map<String, Value>, place: &Place) {
+        if let Some(begin) = self.table.secrets_begin_with {
+            conceal(begin, &object);
+        }
         let nested = self.table.nested.and_then(|name| Some((name, object.shift_remove(name)?)));
         match nested {
             Some((_, Value::Object(members))) => self.take(members, place),
@@ -190,6 +193,29 @@ impl Given {
         let Written { name, place } =
             written.unwrap_or_else(|| Written { name: row.name.to_owned(), place: "the defaults".to_owned() });
         format!("setting {name}: {shown} is not allowed; give {allowed} (in {place})")
+    }
+}
+
+/// Hides texts that begin like a secret from every message, in whichever setting they stand: people mix up settings.
+fn conceal(begin: &str, members: &Map<String, Value>) {
+    for (key, value) in members {
+        conceal_text(begin, key);
+        conceal_value(begin, value);
+    }
+}
+
+fn conceal_value(begin: &str, value: &Value) {
+    match value {
+        Value::String(text) => conceal_text(begin, text),
+        Value::Array(items) => items.iter().for_each(|item| conceal_value(begin, item)),
+        Value::Object(members) => conceal(begin, members),
+        _ => {}
+    }
+}
+
+fn conceal_text(begin: &str, text: &str) {
+    if text.trim().starts_with(begin) {
+        log::conceal(text.trim());
     }
 }
 

@@ -25,9 +25,9 @@ use crate::stop::Stop;
 /// Writes any Singer stream as Parquet files. Reads messages from standard input; prints each state once the rows
 /// before it are on disk.
 #[derive(Debug, Parser)]
-#[command(name = "target-parquet", version, args_conflicts_with_subcommands = true)]
+#[command(name = "target-parquet", version)]
 struct Cli {
-    /// A JSON file of settings; may be given several times, later ones win. ENV reads `TARGET_PARQUET_*`.
+    /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TARGET_PARQUET_*` too
     #[arg(long, short, value_name = "FILE")]
     config: Vec<PathBuf>,
     /// Read messages from this file instead of standard input.
@@ -50,7 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 enum Command {
     /// Print the state of the last commit, the exact one to start the tap from.
     State {
-        /// A JSON file of settings, as for a run.
+        /// Settings file, as for a run; before `state` it is as good.
         #[arg(long, short, value_name = "FILE")]
         config: Vec<PathBuf>,
     },
@@ -64,11 +64,14 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    if let Some(Command::State { config }) = cli.command {
+        if cli.about || cli.input.is_some() {
+            return Err(Error::new(Kind::Usage, "state takes --config alone; --help says what is possible"));
+        }
+        return state(&Settings::load(&[cli.config, config].concat())?);
+    }
     if cli.about {
         return say(&about(TABLE, cli.format, ""));
-    }
-    if let Some(Command::State { config }) = cli.command {
-        return state(&Settings::load(&config)?);
     }
     let settings = Settings::load(&cli.config)?;
     let input = input(cli.input)?;
@@ -118,15 +121,23 @@ fn locked(settings: &Settings) -> Result<Disk> {
     Ok(disk)
 }
 
+/// Prints the state of the last commit. Where there is none yet a script goes on without a state, and a person sees why.
 fn state(settings: &Settings) -> Result<()> {
-    if !settings.destination.is_dir() {
+    let shown = settings.destination.display();
+    let failed = |e: std::io::Error| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}"));
+    if !settings.destination.try_exists().map_err(failed)? {
+        log::warn(format!(
+            "there is no folder {shown}, so there is no state yet; if files were written before, check destination_path and the \
+             folder that this program is started in"
+        ));
         return Ok(());
     }
-    let shown = settings.destination.display();
-    let disk = Disk::open(&settings.destination);
-    let disk = disk.map_err(|e| Error::new(Kind::Disk, format!("opening the destination {shown} failed: {e}")))?;
+    let disk = Disk::open(&settings.destination).map_err(failed)?;
     match read_last(&disk)?.and_then(|last| last.state) {
         Some(state) => say(&format!("{}\n", state.get())),
-        None => Ok(()),
+        None => {
+            log::warn(format!("no state was committed in {shown} yet"));
+            Ok(())
+        }
     }
 }

@@ -1,33 +1,41 @@
-//! The README's tables of settings and streams are the ones that the programs print of themselves.
+//! The README holds what the programs say of themselves, word for word. With `UPDATE_README=1` the test writes it anew.
 
+use std::path::Path;
 use std::process::Command;
 
-const README: &str = include_str!("../../README.md");
+const PROGRAMS: [(&str, &str); 2] =
+    [("tap-posthog", env!("CARGO_BIN_EXE_tap-posthog")), ("target-parquet", env!("CARGO_BIN_EXE_target-parquet"))];
 
-fn about(program: &str) -> String {
-    let output = Command::new(program).args(["--about", "--format", "markdown"]).output().unwrap();
-    assert!(output.status.success(), "{program}");
+fn about(binary: &str) -> String {
+    let output = Command::new(binary).args(["--about", "--format", "markdown"]).env_clear().output().unwrap();
+    assert!(output.status.success(), "{binary}");
     String::from_utf8(output.stdout).unwrap()
 }
 
-#[test]
-fn the_tables_of_the_tap_stand_in_the_readme() {
-    let printed = about(env!("CARGO_BIN_EXE_tap-posthog"));
-    let rows: Vec<&str> = printed.lines().filter(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 40, "{printed}");
-    for row in rows {
-        assert!(README.lines().any(|line| line == row), "the README lacks: {row}");
-    }
+/// The text before the marked part of a program, the part, and the text behind it.
+fn parts<'a>(readme: &'a str, program: &str) -> (&'a str, &'a str, &'a str) {
+    let begin = format!("<!-- begin: {program} --about --format markdown -->\n");
+    let start = readme.find(&begin).unwrap_or_else(|| panic!("the README lacks {begin}")) + begin.len();
+    let length = readme[start..].find("<!-- end -->\n").unwrap_or_else(|| panic!("no end behind {begin}"));
+    (&readme[..start], &readme[start..start + length], &readme[start + length..])
 }
 
 #[test]
-fn every_setting_of_the_target_stands_in_the_readme() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_target-parquet")).args(["--about", "--format", "json"]).output().unwrap();
-    let about: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let settings = about["settings"]["properties"].as_object().unwrap();
-    assert!(settings.len() > 8);
-    for name in settings.keys() {
-        assert!(README.contains(&format!("| `{name}` |")), "the README lacks {name}");
+fn the_readme_says_what_the_programs_say_of_themselves() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+    let mut readme = std::fs::read_to_string(&path).unwrap();
+    for (program, binary) in PROGRAMS {
+        let printed = about(binary);
+        assert!(printed.lines().filter(|line| line.starts_with("| `")).count() > 10, "{printed}");
+        let (before, held, behind) = parts(&readme, program);
+        if std::env::var_os("UPDATE_README").is_some() {
+            readme = format!("{before}{printed}{behind}");
+            std::fs::write(&path, &readme).unwrap();
+        } else {
+            assert!(
+                held == printed,
+                "the README differs; UPDATE_README=1 cargo test --test it readme writes\n{printed}"
+            );
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Cursor, Interval, Key, Range};
 use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
-use crate::time::{Day, Micros, to_rfc3339};
+use crate::time::{Day, FAR_PAST, Micros, to_rfc3339};
 
 use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
@@ -53,6 +53,9 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
         bookmark.ledger.from = bookmark.ledger.cut;
     }
     window::open(&mut bookmark, client, &config.events, "")?;
+    if let Some(start) = window::default_start(&bookmark, &config.events) {
+        let _ = writeln!(report.out, "{start}");
+    }
     report.passes(&bookmark)?;
     Ok(report.finish())
 }
@@ -163,7 +166,9 @@ fn heading(pass: &ReadRange) -> String {
     match pass.arrived_until {
         Some(until) => {
             let from = pass.arrived_from.map_or_else(|| "the beginning".to_owned(), to_rfc3339);
-            format!("events that arrived from {from} until {}", to_rfc3339(until))
+            let since =
+                if pass.since > FAR_PAST { format!(", of {} or later", to_rfc3339(pass.since)) } else { String::new() };
+            format!("events that arrived from {from} until {}{since}", to_rfc3339(until))
         }
         None => format!("events with a timestamp from {} until {}", to_rfc3339(pass.since), to_rfc3339(pass.until)),
     }

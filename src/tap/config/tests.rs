@@ -27,6 +27,8 @@ fn the_least_configuration_has_the_documented_defaults() {
     assert_eq!(config.connection.project_id, 7);
     assert_eq!(config.events.since, NOW_US - 30 * 86_400_000_000);
     assert!(config.events.since_is_default);
+    let said = settings::TABLE.row("initial_since").unwrap().description;
+    assert!(said.contains(&format!("{DEFAULT_DAYS} days")), "{said}");
     assert_eq!(config.events.lookback_us, 900_000_000);
     assert_eq!((config.events.late_arrival_days, config.events.page_size), (7, None));
     assert_eq!(config.events.max_response_bytes, 48_000_000);

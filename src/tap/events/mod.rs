@@ -68,6 +68,9 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         read_run(context, stream, &mut bookmark, sink)?;
     }
     window::open(&mut bookmark, client, config, &columns_hash(stream))?;
+    if let Some(start) = window::default_start(&bookmark, config) {
+        log::info(start);
+    }
     read_run(context, stream, &mut bookmark, sink)
 }
 

@@ -9,7 +9,7 @@ use crate::log;
 use crate::posthog::http::client::Client;
 use crate::posthog::query::ask::server_time;
 use crate::posthog::query::hogql::Range;
-use crate::time::{DAY_US, FAR_FUTURE, Micros, to_rfc3339};
+use crate::time::{DAY_US, Day, FAR_FUTURE, Micros, to_rfc3339};
 
 use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, ReadRange, Run, filters};
@@ -57,6 +57,14 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
         ledger,
     });
     Ok(())
+}
+
+/// Where events begin, if nobody chose it and no run has ended: a person may expect everything.
+#[must_use]
+pub fn default_start(bookmark: &Bookmark, config: &EventsConfig) -> Option<String> {
+    let since = bookmark.since.filter(|_| config.since_is_default && bookmark.last_run().is_none())?;
+    let day = Day::of(since);
+    Some(format!("Events from {day} ({DEFAULT_DAYS} days; set initial_since for more)"))
 }
 
 struct ClosedSet<'a> {
