@@ -12,8 +12,8 @@ use crate::log;
 
 /// A name longer than this is cut in messages.
 const MAX_SHOWN: usize = 80;
-/// A variable with the program's name in front that is no setting: `log.rs` reads it.
-const LOG_LEVEL: &str = "loglevel";
+/// Variables with the program's name in front that are no settings: `log.rs` and `clock.rs` read them.
+const NO_SETTINGS: [&str; 2] = ["loglevel", "test_clock"];
 
 /// Where settings stand.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ impl Given {
                 true => serde_json::from_str(&text).unwrap_or(Value::Bool(false)),
                 false => Value::from(text),
             };
-            if name != LOG_LEVEL {
+            if !NO_SETTINGS.contains(&name.as_str()) {
                 object.insert(name, value);
             }
         }

@@ -6,9 +6,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::destination::Destination;
 use crate::fake::{Event, Fake, HOUR_MICROS, Options};
-use crate::util::{Run, Tap};
+use crate::harness::{Run, Tap, Target, parquet_files, rows};
 
 const TAP: &str = env!("CARGO_BIN_EXE_tap-posthog");
 const TARGET: &str = env!("CARGO_BIN_EXE_target-parquet");
@@ -175,7 +174,7 @@ fn lists_in_variables_are_json_or_have_commas() {
         assert_eq!(Run::of(command.output().unwrap()).ends(0).records("events").len(), rows, "{text}");
     }
     for text in ["a,n", r#"["a", "n"]"#] {
-        let d = Destination::new();
+        let d = Target::new();
         std::fs::write(d.dir.path().join("rows"), ROWS).unwrap();
         let mut command = d.command();
         command
@@ -196,8 +195,8 @@ fn yaml_settings_of_the_target_are_used() {
     std::fs::write(folder.path().join("rows"), ROWS).unwrap();
     let done = run(TARGET, folder.path(), &["--config", "c.yaml", "--input", "rows"], &[]).ends(0);
     assert_eq!(done.stdout, "{\"n\":1}\n");
-    let file = &crate::destination::parquet_files(&folder.path().join("there/s/a=x"))[0];
-    assert!(crate::destination::rows(file)[0].get("_sdc_received_at").is_some());
+    let file = &parquet_files(&folder.path().join("there/s/a=x"))[0];
+    assert!(rows(file)[0].get("_sdc_received_at").is_some());
 }
 
 #[test]
