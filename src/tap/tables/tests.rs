@@ -64,10 +64,7 @@ pub(crate) fn run(stream: &str, settings: Value, state: State, script: Vec<Play>
 
 /// The lines that a sink of the stream of this name wrote when `drive` had it.
 pub(crate) fn with_sink(name: &str, drive: impl FnOnce(&mut Sink<'_, Vec<u8>>)) -> Vec<String> {
-    let settings = json!({"api_key": "phx_stream_test", "project_id": 7});
-    let mut raw = RawSettings::default();
-    raw.overlay(settings.as_object().unwrap().clone(), "test");
-    let config = Config::from_settings(&raw.read().unwrap(), NOW).unwrap();
+    let config = Config::of(&json!({"api_key": "phx_stream_test", "project_id": 7}), NOW).unwrap();
     let client = Client::new(options("http://127.0.0.1:1")).unwrap();
     let stop = Stop::new();
     let context = Context { client: &client, config: &config, stop: &stop, now: NOW };
