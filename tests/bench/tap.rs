@@ -19,7 +19,7 @@ fn main() {
     println!("{:34} {:>9} {:>9} {:>8} {:>10}", "", "us/record", "krec/s", "MB/s", "allocs/rec");
     for flatten in [false, true] {
         let fields = fields(flatten, &properties);
-        let mut projection = Projection::new(&fields, true, false);
+        let mut projection = Projection::of_events(&fields, true, false);
         let body = body(&projection, &properties);
         let packed = pack(&body);
         let interval = Interval { from: Cursor::At(Key::day_start(Day::FIRST)), to: None };

@@ -14,7 +14,6 @@ use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::{CREATED_AT, TIMESTAMP};
 use crate::tap::record::projection::Projection;
-use crate::tap::record::table::TableRecord;
 use crate::tap::stream::{List, Shape, Source, Stream, Table, fields, has_field};
 use crate::time::{Day, Micros};
 
@@ -61,9 +60,9 @@ impl<'a> Columns<'a> {
     ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
         let joined = self.person_ids == PersonIds::Joined;
-        let asked = Projection::new(&all, false, joined).columns().to_vec();
+        let asked = Projection::of_events(&all, false, joined).columns().to_vec();
         // The engine needs the keys, and every PostHog has `properties`.
-        let keys = Projection::new(&Map::new(), false, joined);
+        let keys = Projection::of_events(&Map::new(), false, joined);
         let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
         required.push("properties");
         let today = Day::of(self.now);
@@ -103,7 +102,7 @@ impl<'a> Columns<'a> {
         let all = self.all_fields(stream, entry);
         let known =
             fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let record = TableRecord::new(&all, |field| hogql::identifier(table.column(field)));
+        let record = Projection::of_table(&all, |field| hogql::identifier(table.column(field)));
         let is_known = |column: &Column| known.contains(&column.name);
         if self.can_query && !stream.varies && record.columns().iter().all(is_known) {
             return Ok(());

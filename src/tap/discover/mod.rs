@@ -16,8 +16,8 @@ use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::time::{Micros, to_rfc3339};
 
 use super::config::Config;
+use super::record::fits::is_text;
 use super::record::flatten::Family;
-use super::record::item::is_text;
 use super::replication::source;
 use super::stream::{PropertyObject, STREAMS, Stream, find};
 

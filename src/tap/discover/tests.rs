@@ -29,7 +29,8 @@ fn columns(names: &[&str]) -> Play {
 
 fn event_columns(without: &str) -> Play {
     let schema = find("events").unwrap().entry().unwrap().schema;
-    let asked = crate::tap::record::projection::Projection::new(schema["properties"].as_object().unwrap(), true, false);
+    let asked =
+        crate::tap::record::projection::Projection::of_events(schema["properties"].as_object().unwrap(), true, false);
     let names = asked.columns().iter().map(|column| column.name.as_str());
     columns(&names.filter(|name| *name != without).collect::<Vec<_>>())
 }

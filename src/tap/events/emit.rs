@@ -81,7 +81,7 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
         let none = Map::new();
         let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let by_arrival = bookmark.replication_key == CREATED_AT;
-        let projection = Projection::new(fields, by_arrival, config.person_ids == PersonIds::Joined);
+        let projection = Projection::of_events(fields, by_arrival, config.person_ids == PersonIds::Joined);
         Ok(EventWriter {
             context,
             id: &stream.id,

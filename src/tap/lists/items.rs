@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
-use crate::tap::record::item::{Item, UNMAPPED, as_text, fits, is_text, write_record};
+use crate::tap::record::fits::{as_text, fits_schema, is_text};
+use crate::tap::record::item::{Item, UNMAPPED, write_record};
 use crate::tap::sink::Sink;
 use crate::tap::stream::{List, Shape, find};
 use crate::time::{Micros, parse_rfc3339};
@@ -155,7 +156,7 @@ impl<'a> Items<'a> {
         };
         match selected.get(name) {
             Some(_) if self.is_secretive() && !self.known.contains_key(name) => Place::Nowhere,
-            Some(schema) if name != UNMAPPED && fits(schema, value.get()) => Place::Field,
+            Some(schema) if name != UNMAPPED && fits_schema(schema, value.get()) => Place::Field,
             None if self.known.contains_key(name) => Place::Nowhere,
             _ => aside,
         }

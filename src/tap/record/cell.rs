@@ -119,6 +119,45 @@ pub fn time(cell: Cell<'_>) -> Option<Micros> {
     }
 }
 
+/// The time in a cell of a table. Columns without a zone come without an offset; they are UTC because the conversion to the project's
+/// zone is switched off.
+pub fn time_of(cell: Cell<'_>) -> Option<Micros> {
+    let text = cell.text()?;
+    parse_rfc3339(text).or_else(|| parse_rfc3339(format!("{}Z", text.replacen(' ', "T", 1))))
+}
+
+/// Writes the time in a cell, with or without a zone, as UTC; what is no time is `null`.
+pub fn write_utc(cell: Cell<'_>, out: &mut impl LineText) {
+    match time_of(cell) {
+        Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+/// Writes a number or a boolean as its text.
+pub fn write_as_text(cell: Cell<'_>, out: &mut impl LineText) {
+    match cell {
+        Cell::Number(text) => write_text(text, true, out),
+        Cell::Bool(is) => write_text(is.to_string().as_bytes(), true, out),
+        other => write_cell(other, out),
+    }
+}
+
+/// Writes true or false, which ClickHouse may print as 1 or 0.
+pub fn write_boolean(cell: Cell<'_>, out: &mut impl LineText) {
+    match cell {
+        Cell::Number(b"0") => write_cell(Cell::Bool(false), out),
+        Cell::Number(_) => write_cell(Cell::Bool(true), out),
+        other => write_cell(other, out),
+    }
+}
+
+/// A label of a member: its name and a colon.
+pub fn write_label(name: &str, out: &mut Vec<u8>) {
+    write_text(name.as_bytes(), false, out);
+    out.push(b':');
+}
+
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
 /// text under a name of our own, so that the line stays a line and nothing is lost.
 pub fn write_document(cell: Cell<'_>, out: &mut impl LineText) {

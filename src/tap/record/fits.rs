@@ -1,9 +1,10 @@
 //! Which values a column holds exactly.
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::item;
 use crate::json::token::{Escapes, Token};
+use crate::time::parse_rfc3339;
 
 /// A double holds every number of so many digits.
 pub(super) const SURE_DIGITS: usize = 15;
@@ -53,7 +54,7 @@ pub(super) fn fits(kind: &Kind, token: Token, text: &[u8]) -> bool {
         (Kind::Boolean, Token::True | Token::False) => true,
         (Kind::Other(schema), token) => {
             token != Token::Text(Escapes::LoneSurrogate)
-                && std::str::from_utf8(text).is_ok_and(|text| item::fits(schema, text))
+                && std::str::from_utf8(text).is_ok_and(|text| fits_schema(schema, text))
         }
         _ => false,
     }
@@ -65,7 +66,7 @@ fn holds_surrogate_escape(text: &[u8]) -> bool {
 }
 
 /// True if the number as written is the number that a double holds: up to 15 digits always are.
-pub(in crate::tap) fn survives_a_double(text: &[u8]) -> bool {
+fn survives_a_double(text: &[u8]) -> bool {
     let mantissa = text.iter().position(|b| matches!(b, b'e' | b'E')).unwrap_or(text.len());
     let digits = text[..mantissa].iter().filter(|b| b.is_ascii_digit()).count();
     if digits <= SURE_DIGITS && mantissa == text.len() {
@@ -91,4 +92,135 @@ fn decimal(text: &[u8]) -> Option<(bool, Vec<u8>, i64)> {
     let kept: Vec<u8> = digits[zeros..].to_vec();
     let end = kept.iter().rposition(|d| *d != b'0').map_or(0, |at| at + 1);
     if end == 0 { Some((negative, Vec::new(), 0)) } else { Some((negative, kept[..end].to_vec(), first)) }
+}
+
+/// Whether a field of this schema takes text and nothing else, but for null. A number or a boolean goes into it as its text,
+/// to the last digit: a catalog may ask for that, for keys that are compared with texts elsewhere.
+#[must_use]
+pub fn is_text(schema: &Value) -> bool {
+    let has_type = match &schema["type"] {
+        Value::Array(several) => {
+            several.iter().any(|one| one == "string") && several.iter().all(|one| one == "string" || one == "null")
+        }
+        one => one == "string",
+    };
+    has_type && schema["format"].is_null()
+}
+
+/// A number or a boolean as a text; none for any other value.
+#[must_use]
+pub fn as_text(value: &RawValue) -> Option<Box<RawValue>> {
+    let has_text = matches!(value.get().as_bytes().first(), Some(b'-' | b'0'..=b'9' | b't' | b'f'));
+    has_text.then(|| RawValue::from_string(format!("\"{}\"", value.get())).ok())?
+}
+
+/// Whether a field of this schema holds exactly this value: it is of a type that the schema allows, no number that a
+/// column of 64 bits would change, and a time where it has to be one.
+#[must_use]
+pub fn fits_schema(schema: &Value, value: &str) -> bool {
+    let allowed = |kind: &str| match &schema["type"] {
+        Value::String(one) => one == kind,
+        Value::Array(several) => several.iter().any(|one| one == kind),
+        _ => true,
+    };
+    let is_time = || serde_json::from_str::<String>(value).is_ok_and(|text| parse_rfc3339(&text).is_some());
+    match value.as_bytes().first() {
+        Some(b'"') => allowed("string") && (schema["format"] != "date-time" || is_time()),
+        Some(b'{') => allowed("object"),
+        Some(b'[') => allowed("array"),
+        Some(b't' | b'f') => allowed("boolean"),
+        Some(b'n') => allowed("null"),
+        _ => {
+            let is_whole = || value.parse::<i64>().is_ok();
+            allowed("integer") && is_whole() || allowed("number") && survives_a_double(value.as_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_are_judged_by_their_schema() {
+        let of = |kind: &str| json!({"type": ["null", kind]});
+        let time = json!({"type": ["null", "string"], "format": "date-time"});
+        for (schema, value) in [
+            (of("integer"), "7"),
+            (of("integer"), "-9223372036854775808"),
+            (of("number"), "7"),
+            (of("number"), "-7.5e3"),
+            (of("string"), "null"),
+            (of("object"), "{}"),
+            (of("array"), "[1]"),
+            (of("boolean"), "false"),
+            (time.clone(), "\"2026-01-01T00:00:00.5+02:00\""),
+            (json!({}), "1"),
+        ] {
+            assert!(fits_schema(&schema, value), "{schema} {value}");
+        }
+        for (schema, value) in [
+            (of("integer"), "7.5"),
+            (of("integer"), "9223372036854775808"),
+            (of("number"), "9007199254740993"),
+            (of("number"), "1e400"),
+            (of("string"), "7"),
+            (of("object"), "[]"),
+            (json!({"type": "string"}), "null"),
+            (time, "\"yesterday\""),
+        ] {
+            assert!(!fits_schema(&schema, value), "{schema} {value}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_become_their_text() {
+        for (schema, is) in [
+            (json!({"type": "string"}), true),
+            (json!({"type": ["string", "null"]}), true),
+            (json!({"type": ["null", "integer", "string"]}), false),
+            (json!({"type": "string", "format": "date-time"}), false),
+            (json!({"type": "null"}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(is_text(&schema), is, "{schema}");
+        }
+        let text = |value: &str| Some(as_text(&RawValue::from_string(value.to_owned()).unwrap())?.get().to_owned());
+        for value in ["7", "-1.50e400", "123456789012345678901", "true", "false"] {
+            assert_eq!(text(value), Some(format!("\"{value}\"")));
+        }
+        for value in ["null", "\"7\"", "[7]", "{\"a\":7}"] {
+            assert_eq!(text(value), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_judged_by_what_a_double_keeps() {
+        for good in [
+            "0",
+            "-1",
+            "1.10",
+            "9007199254740992",
+            "123456789012345",
+            "0.1",
+            "1785575620.290",
+            "1e308",
+            "1.0E+2",
+            "-0.0",
+            "0.30000000000000004",
+        ] {
+            assert!(survives_a_double(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "9007199254740993",
+            "18446744073709551616",
+            "1e400",
+            "0.1234567890123456789",
+            "12345678901234567.5",
+            "1e-320",
+        ] {
+            assert!(!survives_a_double(bad.as_bytes()), "{bad}");
+        }
+    }
 }

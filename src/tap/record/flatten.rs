@@ -368,7 +368,5 @@ fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, mem
     slot.place = Span { start, end: members.len() };
 }
 
-pub(super) use super::fits::survives_a_double;
-
 #[cfg(test)]
 mod tests;

@@ -6,4 +6,3 @@ pub mod flatten;
 pub mod item;
 pub mod members;
 pub mod projection;
-pub mod table;

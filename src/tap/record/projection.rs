@@ -4,11 +4,12 @@
 use serde_json::{Map, Value};
 
 use crate::json::label::Label;
-use crate::posthog::query::hogql::Column;
-use crate::posthog::query::page::Row;
+use crate::posthog::query::hogql::{Column, identifier};
+use crate::posthog::query::page::{Cell, Row};
 use crate::singer::output::LineText;
 
-use super::cell::{Object, write_cell, write_document, write_time};
+use super::cell::{Object, write_as_text, write_boolean, write_cell, write_document, write_time, write_utc};
+use super::fits::is_text;
 use super::flatten::{Family, Properties};
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
@@ -33,52 +34,118 @@ const HASH_NAME: &str = "key_hash";
 /// How a field that is a column of the page is written.
 #[derive(Clone, Copy, Debug)]
 enum Field {
-    /// A string, number or boolean cell.
-    Scalar(usize),
-    /// A time, always as UTC with six digits.
-    Time(usize),
+    /// A string, number or boolean cell, as it is.
+    Scalar,
+    /// A string, or the text of a number or a boolean.
+    Text,
+    /// A time of an event, which the check of its page has read; always as UTC with six digits.
+    Time,
+    /// A time, perhaps without a zone.
+    Utc,
+    /// true or false, which ClickHouse may print as 1 or 0.
+    Boolean,
     /// A JSON document in a string cell, passed through byte for byte.
-    Document(usize),
+    Document,
+}
+
+impl Field {
+    /// How a column of a table is written into a field of this schema.
+    fn of_schema(schema: &Value) -> Field {
+        let types = &schema["type"];
+        let is = |kind: &str| [types, &types[0], &types[1]].into_iter().any(|one| one == kind);
+        match () {
+            () if is("object") => Field::Document,
+            () if is("boolean") => Field::Boolean,
+            () if schema["format"] == "date-time" => Field::Utc,
+            () if is_text(schema) => Field::Text,
+            () => Field::Scalar,
+        }
+    }
+
+    /// How a column of events is written. Its name says that, whatever its schema is in a catalog.
+    fn of_event(name: &str) -> Field {
+        match name {
+            "timestamp" | "created_at" => Field::Time,
+            "properties" | "person_properties" => Field::Document,
+            _ => Field::Scalar,
+        }
+    }
 }
 
 /// The fields of a record and where they come from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Projection {
     columns: Vec<Column>,
-    /// Each with its name as it stands in the line.
-    fields: Vec<(Label, Field)>,
+    /// Each with its name as it stands in the line, and the place of its column.
+    fields: Vec<(Label, Field, usize)>,
     families: [Option<Properties>; 2],
+    /// A table has one family of properties, whichever names their fields go by.
+    has_one_family: bool,
 }
 
 impl Projection {
-    /// The projection onto the fields of `schema` (its `properties`, in order). `by_arrival` asks for `created_at` whether
-    /// it is a field or not; `person_id_joined` for the person id as corrected by merges, at the cost of a join.
+    /// The projection of events onto the fields of `schema` (its `properties`, in order). `by_arrival` asks for `created_at`
+    /// whether it is a field or not; `person_id_joined` for the person id as corrected by merges, at the cost of a join.
     #[must_use]
-    pub fn new(schema: &Map<String, Value>, by_arrival: bool, person_id_joined: bool) -> Projection {
-        let mut projection = Projection { columns: key_columns(), fields: Vec::new(), families: [None, None] };
+    pub fn of_events(schema: &Map<String, Value>, by_arrival: bool, person_id_joined: bool) -> Projection {
+        let mut projection = Projection { columns: key_columns(), ..Projection::default() };
         if by_arrival {
-            projection.ask("created_at", "created_at");
+            projection.ask(identifier("created_at"), "created_at");
         }
-        for (name, field_schema) in schema {
-            let field = match name.as_str() {
-                "timestamp" => Field::Time(column::TIMESTAMP),
-                "created_at" => Field::Time(projection.ask("created_at", "created_at")),
-                "properties" => Field::Document(projection.ask("properties", "properties")),
-                "person_properties" => Field::Document(projection.ask("poe.properties", "person_properties")),
-                "person_id" if person_id_joined => Field::Scalar(projection.ask("person_id", "person_id")),
-                "person_id" => Field::Scalar(projection.ask("event_person_id", "person_id")),
-                _ if projection.is_property(name, field_schema) => continue,
-                _ => Field::Scalar(projection.ask(name, name)),
-            };
-            projection.fields.push((Label::new(name), field));
-        }
+        let column_of = |name: &str| match name {
+            "person_properties" => Family::Person.column().0.to_owned(),
+            "person_id" if !person_id_joined => "event_person_id".to_owned(),
+            name => identifier(name),
+        };
+        projection.add_fields(schema, column_of, |name, _| Field::of_event(name));
         projection
+    }
+
+    /// The projection of a table onto the fields of `schema`. `column_of` gives the expression of a field's column.
+    #[must_use]
+    pub fn of_table(schema: &Map<String, Value>, column_of: impl Fn(&str) -> String) -> Projection {
+        let mut projection = Projection { has_one_family: true, ..Projection::default() };
+        projection.add_fields(schema, column_of, |_, schema| Field::of_schema(schema));
+        projection
+    }
+
+    fn add_fields(
+        &mut self,
+        schema: &Map<String, Value>,
+        column_of: impl Fn(&str) -> String,
+        field_of: impl Fn(&str, &Value) -> Field,
+    ) {
+        for (name, schema) in schema {
+            match (name.as_str(), Family::of_column(name)) {
+                ("unmapped_properties", _) => self.family(Family::Event).add_unmapped(name),
+                ("unmapped_person_properties", _) => self.family(Family::Person).add_unmapped(name),
+                (_, Some((family, property))) => self.family(family).add(name, property, schema),
+                (_, None) => {
+                    let at = self.ask(column_of(name), name);
+                    self.fields.push((Label::new(name), field_of(name, schema), at));
+                }
+            }
+        }
+    }
+
+    /// The fields of a family; its column is asked for.
+    fn family(&mut self, family: Family) -> &mut Properties {
+        let family = self.family_of(family);
+        let (expression, name) = family.column();
+        let expression = if family == Family::Event { identifier(expression) } else { expression.to_owned() };
+        let source = self.ask(expression, name);
+        self.families[family.index()].get_or_insert_with(|| Properties::new(source))
+    }
+
+    fn family_of(&self, family: Family) -> Family {
+        if self.has_one_family { Family::Event } else { family }
     }
 
     /// The same without the properties of these columns: they are deselected, so they are not among the unmapped ones either.
     #[must_use]
     pub fn without(mut self, columns: &[String]) -> Projection {
         for (family, property) in columns.iter().filter_map(|name| Family::of_column(name)) {
+            let family = self.family_of(family);
             if let Some(properties) = &mut self.families[family.index()] {
                 properties.leave_out(property);
             }
@@ -86,7 +153,21 @@ impl Projection {
         self
     }
 
-    /// The columns of a page query, in the places of [`mod@column`].
+    /// The place of a column in the page; asked for if it was not yet.
+    pub fn ask(&mut self, expression: String, name: &str) -> usize {
+        if let Some(at) = self.columns.iter().position(|column| column.name == name) {
+            return at;
+        }
+        self.columns.push(Column { expression, name: name.to_owned() });
+        self.columns.len() - 1
+    }
+
+    /// Asks for the first `count` columns only, again.
+    pub fn forget_columns(&mut self, count: usize) {
+        self.columns.truncate(count);
+    }
+
+    /// The columns to ask for. Those of events begin with the ones of [`mod@column`].
     #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns
@@ -95,54 +176,26 @@ impl Projection {
     /// Writes the record object of a row.
     pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
         let mut object = Object::open(out);
-        for (label, field) in &self.fields {
-            write_column(row, *field, object.begin(label));
+        for (label, field, column) in &self.fields {
+            write_field(row.cell(*column), *field, object.begin(label));
         }
         for properties in self.families.iter_mut().flatten() {
             properties.write(row, &mut object);
         }
         object.close();
     }
-
-    /// The place of a column in the page; asked for if it was not yet.
-    fn ask(&mut self, expression: &str, name: &str) -> usize {
-        if let Some(at) = self.columns.iter().position(|column| column.name == name) {
-            return at;
-        }
-        let expression = match expression {
-            "poe.properties" => expression.to_owned(),
-            plain => crate::posthog::query::hogql::identifier(plain),
-        };
-        self.columns.push(Column { expression, name: name.to_owned() });
-        self.columns.len() - 1
-    }
-
-    /// Adds the field if it is one that properties are spread over.
-    fn is_property(&mut self, name: &str, schema: &Value) -> bool {
-        let (family, property) = match (name, Family::of_column(name)) {
-            ("unmapped_properties", _) => (Family::Event, None),
-            ("unmapped_person_properties", _) => (Family::Person, None),
-            (_, Some((family, property))) => (family, Some(property)),
-            (_, None) => return false,
-        };
-        let (expression, column) = family.column();
-        let source = self.ask(expression, column);
-        let properties = self.families[family.index()].get_or_insert_with(|| Properties::new(source));
-        match property {
-            Some(property) => properties.add(name, property, schema),
-            None => properties.add_unmapped(name),
-        }
-        true
-    }
 }
 
 /// Writes a field that is a column of the page.
 #[inline(never)]
-fn write_column(row: &Row<'_>, field: Field, out: &mut impl LineText) {
+fn write_field(cell: Cell<'_>, field: Field, out: &mut impl LineText) {
     match field {
-        Field::Scalar(column) => write_cell(row.cell(column), out),
-        Field::Time(column) => write_time(row.cell(column), out),
-        Field::Document(column) => write_document(row.cell(column), out),
+        Field::Scalar => write_cell(cell, out),
+        Field::Text => write_as_text(cell, out),
+        Field::Time => write_time(cell, out),
+        Field::Utc => write_utc(cell, out),
+        Field::Boolean => write_boolean(cell, out),
+        Field::Document => write_document(cell, out),
     }
 }
 
@@ -161,7 +214,7 @@ mod tests {
 
     /// Puts documents through a page and a projection; gives the records as they are written.
     pub(crate) fn records(schema: &Value, documents: &[&str]) -> Vec<String> {
-        let mut projection = Projection::new(schema.as_object().unwrap(), true, false);
+        let mut projection = Projection::of_events(schema.as_object().unwrap(), true, false);
         let names: Vec<&str> = projection.columns().iter().map(|c| c.name.as_str()).collect();
         let row = |document: &str| -> Vec<Value> {
             names
@@ -205,7 +258,7 @@ mod tests {
     #[test]
     fn only_what_is_selected_is_asked_for() {
         let names = |schema: Value| -> Vec<String> {
-            let projection = Projection::new(schema.as_object().unwrap(), true, false);
+            let projection = Projection::of_events(schema.as_object().unwrap(), true, false);
             projection.columns().iter().skip(6).map(|c| format!("{} AS {}", c.expression, c.name)).collect()
         };
         assert!(names(json!({"uuid": {}, "event": {}})).is_empty());
@@ -215,5 +268,28 @@ mod tests {
             names(json!({"person_id": {}, "$session_id": {}})),
             ["event_person_id AS person_id", "`$session_id` AS $session_id"]
         );
+    }
+    #[test]
+    fn rows_become_records_of_their_schema() {
+        let text = json!({"type": ["null", "string"]});
+        let schema = json!({"id": {"type": "string"}, "at": {"type": ["null", "string"], "format": "date-time"},
+            "is": {"type": ["null", "boolean"]}, "properties_a": text, "properties_n": {"type": ["null", "number"]},
+            "unmapped_properties": {"type": ["null", "object"]}});
+        let mut record = Projection::of_table(schema.as_object().unwrap(), |field| format!("{field}_column"));
+        let names: Vec<&str> = record.columns().iter().map(|column| column.name.as_str()).collect();
+        assert_eq!(names, ["id", "at", "is", "properties"]);
+        let rows = json!([["x", "2026-01-01T00:00:00", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
+        let body = json!({"columns": names, "results": rows}).to_string();
+        let page = Page::parse(body.as_bytes(), &names).unwrap();
+        let lines: Vec<String> = page
+            .rows()
+            .map(|row| {
+                let mut out = Vec::new();
+                record.write(&row, &mut out);
+                String::from_utf8(out).unwrap()
+            })
+            .collect();
+        let first = r#"{"id":"x","at":"2026-01-01T00:00:00.000000Z","is":true,"properties_a":"é","unmapped_properties":{"n":"no","z":1.50}}"#;
+        assert_eq!(lines, [first, r#"{"id":"y","at":null,"is":false}"#]);
     }
 }

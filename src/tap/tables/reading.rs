@@ -17,7 +17,8 @@ use crate::posthog::query::page::{Cell, Page, Row};
 use crate::singer::catalog::SelectedStream;
 use crate::tap::context::Context;
 use crate::tap::page_size::SizeModel;
-use crate::tap::record::table::{TableRecord, time_of};
+use crate::tap::record::cell::time_of;
+use crate::tap::record::projection::Projection;
 use crate::tap::sink::Sink;
 use crate::tap::stream::{Raw, Table};
 
@@ -41,7 +42,7 @@ pub(super) struct Reading<'a> {
     pub(super) key: Vec<KeyPart>,
     /// Where the parts of the key are in a page.
     key_columns: Vec<usize>,
-    record: TableRecord,
+    record: Projection,
     size: SizeModel,
     versions: Option<Versions>,
     /// Counts it.
@@ -58,7 +59,7 @@ impl<'a> Reading<'a> {
         let part = |(field, kind): &(&'static str, _)| KeyPart { field, column: table.column(field), kind: *kind };
         let key: Vec<KeyPart> = table.key.iter().map(part).collect();
         let record =
-            TableRecord::new(fields, |field| hogql::identifier(table.column(field))).without(&stream.fields_off);
+            Projection::of_table(fields, |field| hogql::identifier(table.column(field))).without(&stream.fields_off);
         let place = |part: &KeyPart| record.columns().iter().position(|column| column.name == part.field);
         Reading {
             context,

@@ -141,30 +141,6 @@ fn what_is_deselected_is_nowhere_and_line_breaks_do_not_get_into_a_line() {
     assert_eq!(record(&mut flattener, document), expected);
 }
 
-#[test]
-fn numbers_are_judged_by_what_a_double_keeps() {
-    for good in [
-        "0",
-        "-1",
-        "1.10",
-        "9007199254740992",
-        "123456789012345",
-        "0.1",
-        "1785575620.290",
-        "1e308",
-        "1.0E+2",
-        "-0.0",
-        "0.30000000000000004",
-    ] {
-        assert!(survives_a_double(good.as_bytes()), "{good}");
-    }
-    for bad in
-        ["9007199254740993", "18446744073709551616", "1e400", "0.1234567890123456789", "12345678901234567.5", "1e-320"]
-    {
-        assert!(!survives_a_double(bad.as_bytes()), "{bad}");
-    }
-}
-
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         any::<bool>().prop_map(Value::from),
