@@ -1,4 +1,4 @@
-//! The one place that uses the network: one HTTP client, one retry loop for every request of the tap.
+//! The client: one retry loop for every request of the tap, within the limits of PostHog.
 //!
 //! It sends the key to the configured address and nowhere else: redirects are not followed, no proxy is taken from the
 //! environment, and addresses that a server sends (`next`) are not accepted here at all, only paths. It does not know what
@@ -8,72 +8,56 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client as Http, Request};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::blocking::Request;
+use reqwest::header::CONTENT_TYPE;
 
 use super::backoff;
 use super::body::BodyLimit;
+use super::connection::Connection;
 use super::decision::{Refusal, RetryDecision};
+use super::form::QueryForm;
+use super::receive::{BUDGET_LEFT, BYTES_READ, Receiver};
+use super::request::ReadBody;
 pub use super::request::{Answer, Get, Incoming, OnSplit, Options, Query, RateClass};
 use super::retry::{RetryPolicy, RetryState};
 use super::usage::{Counters, Usage};
+use super::wire::{number, unsent};
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::pace::budget::Budget;
+use crate::posthog::pace::budget::{Budget, BudgetPermit, LEAST_MEASURE};
 use crate::posthog::pace::rate::{Limiter, Rates, WaitReason};
 use crate::posthog::pace::waits::Waits;
 use crate::stop::Stop;
 
-use super::form::QueryForm;
-use super::wire::{certificates, chain, number, proxy_of, unsent};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A body that trickles is given up after this many times the request timeout.
-pub const TOTAL_TIMEOUTS: u32 = 5;
-/// What is read of an answer that is not the asked one.
-pub const REFUSAL_BYTES: usize = 64 * 1024;
-/// The header that says how many bytes ClickHouse read for a query.
-pub const BYTES_READ: &str = "x-posthog-query-bytes-read";
-/// The header that says how many bytes of the hourly budget are left.
-pub const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
-
 /// The client. Shared by reference between threads.
 pub struct Client {
-    http: Http,
-    /// What it was made from.
-    pub options: Options,
-    /// Ends waits and requests early.
-    pub stop: Stop,
+    connection: Connection,
     queries: Limiter,
     lists: Limiter,
     clickhouse_lists: Limiter,
     budget: Budget,
     started: Instant,
-    /// What was sent and received so far.
-    pub counters: Counters,
+    counters: Counters,
     waits: Arc<Waits>,
     form: QueryForm,
 }
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("options", &self.options).field("usage", &self.usage()).finish_non_exhaustive()
+        f.debug_struct("Client").field("options", self.options()).field("usage", &self.usage()).finish_non_exhaustive()
     }
 }
 
-/// Reads an answer's body while it arrives, and checks it.
-pub type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fault>;
-
 /// One request of the loop: how to make it, and how to speak of it.
-pub struct Ask<'a> {
+struct Ask<'a> {
     make: &'a dyn Fn() -> Result<(Request, Option<String>), Fault>,
     limiter: &'a Limiter,
     /// Its name in the log.
-    pub label: String,
+    label: String,
     /// Method and address, for errors.
-    pub asked: String,
+    asked: String,
     is_query: bool,
     retry_policy: &'a RetryPolicy,
 }
@@ -84,45 +68,12 @@ impl Client {
     /// # Errors
     /// [`Kind::Config`] when the certificate file, the proxy's address, the key or the user agent cannot be used.
     pub fn new(options: Options) -> Result<Client> {
-        // A second installation is refused by rustls and means the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", options.key.expose()))
-            .map_err(|_| Error::new(Kind::Config, "api_key holds characters that no key has; copy it again"))?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-        let agent = HeaderValue::try_from(&options.user_agent)
-            .map_err(|_| Error::new(Kind::Config, "user_agent holds characters that cannot be sent"))?;
-        headers.insert(USER_AGENT, agent);
-        let mut builder = Http::builder()
-            .default_headers(headers)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            // Before the request's own time is over, so that what is not reached is told from what is slow.
-            .connect_timeout(CONNECT_TIMEOUT.min(options.request_timeout * 3 / 4))
-            .timeout(options.request_timeout)
-            .tcp_keepalive(Duration::from_secs(30))
-            .pool_max_idle_per_host(2)
-            // Shorter than the usual 60 to 75 seconds of servers and balancers, so that we close first.
-            .pool_idle_timeout(Duration::from_secs(45));
-        if let Some(path) = &options.ca_file {
-            builder = builder.tls_certs_merge(certificates(path)?);
-        }
-        if let Some(proxy) = &options.proxy {
-            builder = builder.proxy(proxy_of(proxy)?);
-        }
-        let http = builder
-            .build()
-            .map_err(|e| Error::new(Kind::Config, format!("setting up TLS failed: {}; see ca_file", chain(&e))))?;
+        let connection = Connection::new(options)?;
         Ok(Client {
-            http,
-            queries: Limiter::new(options.query_rates),
+            queries: Limiter::new(connection.options.query_rates),
             lists: Limiter::new(Rates::LISTS),
             clickhouse_lists: Limiter::new(Rates::CLICKHOUSE_LISTS),
-            options,
-            stop: Stop::new(),
+            connection,
             budget: Budget::default(),
             started: clock::now(),
             counters: Counters::default(),
@@ -134,7 +85,7 @@ impl Client {
     /// The same client; `stop` ends its waits and requests early.
     #[must_use]
     pub fn ended_by(self, stop: &Stop) -> Client {
-        Client { stop: stop.clone(), ..self }
+        Client { connection: Connection { stop: stop.clone(), ..self.connection }, ..self }
     }
 
     /// Runs a query and reads its answer while it arrives. `read` checks the body, and has to read it to its end; what it
@@ -148,21 +99,22 @@ impl Client {
         mut limit: BodyLimit<'_>,
         mut read: impl FnMut(&mut Incoming<'_>) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let path = format!("api/projects/{}/query/", self.options.project_id);
-        let url = self.options.base.join(&path, &[]).map_err(Fault::internal)?;
+        let path = format!("api/projects/{}/query/", self.connection.options.project_id);
+        let url = self.connection.options.base.join(&path, &[]).map_err(Fault::internal)?;
         let mut wording = 1;
         loop {
             let ask = Ask {
                 make: &|| {
                     let (body, id) = self.form.body(query, wording);
-                    let request = self.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+                    let request =
+                        self.connection.http.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
                     Ok((request.build().map_err(|e| unsent(&e))?, id))
                 },
                 limiter: &self.queries,
                 label: query.name.to_owned(),
                 asked: format!("POST {url} ({})", query.name),
                 is_query: true,
-                retry_policy: query.retry_policy.as_ref().unwrap_or(&self.options.retry_policy),
+                retry_policy: query.retry_policy.as_ref().unwrap_or(&self.connection.options.retry_policy),
             };
             match (self.ask(&ask, &mut limit, &mut read), query.on_split) {
                 (Err(Fault::Split(_)), OnSplit::Reword(texts)) if wording < texts => wording += 1,
@@ -176,9 +128,9 @@ impl Client {
     /// # Errors
     /// [`Fault::Fatal`] or [`Fault::Stopped`]; [`Fault::Split`] only where the caller `can_split`.
     pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
-        let url = self.options.base.join(get.path, get.query).map_err(Fault::internal)?;
+        let url = self.connection.options.base.join(get.path, get.query).map_err(Fault::internal)?;
         let ask = Ask {
-            make: &|| Ok((self.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
+            make: &|| Ok((self.connection.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
             limiter: match get.class {
                 RateClass::Lists => &self.lists,
                 RateClass::ClickHouse => &self.clickhouse_lists,
@@ -186,9 +138,9 @@ impl Client {
             label: get.path.to_owned(),
             asked: format!("GET {url}"),
             is_query: false,
-            retry_policy: get.retry_policy.as_ref().unwrap_or(&self.options.retry_policy),
+            retry_policy: get.retry_policy.as_ref().unwrap_or(&self.connection.options.retry_policy),
         };
-        let mut limit = BodyLimit::of(self.options.max_list_bytes);
+        let mut limit = BodyLimit::of(self.connection.options.max_list_bytes);
         self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)).map_err(|fault| match fault {
             // A page that nobody can ask for in parts.
             Fault::Split(why) if !get.can_split => {
@@ -225,7 +177,7 @@ impl Client {
     /// The options it was made from.
     #[must_use]
     pub fn options(&self) -> &Options {
-        &self.options
+        &self.connection.options
     }
 
     /// True when the server refused `convertToProjectTimezone` (an old self-hosted PostHog): times then carry the
@@ -287,7 +239,7 @@ impl Client {
         read: ReadBody<'_, T>,
         retries: &mut RetryState<'_>,
     ) -> Result<T, RetryDecision> {
-        self.stop.check().map_err(|e| RetryDecision::Final(Fault::Stopped(e)))?;
+        self.connection.stop.check().map_err(|e| RetryDecision::Final(Fault::Stopped(e)))?;
         ask.limiter
             .acquire(|wait, hold| {
                 let kind = match hold {
@@ -299,20 +251,47 @@ impl Client {
             })
             .map_err(RetryDecision::Final)?;
         let permit = if ask.is_query { Some(self.spare_budget().map_err(RetryDecision::Final)?) } else { None };
-        let sent = retries.begin();
+        let timer = retries.begin();
         let (request, id) = (ask.make)().map_err(RetryDecision::Final)?;
         self.counters.request();
-        let response = self.send(request, id.as_deref())?;
+        let response = self.connection.send(request, id.as_deref())?;
         if let Some(permit) = permit {
             let header = |name| number(response.headers(), name);
             permit.end(clock::since(self.started), header(BUDGET_LEFT), header(BYTES_READ));
         }
-        self.receive(ask, response, limit, sent, read)
+        let (label, asked) = (&ask.label, &ask.asked);
+        let receiver = Receiver { connection: &self.connection, counters: &self.counters, label, asked, timer };
+        receiver.receive(response, limit, read)
+    }
+
+    /// Waits before a query that the hourly byte budget would not cover.
+    fn spare_budget(&self) -> Result<BudgetPermit<'_>, Fault> {
+        let pause = |wait| {
+            // A short wait shows how fast the budget comes back; that is known before a run is stopped.
+            if wait > LEAST_MEASURE {
+                self.connection.options.retry_policy.allows_budget_wait(wait)?;
+            }
+            let why = "the project's hourly byte budget is nearly used up";
+            self.pause(wait, why, why)
+        };
+        self.budget.permit(|| clock::since(self.started), pause)
+    }
+
+    /// Every wait of the client: told, counted, ended by a stop. `why` is what is said of this one, `kind` of many.
+    fn pause(&self, wait: Duration, kind: &'static str, why: &str) -> Result<(), Fault> {
+        // A stopped run does not announce what it does not wait for.
+        self.connection.stop.check().map_err(Fault::Stopped)?;
+        let begun = clock::now();
+        match self.waits.begin(begun, wait, kind, why) {
+            Some(line) => log::info(line),
+            None => log::debug(format!("waiting {:.3} s: {why}", wait.as_secs_f64())),
+        }
+        let ended = self.connection.stop.sleep(wait).map_err(Fault::Stopped);
+        self.waits.end(clock::now(), begun + wait, kind);
+        self.counters.waited(clock::since(begun));
+        ended
     }
 }
-
-mod send;
-mod wait;
 
 #[cfg(test)]
 pub(crate) mod server_tests;

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod body;
 pub mod client;
+mod connection;
 mod decision;
 pub mod form;
 pub mod receive;

@@ -7,22 +7,40 @@ use reqwest::blocking::Response;
 
 use super::backoff;
 use super::body::{Body, BodyLimit, Cut};
-use super::client::{Ask, BUDGET_LEFT, BYTES_READ, Client, REFUSAL_BYTES, ReadBody, TOTAL_TIMEOUTS};
+use super::connection::Connection;
 use super::decision::{ErrorResponse, RetryDecision};
-use super::request::Incoming;
+use super::request::{Incoming, ReadBody};
 use super::retry::RequestTimer;
+use super::usage::Counters;
 use super::wire::{broken, host_of, number, text, unix_seconds};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 
-impl Client {
+/// A body that trickles is given up after this many times the request timeout.
+const TOTAL_TIMEOUTS: u32 = 5;
+/// What is read of an answer that is not the asked one.
+const REFUSAL_BYTES: usize = 64 * 1024;
+/// The header with the bytes that ClickHouse read for a query.
+pub(super) const BYTES_READ: &str = "x-posthog-query-bytes-read";
+/// The header with the bytes that are left in the project's hourly budget.
+pub(super) const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
+
+/// One request whose answer is received.
+pub(super) struct Receiver<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) counters: &'a Counters,
+    /// What the request is called in the log, and in errors.
+    pub(super) label: &'a str,
+    pub(super) asked: &'a str,
+    pub(super) timer: &'a RequestTimer,
+}
+
+impl Receiver<'_> {
     /// Reads an answer, or says what is wrong with it.
     pub(super) fn receive<T>(
         &self,
-        ask: &Ask<'_>,
         mut response: Response,
         limit: &mut BodyLimit<'_>,
-        timer: &RequestTimer,
         read: ReadBody<'_, T>,
     ) -> Result<T, RetryDecision> {
         let headers = response.headers().clone();
@@ -31,32 +49,32 @@ impl Client {
         let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
         if response.status().as_u16() != 200 {
-            return Err(self.refused(ask, response, gzip, timer));
+            return Err(self.refused(response, gzip));
         }
         let content_type = text(&headers, "content-type").unwrap_or_default();
         if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
             let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
             return Err(RetryDecision::Again(Cause::Untrusted, None, why));
         }
-        let mut check = || self.look(timer);
+        let mut check = || self.look();
         let mut on_growth = |bytes| {
             let begun = Instant::now();
             let outcome = limit.on_growth.as_mut().map_or(Ok(()), |on_growth| on_growth(bytes));
-            timer.was_held(begun);
+            self.timer.was_held(begun);
             outcome
         };
         let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: Some(&mut on_growth) };
         let body = Body::new(&mut response, gzip, &mut limit, &mut check);
-        let mut incoming = Incoming { body, timer, budget_left, server_date };
+        let mut incoming = Incoming { body, timer: self.timer, budget_left, server_date };
         let outcome = read(&mut incoming);
-        let (body, seconds) = (incoming.body, timer.elapsed());
+        let (body, seconds) = (incoming.body, self.timer.elapsed());
         if body.is_ended() {
             self.counters.body(&body, seconds);
         }
         let shown = |bytes: Option<u64>| bytes.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
         log::debug(format!(
             "{}: {:.3} s, {} bytes ({} on the wire), read {}, budget left {}",
-            ask.label,
+            self.label,
             seconds.as_secs_f64(),
             body.length(),
             body.wire_bytes(),
@@ -77,33 +95,33 @@ impl Client {
     }
 
     /// What an answer that is not the asked one means.
-    fn refused(&self, ask: &Ask<'_>, mut response: Response, gzip: bool, timer: &RequestTimer) -> RetryDecision {
+    fn refused(&self, mut response: Response, gzip: bool) -> RetryDecision {
         let headers = response.headers().clone();
         let mut small = BodyLimit::of(REFUSAL_BYTES);
         let mut body = Vec::new();
         // What came of it before it broke off, or became too long, says enough.
-        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look(timer)).read_to_end(&mut body);
+        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look()).read_to_end(&mut body);
         let now = text(&headers, "date").and_then(unix_seconds).unwrap_or_else(|| chrono::Utc::now().timestamp());
         let location = text(&headers, "location").map(|to| host_of(to, response.url()));
         // Through TLS a proxy cannot answer in the server's name.
-        let proxy = self.options.proxy_name().filter(|_| response.url().scheme() == "http");
+        let proxy = self.connection.options.proxy_name().filter(|_| response.url().scheme() == "http");
         let refused = ErrorResponse {
             status: response.status().as_u16(),
             retry_after: text(&headers, "retry-after").and_then(|header| backoff::retry_after(header, now)),
             location: location.as_deref(),
             body: &body,
-            asked: &ask.asked,
-            project_id: self.options.project_id,
+            asked: self.asked,
+            project_id: self.connection.options.project_id,
             proxy: proxy.as_deref(),
-            other_kind_of_key: self.options.other_kind_of_key(),
+            other_kind_of_key: self.connection.options.other_kind_of_key(),
         };
         refused.decision()
     }
 
     /// Between two reads of a body: should the run end, has this taken too long?
-    fn look(&self, timer: &RequestTimer) -> Result<(), Cut> {
-        self.stop.check().map_err(Cut::Stopped)?;
-        if timer.elapsed() > self.options.request_timeout * TOTAL_TIMEOUTS {
+    fn look(&self) -> Result<(), Cut> {
+        self.connection.stop.check().map_err(Cut::Stopped)?;
+        if self.timer.elapsed() > self.connection.options.request_timeout * TOTAL_TIMEOUTS {
             return Err(Cut::Broken(io::ErrorKind::TimedOut.into()));
         }
         Ok(())

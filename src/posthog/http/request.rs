@@ -143,6 +143,9 @@ pub struct Incoming<'a> {
     pub server_date: Option<i64>,
 }
 
+/// Reads an answer's body while it arrives, and checks it.
+pub(super) type ReadBody<'a, T> = &'a mut dyn FnMut(&mut Incoming<'_>) -> Result<T, Fault>;
+
 impl Incoming<'_> {
     /// The answer with its whole body.
     ///
