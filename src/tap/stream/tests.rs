@@ -19,6 +19,25 @@ fn rows_are_sorted_and_their_keys_are_fields() {
 }
 
 #[test]
+fn every_schema_belongs_to_a_row() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let mut names: Vec<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    names.sort_unstable();
+    assert_eq!(names, STREAMS.iter().map(|stream| stream.name).collect::<Vec<_>>());
+    assert_eq!(STREAMS.iter().filter(|stream| stream.defines_properties && stream.is_list()).count(), 1);
+}
+
+#[test]
+fn properties_of_a_row_are_fields() {
+    for stream in STREAMS {
+        let mut schema = stream.entry().unwrap().schema;
+        let fields = fields(&mut schema).unwrap();
+        assert!(stream.properties.iter().all(|object| fields.contains_key(object.field)), "{}", stream.name);
+    }
+}
+
+#[test]
 fn the_streams_of_the_seed_are_on() {
     let on: Vec<&str> = STREAMS.iter().filter(|s| s.selected_by_default).map(|s| s.name).collect();
     assert_eq!(on, ["cohorts", "events", "feature_flags", "persons"]);
