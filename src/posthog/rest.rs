@@ -36,7 +36,7 @@ type Pairs = Vec<(String, String)>;
 
 /// A list that is being read.
 #[derive(Debug)]
-pub struct List<'a> {
+pub struct ListReader<'a> {
     client: &'a Client,
     path: String,
     class: RateClass,
@@ -59,7 +59,7 @@ pub struct List<'a> {
 
 /// A page of a list.
 #[derive(Debug)]
-pub struct Page {
+pub struct ListPage {
     body: String,
     /// Where the items are in it.
     items: Vec<Range<usize>>,
@@ -69,7 +69,7 @@ pub struct Page {
     server_date: Option<i64>,
 }
 
-impl Page {
+impl ListPage {
     /// The items, each as it was written.
     pub fn items(&self) -> impl Iterator<Item = &str> {
         self.items.iter().map(|item| self.body.get(item.clone()).unwrap_or_default())
@@ -95,7 +95,7 @@ struct Envelope<'a> {
     count: Value,
 }
 
-impl<'a> List<'a> {
+impl<'a> ListReader<'a> {
     /// The list at `path`, asked with `query` and `page_size` items a page.
     #[must_use]
     pub fn new(client: &'a Client, path: String, query: &[(String, String)], class: RateClass, page_size: u32) -> Self {
@@ -104,7 +104,7 @@ impl<'a> List<'a> {
         first.sort();
         let (asked, seen, too_much) = (HashSet::new(), HashSet::new(), Vec::new());
         let page_size = u64::from(page_size);
-        List {
+        ListReader {
             client,
             path,
             class,
@@ -124,7 +124,7 @@ impl<'a> List<'a> {
     /// The same list for a caller that can do without it: with a retry policy of its own, and in pages as they are.
     #[must_use]
     pub fn dispensable(self, retry_policy: RetryPolicy) -> Self {
-        List { retry_policy: Some(retry_policy), can_split: false, ..self }
+        ListReader { retry_policy: Some(retry_policy), can_split: false, ..self }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.
@@ -143,7 +143,7 @@ impl<'a> List<'a> {
     ///
     /// # Errors
     /// As [`Client::get`]; a list that runs in a circle is [`Fault::Fatal`], and so is an item that is too large.
-    pub fn next_page(&mut self) -> Result<Option<Page>, Fault> {
+    pub fn next_page(&mut self) -> Result<Option<ListPage>, Fault> {
         let Some(mut query) = self.next.take() else { return Ok(None) };
         let page = loop {
             if !self.asked.insert(query.clone()) {
@@ -225,7 +225,7 @@ pub fn object(client: &Client, path: &str, class: RateClass) -> Result<Box<RawVa
     })
 }
 
-fn parse(answer: Answer) -> Result<Page, Fault> {
+fn parse(answer: Answer) -> Result<ListPage, Fault> {
     let body = String::from_utf8(answer.body).map_err(|_| Fault::untrusted("the answer is not UTF-8"))?;
     let wrong = |e: serde_json::Error| Fault::untrusted(misread(&e));
     let Envelope { results, next, has_next, count } = match body.trim_ascii_start().starts_with('[') {
@@ -241,7 +241,7 @@ fn parse(answer: Answer) -> Result<Page, Fault> {
         start..start + item.get().len()
     };
     let (items, count) = (results.iter().map(place).collect(), count.as_u64());
-    Ok(Page { items, next, has_next, count, server_date: answer.server_date, body })
+    Ok(ListPage { items, next, has_next, count, server_date: answer.server_date, body })
 }
 
 /// Where, and not what stands there: it may be personal data.
@@ -261,7 +261,7 @@ fn mark(item: &str) -> u64 {
 }
 
 /// What the page after this one is asked with.
-fn following(page: &Page, query: &[(String, String)]) -> Option<Pairs> {
+fn following(page: &ListPage, query: &[(String, String)]) -> Option<Pairs> {
     match (&page.next, page.has_next) {
         (Some(next), _) if !next.is_empty() => Some(query_of(next)),
         (_, Some(true)) => {

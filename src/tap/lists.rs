@@ -107,7 +107,7 @@ impl Reading<'_> {
     /// The numbers of the group types; none where this PostHog has no groups.
     fn group_types(&self) -> Result<Vec<u64>> {
         let path = format!("api/projects/{}/groups_types/", self.context.client.options().project_id);
-        let mut list = rest::List::new(self.context.client, path, &[], self.list.class, ITEMS_A_PAGE);
+        let mut list = rest::ListReader::new(self.context.client, path, &[], self.list.class, ITEMS_A_PAGE);
         let mut indexes = Vec::new();
         loop {
             match list.next_page() {
@@ -150,7 +150,7 @@ impl Reading<'_> {
         sink: &mut Sink<'_, W>,
     ) -> Result<(u64, u64)> {
         let path = self.list.full_path(self.context.client.options().project_id);
-        let mut list = rest::List::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
+        let mut list = rest::ListReader::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
         self.items.begin_pass();
         let received_before = sink.received();
         while let Some(page) = list.next_page().map_err(Error::from)? {

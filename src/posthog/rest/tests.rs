@@ -9,7 +9,7 @@ fn read(script: Vec<Play>) -> (Result<Vec<String>, Fault>, Vec<String>) {
     let server = serve(script);
     let client = Client::new(options(&server.base)).unwrap();
     let query = [("type".to_owned(), "event".to_owned())];
-    let mut list = List::new(&client, "api/projects/7/things/".to_owned(), &query, RateClass::Lists, 2);
+    let mut list = ListReader::new(&client, "api/projects/7/things/".to_owned(), &query, RateClass::Lists, 2);
     let mut items = Vec::new();
     let result = loop {
         match list.next_page() {
@@ -78,7 +78,7 @@ fn circles_and_endless_lists_are_refused() {
 fn limits(script: Vec<Play>) -> (Result<usize, Fault>, Vec<String>) {
     let server = serve(script);
     let client = Client::new(options(&server.base)).unwrap();
-    let mut list = List::new(&client, "api/projects/7/things/".to_owned(), &[], RateClass::Lists, 100);
+    let mut list = ListReader::new(&client, "api/projects/7/things/".to_owned(), &[], RateClass::Lists, 100);
     let mut items = 0;
     let result = loop {
         match list.next_page() {

@@ -121,7 +121,7 @@ pub fn defined(
 /// The definitions of one kind, page by page.
 struct Definitions<'a> {
     kind: &'static str,
-    list: rest::List<'a>,
+    list: rest::ListReader<'a>,
     /// The number of items that came, and the definitions among them.
     items: usize,
     read: Vec<Definition>,
@@ -133,7 +133,7 @@ impl<'a> Definitions<'a> {
     fn of(client: &'a Client, retry_policy: &RetryPolicy, list: &List, kind: &'static str) -> Definitions<'a> {
         let path = list.full_path(client.options().project_id);
         let query = [("type".to_owned(), kind.to_owned())];
-        let list = rest::List::new(client, path, &query, list.class, DEFINITIONS_A_PAGE);
+        let list = rest::ListReader::new(client, path, &query, list.class, DEFINITIONS_A_PAGE);
         let list = list.dispensable(retry_policy.at_most(ATTEMPTS));
         Definitions { kind, list, items: 0, read: Vec::new(), goes_on: true, is_whole: false }
     }
