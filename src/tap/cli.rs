@@ -1,5 +1,5 @@
-//! The command line: what was typed, and which of the tap's jobs it asks for. Flags are those of Singer SDK taps; the short
-//! forms are those of singer-python, which scripts in the wild use.
+//! The command line: its flags, and the job that they name. The flags are those of Singer SDK taps. The short forms are those
+//! of singer-python, which many scripts use.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::log;
 use crate::posthog::http::client::Client;
 use crate::program;
 use crate::settings::about::Format;
-use crate::singer::catalog::Catalog;
+use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
@@ -81,51 +81,120 @@ pub fn main() -> ExitCode {
     program::main("tap-posthog", |arguments: Arguments| run(&arguments))
 }
 
-/// Does what the arguments ask for.
+/// What the tap is asked to do.
+enum Mode {
+    /// Print settings and capabilities.
+    About(Format),
+    /// Say whether a run can work, within this time.
+    Doctor(Duration),
+    /// Print the catalog of the project.
+    Discover,
+    /// Print what a run would cost.
+    Plan,
+    /// Write one record of each stream, or only the schemas.
+    Test { schema_only: bool },
+    /// Read what is new.
+    Sync,
+}
+
+impl Arguments {
+    /// The mode that the flags ask for; of several flags, the one that does less.
+    fn mode(&self) -> Result<Mode> {
+        Ok(match self {
+            _ if self.about => Mode::About(self.format),
+            _ if self.doctor => Mode::Doctor(
+                Duration::try_from_secs_f64(self.doctor_timeout)
+                    .map_err(|_| Error::new(Kind::Usage, "--doctor-timeout: give a number of seconds"))?,
+            ),
+            _ if self.discover => Mode::Discover,
+            _ if self.plan => Mode::Plan,
+            Arguments { test: Some(what), .. } => Mode::Test { schema_only: what == "schema" },
+            _ => Mode::Sync,
+        })
+    }
+}
+
+/// Does the job that the arguments name.
 fn run(arguments: &Arguments) -> Result<()> {
-    let now = chrono::Utc::now().timestamp_micros();
-    let stop = Stop::new();
+    let (mode, stop) = (arguments.mode()?, Stop::new());
     // A doctor saves nothing: it has nothing to end in good order.
-    stop.watch_signals(if arguments.doctor { Duration::ZERO } else { PATIENCE })?;
+    stop.watch_signals(if matches!(mode, Mode::Doctor(_)) { Duration::ZERO } else { PATIENCE })?;
     if let Some(seconds) = arguments.max_runtime {
         stop.set_time_limit(Duration::from_secs(seconds));
     }
+    let now = chrono::Utc::now().timestamp_micros();
     let mut output = Output::new(std::io::stdout());
-    if arguments.about {
-        return output.text(&about::about(arguments.format));
-    }
-    if arguments.doctor {
-        return examine(arguments, now, &mut output);
-    }
-    let config = load(arguments, now)?;
-    let client = Client::new(config.connection.clone())?.ended_by(&stop);
-    if arguments.discover {
-        let catalog = discover::discover(&client, &config, now)?.to_value();
-        return output.text(&pretty(&catalog)?);
-    }
-    // Files are read before the first request: a broken one costs nothing.
-    let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
-    sink::resume_requests(&state, &client, now / SECOND_US);
-    let catalog = arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
-    if arguments.plan {
-        return output.text(&plan::plan(&client, &config, catalog.as_ref(), &state)?);
-    }
-    let streams = match discover::streams_of_run(&client, &config, catalog.as_ref(), now) {
-        Ok(streams) => streams,
-        // Nothing was read, and the next run starts where this one did.
-        Err(error) if arguments.test.is_none() && error.kind() != Kind::Config => {
-            output.state(&state.to_value())?;
-            return Err(error);
+    match mode {
+        Mode::About(format) => output.text(&about::about(format)),
+        Mode::Doctor(timeout) => examine(load(arguments, now), timeout, now, &mut output),
+        Mode::Discover => {
+            let Project { config, client, .. } = Project::open(arguments, &stop, now)?;
+            output.text(&pretty(&discover::discover(&client, &config, now)?.to_value())?)
         }
-        Err(error) => return Err(error),
-    };
-    if streams.is_empty() {
-        log::warn("no stream is selected");
+        Mode::Plan => {
+            let project = Project::open(arguments, &stop, now)?;
+            let (state, catalog) = project.given(arguments)?;
+            output.text(&plan::plan(&project.client, &project.config, catalog.as_ref(), &state)?)
+        }
+        Mode::Test { schema_only } => {
+            let project = Project::open(arguments, &stop, now)?;
+            let (_, catalog) = project.given(arguments)?;
+            trial(&project.context(), &project.streams(catalog.as_ref())?, schema_only)
+        }
+        Mode::Sync => {
+            let project = Project::open(arguments, &stop, now)?;
+            let (state, catalog) = project.given(arguments)?;
+            project.sync(state, catalog.as_ref(), &mut output)
+        }
     }
-    let context = Context { client: &client, config: &config, stop: &stop, now };
-    match arguments.test.as_deref() {
-        Some(what) => trial(&context, &streams, what == "schema"),
-        None => sync(&context, &streams, state, &mut output),
+}
+
+/// The project that the settings name.
+struct Project<'a> {
+    config: Config,
+    client: Client,
+    stop: &'a Stop,
+    now: Micros,
+}
+
+impl<'a> Project<'a> {
+    fn open(arguments: &Arguments, stop: &'a Stop, now: Micros) -> Result<Project<'a>> {
+        let config = load(arguments, now)?;
+        let client = Client::new(config.connection.clone())?.ended_by(stop);
+        Ok(Project { config, client, stop, now })
+    }
+
+    /// The state and the catalog. Both are read before the first request: a broken file costs nothing.
+    fn given(&self, arguments: &Arguments) -> Result<(State, Option<Catalog>)> {
+        let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
+        sink::resume_requests(&state, &self.client, self.now / SECOND_US);
+        let catalog =
+            arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
+        Ok((state, catalog))
+    }
+
+    fn streams(&self, catalog: Option<&Catalog>) -> Result<Vec<SelectedStream>> {
+        let streams = discover::streams_of_run(&self.client, &self.config, catalog, self.now)?;
+        if streams.is_empty() {
+            log::warn("no stream is selected");
+        }
+        Ok(streams)
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { client: &self.client, config: &self.config, stop: self.stop, now: self.now }
+    }
+
+    fn sync<W: Write>(&self, state: State, catalog: Option<&Catalog>, output: &mut Output<W>) -> Result<()> {
+        match self.streams(catalog) {
+            Ok(streams) => sync(&self.context(), &streams, state, output),
+            // Nothing was read, and the next run starts where this one did.
+            Err(error) if error.kind() != Kind::Config => {
+                output.state(&state.to_value())?;
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -133,11 +202,9 @@ fn pretty(value: &Value) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Internal, e.to_string()))
 }
 
-/// The report goes to standard output whatever it says; what is wrong is also what the process ends with.
-fn examine<W: Write>(arguments: &Arguments, now: Micros, output: &mut Output<W>) -> Result<()> {
-    let timeout = Duration::try_from_secs_f64(arguments.doctor_timeout)
-        .map_err(|_| Error::new(Kind::Usage, "--doctor-timeout: give a number of seconds"))?;
-    let (report, exit_code) = doctor::run(load(arguments, now), timeout, now);
+/// Prints the report in every case. If it tells of trouble, the process ends with that.
+fn examine<W: Write>(config: Result<Config>, timeout: Duration, now: Micros, output: &mut Output<W>) -> Result<()> {
+    let (report, exit_code) = doctor::run(config, timeout, now);
     // A key may stand in the address, too.
     output.text(&log::without_secrets(&pretty(&report)?))?;
     let message = report["message"].as_str().unwrap_or_default();
