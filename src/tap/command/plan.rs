@@ -165,10 +165,10 @@ fn sum(days: &[(Day, u64)]) -> u64 {
 fn heading(pass: &ReadRange) -> String {
     match pass.arrived_until {
         Some(until) => {
-            let from = pass.arrived_from.map_or_else(|| "the beginning".to_owned(), to_rfc3339);
+            let from = pass.arrived_from.map_or_else(String::new, |from| format!(" from {}", to_rfc3339(from)));
             let since =
                 if pass.since > FAR_PAST { format!(", of {} or later", to_rfc3339(pass.since)) } else { String::new() };
-            format!("events that arrived from {from} until {}{since}", to_rfc3339(until))
+            format!("events that arrived{from} until {}{since}", to_rfc3339(until))
         }
         None => format!("events with a timestamp from {} until {}", to_rfc3339(pass.since), to_rfc3339(pass.until)),
     }
@@ -226,7 +226,7 @@ fn time_text(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::DAY_US;
+    use crate::time::{DAY_US, FAR_FUTURE};
 
     fn days(rows: &[u64]) -> Vec<(Day, u64)> {
         (0..).zip(rows).map(|(n, rows)| (Day::of(n * DAY_US), *rows)).collect()
@@ -243,6 +243,22 @@ mod tests {
             assert!(near(costs.read_mb, read_mb), "{page_size:?}: {} MB", costs.read_mb);
         }
         assert_eq!(costs(&[], None).requests, REQUESTS_A_RUN);
+    }
+
+    /// A first run reads what arrived at any time, but not from the beginning of the project.
+    #[test]
+    fn a_heading_says_which_events_are_read() {
+        let pass = |arrived_from| ReadRange {
+            since: DAY_US,
+            until: FAR_FUTURE,
+            arrived_from,
+            arrived_until: Some(2 * DAY_US),
+            cursor: None,
+        };
+        let since = "until 1970-01-03T00:00:00.000000Z, of 1970-01-02T00:00:00.000000Z or later";
+        assert_eq!(heading(&pass(None)), format!("events that arrived {since}"));
+        let from = format!("events that arrived from 1970-01-01T00:00:00.000000Z {since}");
+        assert_eq!(heading(&pass(Some(0))), from);
     }
 
     #[test]
