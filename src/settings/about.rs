@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use super::form::Form;
-use super::{Setting, Table};
+use super::table::{Setting, Table};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// From so much on a bound is that of the type, and says nothing to people.

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use super::Table;
+use super::table::Table;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 

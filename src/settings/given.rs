@@ -5,8 +5,9 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::values::{Held, Values};
-use super::{Setting, Table, nearest};
+use super::nearest;
+use super::table::{Setting, Table};
+use super::values::{Held, Values, Written};
 use crate::error::{Error, Kind, Result, one_line};
 use crate::log;
 
@@ -33,15 +34,6 @@ impl fmt::Display for Place {
             Place::Environment => f.write_str("the environment"),
         }
     }
-}
-
-/// How a setting was written, for messages.
-#[derive(Clone, Debug)]
-pub(super) struct Written {
-    /// Its own name, or one of its other names.
-    pub(super) name: String,
-    /// The file or the variable.
-    pub(super) place: String,
 }
 
 /// A value as it was written.

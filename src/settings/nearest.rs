@@ -1,6 +1,6 @@
 //! What a misspelt setting was probably meant to be.
 
-use super::Table;
+use super::table::Table;
 
 /// The known name that an unknown one was probably meant to be.
 pub fn known_name(table: &Table, key: &str) -> Option<&'static str> {

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use super::form::Typed;
-use super::given::Written;
 use crate::error::{Error, Kind, Result};
 
 /// Given and default values by name.
@@ -16,6 +15,15 @@ pub struct Values(pub(super) BTreeMap<&'static str, Held>);
 pub(super) struct Held {
     pub(super) value: Typed,
     pub(super) written: Option<Written>,
+}
+
+/// How a setting was written, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    /// Its own name, or one of its other names.
+    pub(super) name: String,
+    /// The file or the variable.
+    pub(super) place: String,
 }
 
 /// Reads the value of a name if its type is this one.
