@@ -1,7 +1,5 @@
 //! The values of one column of a row group, packed: the rows room fills them, the files room encodes them.
 
-use std::sync::{Mutex, PoisonError};
-
 use super::kind::ColumnType;
 
 /// A column of a full row group.
@@ -36,7 +34,7 @@ pub enum Values {
 }
 
 /// A piece of a column of bytes: values one after another, and where each ends. Columns are kept in pieces because
-/// the encoder gives each piece back as soon as it is written, and because a piece never has to move to grow.
+/// each piece goes as soon as it is written, and because a piece never has to move to grow.
 #[derive(Debug, Default)]
 pub struct Piece {
     /// The values. JSON text stands here as it does in a page: each value behind its length in four bytes.
@@ -49,26 +47,11 @@ pub struct Piece {
 pub const PIECE_BYTES: usize = PIECE_CAPACITY - (64 << 10);
 const PIECE_CAPACITY: usize = 1 << 20;
 
-/// Written pieces, to be filled again: memory that goes back to the system comes back page by page, at a price.
-static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
-/// More than these are let go.
-const MAX_SPARE: usize = 24;
-
-/// Gives the bytes of a written piece back.
-pub fn give_back(mut data: Vec<u8>) {
-    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    if data.capacity() == PIECE_CAPACITY && spare.len() < MAX_SPARE {
-        data.clear();
-        spare.push(data);
-    }
-}
-
 impl Piece {
     /// An empty piece behind a full one.
     #[must_use]
     pub fn after(piece: &Piece) -> Self {
-        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let data = spare.unwrap_or_else(|| Vec::with_capacity(PIECE_CAPACITY));
+        let data = Vec::with_capacity(PIECE_CAPACITY);
         Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
     }
 

@@ -18,7 +18,7 @@ use parquet::file::writer::{SerializedPageWriter, SerializedRowGroupWriter, Trac
 use parquet::schema::types::{SchemaDescriptor, TypePtr};
 use zstd::zstd_safe::{CParameter, Strategy, compress_bound};
 
-use crate::target::columns::values::{Piece, give_back};
+use crate::target::columns::values::Piece;
 
 /// A page takes pieces until it has so many bytes.
 const PAGE_BYTES: usize = 4 << 20;
@@ -168,7 +168,6 @@ fn compress(mut page: Vec<u8>, pieces: Vec<Piece>, level: Level) -> Result<(Vec<
     page.reserve_exact(pieces.iter().map(|piece| piece.data.len()).sum());
     for piece in pieces {
         page.extend_from_slice(&piece.data);
-        give_back(piece.data);
     }
     let number = if let Level::Zstd(level) = level { level } else { 1 };
     let mut compressor = zstd::bulk::Compressor::new(number)?;

@@ -16,12 +16,11 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnPath, Type, TypePtr};
 
-use super::extremes;
 use super::json_chunk::{JsonChunk, JsonColumn};
 use super::layout::Layout;
 use crate::error::{Error, Kind, Result};
 use crate::target::columns::kind::ColumnType;
-use crate::target::columns::values::{Column, Piece, Validity, Values, give_back};
+use crate::target::columns::values::{Column, Piece, Validity, Values};
 
 /// Values looked at to decide how a column is encoded.
 const SAMPLE: usize = 1024;
@@ -158,8 +157,6 @@ fn encode(layout: &Layout, index: usize, filled: Column, rows: usize) -> Result<
         };
     }
     let properties = properties(layout, column.kind, &column.parquet, &values);
-    let statistics =
-        (column.kind == ColumnType::Text).then(|| extremes::statistics(texts(&values), rows - values.len()));
     let field = Field::new(column.name.as_str(), column.kind.arrow(), true);
 
     // A file of one column that is never written: the way to one column encoder with settings of its own.
@@ -174,13 +171,7 @@ fn encode(layout: &Layout, index: usize, filled: Column, rows: usize) -> Result<
             .and_then(|leaves| leaves.iter().try_for_each(|leaf| writer.write(leaf)))
             .map_err(failed)
     })?;
-    let mut chunk = writer.close().map_err(failed)?;
-    if let Some(statistics) = statistics {
-        let close = chunk.close_mut();
-        let metadata = close.metadata.clone().into_builder().set_statistics(statistics).build();
-        close.metadata = metadata.map_err(failed)?;
-    }
-    Ok(Chunk::Library(chunk))
+    writer.close().map(Chunk::Library).map_err(failed)
 }
 
 /// How this column chunk is written: dictionary only where values repeat, deltas for numbers that do not.
@@ -192,8 +183,8 @@ fn properties(layout: &Layout, kind: ColumnType, column: &TypePtr, values: &Valu
         .set_column_dictionary_enabled(path.clone(), dictionary)
         .set_offset_index_disabled(layout.wide())
         .set_statistics_enabled(match kind {
-            // The least JSON text says nothing about the values in it, and that of texts is found elsewhere.
-            ColumnType::Json | ColumnType::Text => EnabledStatistics::None,
+            // The least JSON text says nothing about the values in it.
+            ColumnType::Json => EnabledStatistics::None,
             _ => EnabledStatistics::Chunk,
         });
     if !dictionary && matches!(values, Values::Int(_) | Values::Date(_)) {
@@ -259,33 +250,30 @@ fn hash(value: &[u8]) -> u64 {
 fn arrays(kind: ColumnType, column: Column, rows: usize, write: &mut dyn FnMut(ArrayRef) -> Result<()>) -> Result<()> {
     let Column { values, validity } = column;
     let nulls = nulls(&validity, values.len(), rows);
-    let spare = nulls.as_ref();
+    let places = nulls.as_ref();
     let array: ArrayRef = match values {
-        Values::Int(v) => Arc::new(Int64Array::new(spread(v, spare, rows).into(), nulls)),
-        Values::Date(v) => Arc::new(Int32Array::new(spread(v, spare, rows).into(), nulls)),
-        Values::Float(v) => Arc::new(Float64Array::new(spread(v, spare, rows).into(), nulls)),
-        Values::Bool(v) => Arc::new(BooleanArray::new(BooleanBuffer::from(spread(v, spare, rows)), nulls)),
+        Values::Int(v) => Arc::new(Int64Array::new(spread(v, places, rows).into(), nulls)),
+        Values::Date(v) => Arc::new(Int32Array::new(spread(v, places, rows).into(), nulls)),
+        Values::Float(v) => Arc::new(Float64Array::new(spread(v, places, rows).into(), nulls)),
+        Values::Bool(v) => Arc::new(BooleanArray::new(BooleanBuffer::from(spread(v, places, rows)), nulls)),
         Values::Decimal(v) => {
-            Arc::new(Decimal128Array::new(spread(v, spare, rows).into(), nulls).with_data_type(kind.arrow()))
+            Arc::new(Decimal128Array::new(spread(v, places, rows).into(), nulls).with_data_type(kind.arrow()))
         }
         Values::Bytes { full, open } => {
             let mut row = 0;
             for piece in full {
-                let (array, data, end) = bytes(piece, spare, row..rows, false);
+                let (array, end) = bytes(piece, places, row..rows, false);
                 write(array)?;
                 row = end;
-                if let Ok(data) = data.into_vec() {
-                    give_back(data);
-                }
             }
-            bytes(open, spare, row..rows, true).0
+            bytes(open, places, row..rows, true).0
         }
     };
     write(array)
 }
 
-/// The array of one piece, its bytes, and the row behind it. `last`: the rows without a value at the end belong to it, too.
-fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, Buffer, usize) {
+/// The array of one piece, and the row behind it. `last`: the rows without a value at the end belong to it, too.
+fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: bool) -> (ArrayRef, usize) {
     let Piece { data, ends } = piece;
     let mut offsets = Vec::with_capacity(nulls.map_or(ends.len(), |_| rows.len()) + 1);
     // A piece has at most one line's bytes more than its capacity: far below 2 GB.
@@ -310,8 +298,7 @@ fn bytes(piece: Piece, nulls: Option<&NullBuffer>, rows: Range<usize>, last: boo
     };
     let nulls = nulls.map(|nulls| nulls.slice(rows.start, end - rows.start));
     let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets));
-    let data = Buffer::from_vec(data);
-    (Arc::new(BinaryArray::new(offsets, data.clone(), nulls)), data, end)
+    (Arc::new(BinaryArray::new(offsets, Buffer::from_vec(data), nulls)), end)
 }
 
 /// The rows without a value, if there are any.
@@ -340,7 +327,6 @@ fn without_lengths(values: Values) -> Values {
             u32::try_from(data.len()).unwrap_or(u32::MAX)
         });
         let ends = ends.collect();
-        give_back(piece.data);
         Piece { data, ends }
     };
     Values::Bytes { full: full.into_iter().map(strip).collect(), open: strip(open) }
