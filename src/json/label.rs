@@ -6,7 +6,7 @@ use super::blocks::{equal, same};
 
 /// A label is read in blocks of this size.
 const BLOCK: usize = 32;
-/// What lies in a label itself: longer ones are rare.
+/// The bytes that lie in a label itself: longer ones are rare.
 pub const HEAD: usize = 64;
 
 /// The name of a member as most writers put it, with quotes and colon: `"name":`.

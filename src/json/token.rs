@@ -6,12 +6,12 @@ use std::fmt;
 /// stack holds.
 pub const MAX_DEPTH: u32 = 128;
 
-/// What is wrong with a document, and where: byte offset and a fixed text, so that its data never gets into a message.
+/// A fault in a document: byte offset and a fixed text, so that its data never gets into a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Offset in the document.
     pub at: usize,
-    /// What was expected there.
+    /// The text.
     pub what: &'static str,
 }
 
@@ -30,7 +30,7 @@ impl From<Fault> for String {
 /// The outcome of a step.
 pub type Scan<T> = Result<T, Fault>;
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Token {
     /// `null`
@@ -47,7 +47,7 @@ pub enum Token {
     Nested,
 }
 
-/// What the escapes of a string are like.
+/// The kind of a string's escapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Escapes {
     /// There are none: the text between the quotes is the string.
@@ -63,7 +63,7 @@ pub enum Escapes {
 pub struct Text<'a> {
     /// The bytes between the quotes.
     pub raw: &'a [u8],
-    /// What its backslashes are.
+    /// The kind of its escapes.
     pub escapes: Escapes,
 }
 

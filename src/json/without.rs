@@ -63,7 +63,7 @@ fn items(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut Vec<u8>) -> S
     Ok(())
 }
 
-/// What follows in `path` behind a member of this name.
+/// The rest of `path` behind a member of this name.
 fn behind<'a>(path: &&'a [String], name: Text<'_>) -> Option<&'a [String]> {
     let (first, rest) = path.split_first()?;
     (*plain(name) == *first.as_bytes()).then_some(rest)

@@ -1,10 +1,11 @@
 //! Has the system's allocator keep the memory that it was given back.
 //!
 //! The encoder takes and frees a buffer of a megabyte for every page. Left to itself, glibc returns each of them to the
-//! system, and the system clears it anew: a quarter of the target's CPU time and a third of its wall time (measured on a
-//! million nested records: 6.9 s of CPU and 3.9 s of wall become 5.0 and 2.6, at the same peak memory). glibc takes its
-//! thresholds from the environment at the start of a process, or from a call that is not safe Rust; so the program starts
-//! itself once more, in place, with the environment set. Where that does not work, it goes on as it is.
+//! system, and the system clears it anew: without this file a nested stream costs 23 % more CPU and a flattened one 5 %
+//! (150,000 records, medians of 11 runs), at the same peak memory. glibc takes its thresholds from the environment at the
+//! start of a process, or from a call that is not safe Rust; so the program starts itself once more, in place, with the
+//! environment set. Where that does not work, it goes on as it is. mimalloc as the program's allocator is as fast within
+//! 4 %, but its peak memory is 94 to 136 MB instead of 33 to 68.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

@@ -142,14 +142,14 @@ impl<W: Write> Load<W> {
         }
     }
 
-    /// The first message. A STATE there says what the tap was started with; it is no checkpoint.
+    /// The first message. A STATE there is the one that the tap was started with; it is no checkpoint.
     fn begin(&mut self, kind: &[u8], envelope: &Envelope<'_>) -> Result<()> {
         self.commits.begin(envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")))?;
         self.share_memory();
         Ok(())
     }
 
-    /// What the window takes, row groups cannot have.
+    /// Row groups cannot have the memory that the replay window takes.
     fn share_memory(&mut self) {
         self.streams.share_memory(self.commits.replay.bytes());
     }

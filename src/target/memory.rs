@@ -1,14 +1,14 @@
-//! How `memory_limit_mb` is shared out. Found by measuring the process, not by adding up what the code asks for.
+//! How `memory_limit_mb` is shared out. Found by measuring the process, not by adding up sizes.
 
 use parquet::basic::Compression;
 
-/// What the process takes apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
+/// The bytes of the process apart from row groups: code, line buffer, the encoder's dictionaries, pages and compressors,
 /// footers of open files.
 const FIXED: usize = 42 << 20;
 /// Row groups are never made smaller than this together.
 const LEAST: usize = 8 << 20;
 
-/// What a column costs outside its row group, from a few hundred of them on.
+/// The bytes of a column outside its row group, from a few hundred columns on.
 const PER_COLUMN: usize = 1536;
 
 /// The budget of row groups when the streams together have so many columns.
@@ -24,7 +24,7 @@ pub fn row_groups(limit: usize, compression: Compression, window: usize) -> usiz
     (limit.saturating_sub(FIXED + window + compressors(compression)) / 2).max(LEAST)
 }
 
-/// What two compressors at work take above those at the default levels.
+/// The bytes of two compressors at work, above the default levels.
 fn compressors(compression: Compression) -> usize {
     let megabytes = match compression {
         Compression::ZSTD(level) => match level.compression_level() {

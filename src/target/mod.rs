@@ -18,10 +18,10 @@
 //! | room | holds |
 //! |---|---|
 //! | [`cli`] | the command line |
-//! | [`load`], [`report`] | the loop, and what a run says |
+//! | [`load`], [`report`] | the loop, and the messages of a run |
 //! | [`commit`] | files become visible with the state behind them; full tables are exchanged; repeats are left out |
 //! | [`rows`] | a record becomes a row, and rows wait within the memory budget |
-//! | [`input`], [`settings`] | lines and what kind of message they are; the settings |
+//! | [`input`], [`settings`] | lines and the messages in them; the settings |
 //! | [`files`], [`memory`] | rows become row groups, and these files; how memory is shared out |
 //! | [`columns`] | a schema becomes columns, and their values in memory |
 //! | [`store`] | the output directory, where all of this lies |

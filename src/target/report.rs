@@ -1,4 +1,4 @@
-//! What a run says: at its end, and of a line that it cannot take.
+//! The messages of a run: at its end, and about a line that it cannot take.
 
 use std::io::Write;
 

@@ -38,7 +38,7 @@ pub struct FolderColumns {
 }
 
 impl FolderColumns {
-    /// Reads what is known of `folder`; nothing, if it is new.
+    /// Reads the columns of `folder`; none, if it is new.
     ///
     /// # Errors
     /// [`Kind::Disk`] when there is something, and it cannot be read.
@@ -111,7 +111,7 @@ impl FolderColumns {
         column
     }
 
-    /// Writes what changed.
+    /// Writes the columns, if they changed.
     pub fn save(&mut self, fs: &dyn Fs) -> Result<()> {
         if !self.changed {
             return Ok(());

@@ -23,7 +23,7 @@ pub fn is_metadata(name: &str) -> bool {
     METADATA.iter().any(|(metadata, _)| *metadata == name)
 }
 
-/// What a record's message and the run say of its row.
+/// Where a row comes from: its message and its run.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// `time_extracted`, in microseconds.

@@ -9,7 +9,7 @@ use crate::json::scan::Scanner;
 use crate::json::token::{Fault, Token};
 use crate::json::walker::{items, members};
 
-/// What a property's schema says.
+/// The column that a property becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Property {
     /// The column's type.
@@ -36,7 +36,7 @@ enum Format {
     Decimal,
 }
 
-/// What a schema says of its numbers.
+/// The bounds and digits that a schema gives its numbers.
 #[derive(Clone, Copy, Debug, Default)]
 struct Details {
     /// A bound lies beyond 64 bits.
@@ -47,7 +47,7 @@ struct Details {
     scale: Option<i64>,
 }
 
-/// What a schema allows, gathered over type lists and alternatives. Nothing else of the schema is kept: its examples,
+/// The types that a schema allows, gathered over type lists and alternatives. Nothing else of the schema is kept: its examples,
 /// descriptions and lists of values may be as long as they like.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowed {
@@ -60,7 +60,7 @@ struct Allowed {
 }
 
 impl Allowed {
-    /// What the schema at `scanner` allows.
+    /// Reads the schema at `scanner`.
     fn read(scanner: &mut Scanner<'_>, depth: u32) -> Result<Self, Fault> {
         let mut allowed = Allowed::default();
         if scanner.peek() != b'{' || depth >= 32 {

@@ -23,11 +23,11 @@ pub struct Field {
     pub nullable: bool,
     /// Whether every record must have the property.
     pub required: bool,
-    /// What stands for it in the row's fingerprint, if it is part of it.
+    /// Its number in the row's fingerprint, if it is part of it.
     pub slot: Option<u64>,
 }
 
-/// A stream's columns, and what else its SCHEMA says.
+/// A stream's columns, and the rest of its SCHEMA.
 #[derive(Debug)]
 pub struct StreamSchema {
     /// The stream.
@@ -41,7 +41,7 @@ pub struct StreamSchema {
     /// How many values a fingerprint covers where it covers keys and bookmarks only. A row with fewer has no bookmark, and
     /// its fingerprint covers the whole record; so do all of them where this is none.
     pub covered: Option<usize>,
-    /// What is written into the footer of every file.
+    /// Names and values for the footer of every file.
     pub footer: Arc<[(String, String)]>,
 }
 
@@ -110,7 +110,7 @@ impl StreamSchema {
     }
 }
 
-/// What stands for a property in a fingerprint: a hash of its name, so that other properties may come and go.
+/// The number of a property in a fingerprint: a hash of its name, so that other properties may come and go.
 #[must_use]
 pub fn slot(property: &str) -> u64 {
     let hash = blake3::hash(property.as_bytes());

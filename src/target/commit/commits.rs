@@ -1,4 +1,4 @@
-//! What a run commits: the log with the versions of streams and the rows that come again.
+//! The commits of a run: the log, the versions of streams, and the rows that come again, in the order that a commit needs.
 
 use std::sync::Arc;
 
@@ -43,11 +43,11 @@ pub struct Reached<'a> {
 }
 
 impl Commits {
-    /// Opens the log; what an earlier run left half done is finished or removed.
+    /// Opens the log; the work that an earlier run left half done is finished or removed.
     pub fn open(settings: &Settings, fs: Arc<dyn Fs>) -> Result<Self> {
         let log = CommitLog::open(Arc::clone(&fs))?;
         let overwrites = settings.load_method == LoadMethod::Overwrite;
-        // Rows that replace what is there must all come in, also those that are there already.
+        // Rows that replace a stream must all come in, also rows that are there already.
         let dedup = if overwrites { Dedup::Off } else { settings.dedup };
         let visible = log.last().map(|last| last.versions.clone()).unwrap_or_default();
         let run = overwrites.then(|| i64::try_from(log.next()).unwrap_or(i64::MAX));

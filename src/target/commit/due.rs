@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::target::settings::Settings;
 
-/// What came since the last commit and since the last STATE.
+/// Rows and bytes since the last commit and since the last STATE.
 #[derive(Debug)]
 pub struct Due {
     settings: Arc<Settings>,

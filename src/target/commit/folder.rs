@@ -31,7 +31,7 @@ pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     Ok(())
 }
 
-/// Removes what is held for a stream's folder of versions before `keep`.
+/// Removes the held rows of a stream's versions before `keep`.
 pub fn sweep_older(fs: &dyn Fs, folder: &str, keep: i64) -> Result<()> {
     let above = format!("{HELD}/{folder}");
     let Some(entries) = entries(fs, &above)? else { return Ok(()) };
@@ -54,7 +54,7 @@ pub fn refuse_foreign(fs: &dyn Fs, folder: &str) -> Result<()> {
     }
 }
 
-/// A file that is not ours: our files are named after their commit, in the folder or in those of its partitions. What is
+/// A file that is not ours: our files are named after their commit, in the folder or in a partition's. What is
 /// hidden from readers is nobody's loss.
 fn foreign(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
     let is_ours = |name: &str| {

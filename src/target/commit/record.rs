@@ -1,4 +1,4 @@
-//! What the log says of a commit.
+//! The content of a commit in the log.
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //!
 //! A fingerprint covers the stream, the version, and the row's key and bookmark values (the whole record where the SCHEMA
 //! names no bookmark). Streams without key properties are never touched: two equal rows may be two facts. The window is
-//! bounded; what lies beyond it may repeat, and that is said once.
+//! bounded; older rows may repeat, and a warning says so once.
 
 use std::io::Write as _;
 
@@ -22,12 +22,12 @@ use crate::target::store::tree::failed;
 /// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
 /// large.
 const MAX_COMMITS: u64 = 1_000;
-/// Commits between two looks for those that are no longer needed.
+/// The log is looked through for old commits each time after so many.
 const FORGET_EVERY: u64 = 64;
 /// Fingerprints are written in pieces of this many bytes.
 const WRITE_BYTES: usize = 64 * 1024;
 
-/// What the target remembers of rows that it wrote.
+/// The fingerprints of rows that were written before.
 #[derive(Debug)]
 pub struct Replay {
     dedup: Dedup,
@@ -118,7 +118,7 @@ impl Replay {
         let (mut rows, mut n) = (0, last);
         while let Some(record) = commits.record(n)?.filter(|_| n > after) {
             if record.overwrite {
-                // What was there before it is gone; a row of then that comes now is no repeat.
+                // Older rows are gone; a row of then that comes now is no repeat.
                 log::warn("rows from before an overwrite are not looked for among repeats");
                 break;
             }
@@ -236,7 +236,7 @@ impl Replay {
         Ok(Some(Staged { name: fingerprints.name, stream, place: Place::Log, folder, rows, bytes }))
     }
 
-    /// Counts a commit, and now and then removes those that lie below the window.
+    /// Counts a commit, and now and then removes commits that lie below the window.
     pub fn forget(&mut self, commits: &CommitLog) -> Result<()> {
         self.commits += 1;
         if self.commits % FORGET_EVERY != 1 {

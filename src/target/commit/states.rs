@@ -1,4 +1,4 @@
-//! The states that come in, and those that go out.
+//! The states that come in, and the states that go out.
 
 use std::io::Write;
 

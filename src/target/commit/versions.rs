@@ -53,7 +53,7 @@ pub struct Versions {
     held: Vec<Held>,
     /// With `load_method: overwrite` every row of the run belongs to this version.
     overwrite: Option<i64>,
-    /// Those of [`Versions::held`] that the commit in work makes visible.
+    /// Stream, folder and version of the held ones that the commit in work makes visible.
     due: Vec<(String, String, i64)>,
 }
 
@@ -204,7 +204,7 @@ impl Versions {
         }
     }
 
-    /// The commit is done: versions are `visible` as it says, and those older than the ones of this run are swept.
+    /// The commit is done: these versions are `visible`, and versions older than the ones of this run are swept.
     pub fn after_commit(&mut self, visible: &BTreeMap<String, i64>) -> Result<()> {
         self.visible.clone_from(visible);
         let due = std::mem::take(&mut self.due);

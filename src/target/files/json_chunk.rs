@@ -33,7 +33,7 @@ pub enum Level {
     Zstd(i32),
 }
 
-/// A column of JSON text in `rows` rows, of which those of `nulls` have none.
+/// A column of JSON text.
 #[derive(Debug)]
 pub struct JsonColumn {
     /// The values, each behind its length.
@@ -44,7 +44,7 @@ pub struct JsonColumn {
     pub rows: usize,
 }
 
-/// An encoded chunk, and what the footer says of it.
+/// An encoded chunk, and its entry in the footer.
 #[derive(Debug)]
 pub struct JsonChunk {
     pages: Bytes,

@@ -1,4 +1,4 @@
-//! What a file looks like, and where it goes.
+//! The columns of a file, its codec, and the place where it goes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +20,7 @@ pub enum Place {
     Log,
 }
 
-/// What all row groups of one open file have in common.
+/// The common part of all row groups of one open file.
 #[derive(Debug)]
 pub struct Layout {
     /// Tells layouts apart.

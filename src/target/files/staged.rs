@@ -1,4 +1,4 @@
-//! Staged Parquet files: what row groups are appended to, until a commit takes them.
+//! Staged Parquet files: row groups are appended to them until a commit takes them.
 //!
 //! A file is complete (footer, fsync) before anyone hears of it. It never has a name that ends in `.parquet` before it
 //! is committed. Files are cut by rows, by bytes, by the size of their footer, and when too many are open.
@@ -88,7 +88,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// No files yet; those to come belong to commit number `commit`. `bytes` is kept at the bytes written so far.
+    /// No files yet; files to come belong to commit number `commit`. `bytes` is kept at the bytes written so far.
     #[must_use]
     pub fn new(fs: Arc<dyn Fs>, commit: u64, bytes: Arc<AtomicU64>) -> Self {
         Files { fs, commit, named: 0, clock: 0, open: HashMap::new(), staged: Vec::new(), bytes }

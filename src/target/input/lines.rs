@@ -14,7 +14,7 @@ use crate::stop::Stop;
 /// How much is read at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// What came next.
+/// A line, silence, or the end.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     /// A line, without its end.
@@ -92,7 +92,7 @@ impl Lines {
         }
     }
 
-    /// What stands behind the last line end. A complete message there is a line; half of one means that the tap died.
+    /// The text behind the last line end. A complete message there is a line; half of one means that the tap died.
     fn last_line(&mut self) -> Result<Next<'_>> {
         let rest = self.buffer.get(self.start..self.end).unwrap_or_default();
         if rest.iter().all(u8::is_ascii_whitespace) {
@@ -149,7 +149,7 @@ impl Lines {
         }
     }
 
-    /// Moves what is left to the front, and grows or shrinks the buffer to fit the line in work.
+    /// Moves the rest to the front, and grows or shrinks the buffer to fit the line in work.
     fn make_room(&mut self) {
         let held = self.end - self.start;
         if self.buffer.len() - self.end >= READ_BYTES / 2 && self.start < READ_BYTES {

@@ -1,4 +1,4 @@
-//! Standard input: a line, and what kind of message it holds.
+//! Standard input: a line, and the kind of message in it.
 
 pub mod lines;
 pub mod message;

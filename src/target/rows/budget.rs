@@ -6,12 +6,12 @@ use crate::error::Result;
 use crate::target::memory;
 
 impl Streams {
-    /// What the values in open row groups may take.
+    /// The bytes that the values in open row groups may take.
     pub(super) fn values_budget(&self) -> usize {
         memory::less_columns(self.budget, self.columns)
     }
 
-    /// What one open sink of each stream takes without its values: that much is accounted for.
+    /// The bytes of one open sink of each stream without its values: these are accounted for.
     pub(super) fn first_sinks(&self) -> usize {
         self.columns * COLUMN_BYTES
     }

@@ -1,7 +1,7 @@
 //! The cells of one column while its row group fills: values that are not null, packed, and a bit per row that says
 //! which rows have one. Nulls cost nothing until the row group is encoded, so ten thousand mostly empty columns fit.
 //!
-//! A cell is read from the line straight into here. What the column's type cannot hold exactly is refused.
+//! A cell is read from the line straight into here. A value that the column's type cannot hold exactly is refused.
 
 use crate::json::escape::plain;
 use crate::json::exact;
@@ -26,7 +26,7 @@ impl From<Fault> for Refusal {
     }
 }
 
-/// What the reading of cells counts; the run reports it once at its end.
+/// Values that were changed or taken on trust; the run reports their numbers once, at its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Oddities {
     /// Halves of surrogate pairs that became U+FFFD in a text column.

@@ -9,7 +9,7 @@ use crate::target::settings::{Grain, PartitionColumn};
 use crate::target::store::names::partition_folder;
 use crate::time::{moment, to_rfc3339};
 
-/// The folder of a record, `a=1/b=2`; `columns` are those that its stream has.
+/// The folder of a record, `a=1/b=2`; `columns` are the columns of `partition_by` that its stream has.
 pub fn folder(columns: &[PartitionColumn], record: Scanner<'_>) -> Result<String, RowError> {
     let mut folder = String::new();
     for column in columns {

@@ -19,9 +19,9 @@ use crate::target::files::layout::Layout;
 
 /// The exact size is counted again after so many bytes of input.
 const RECOUNT_BYTES: usize = 128 << 10;
-/// What a sink takes without a row: itself, its layout, its place in the stream's map.
+/// The bytes of a sink without a row: itself, its layout, its place in the stream's map.
 const IDLE_BYTES: usize = 1 << 10;
-/// What a column of an open row group takes besides its values: its cells, and the least that their vectors take.
+/// The bytes of a column of an open row group besides its values: its cells, and the least that their vectors take.
 pub const COLUMN_BYTES: usize = size_of::<Cells>() + size_of::<u32>() + 48;
 
 /// Why a record was not taken, and in which column.
@@ -31,7 +31,7 @@ pub enum RowError {
     Syntax(Fault),
     /// A value does not fit its column.
     Misfit(String, &'static str),
-    /// The value of a property, or what stands behind it, is not JSON.
+    /// The value of a property, or the text behind it, is not JSON.
     BadValue(String, Fault),
 }
 
@@ -52,7 +52,7 @@ pub struct Sink {
     /// For each column the number of the last row (counted from 1) whose record had it.
     seen: Vec<u32>,
     rows: u32,
-    /// Rows of this layout, with those of row groups that are gone.
+    /// Rows of this layout, also of row groups that are gone.
     total_rows: u64,
     /// Of these, the rows up to the last file that was cut from here; the encoder cuts files, too, by their size.
     cut_rows: u64,
@@ -110,7 +110,7 @@ impl Sink {
         self.bytes + self.uncounted
     }
 
-    /// All that the sink takes, with what it takes besides the row group.
+    /// The bytes of the whole sink, with its row group.
     #[must_use]
     pub fn footprint(&self) -> usize {
         IDLE_BYTES + self.layout.folder.len() * 2 + self.cells.len() * COLUMN_BYTES + self.bytes()

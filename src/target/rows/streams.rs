@@ -70,7 +70,7 @@ type Route = (Place, String);
 pub(super) struct Slot {
     route: Route,
     pub(super) sink: Sink,
-    /// What it takes, as far as [`Streams::used`] knows.
+    /// Its bytes, as far as [`Streams::used`] knows.
     pub(super) counted: usize,
     /// When records last began to go there.
     pub(super) used_at: u64,
@@ -84,11 +84,11 @@ pub struct Streams {
     pub(super) encoder: Encoder,
     settings: Arc<Settings>,
     fs: Arc<dyn Fs>,
-    /// What open row groups may take together.
+    /// The bytes that open row groups may take together.
     pub(super) budget: usize,
     /// Columns of all streams: each costs something in the encoder and in the footers.
     pub(super) columns: usize,
-    /// What all sinks take.
+    /// The bytes of all sinks.
     pub(super) used: usize,
     clock: u64,
     next_layout: u64,
@@ -326,7 +326,7 @@ impl Stream {
         self.declare(settings)
     }
 
-    /// Sets what follows from the schema.
+    /// Derives the declared columns and the partition columns from the schema.
     fn declare(&mut self, settings: &Settings) -> Result<()> {
         self.declared = self.schema.layout_columns(settings.json_logical_type)?;
         let columns = settings.partition_by.iter().filter(|column| self.has(&column.property));

@@ -53,7 +53,7 @@ pub fn write_tmp(fs: &dyn Fs, path: &str, bytes: &[u8]) -> Result<String> {
     Ok(tmp)
 }
 
-/// What is in a folder; `None` where there is none.
+/// The entries of a folder; `None` where there is no such folder.
 pub fn entries(fs: &dyn Fs, dir: &str) -> Result<Option<Vec<Entry>>> {
     match fs.list(dir) {
         Ok(entries) => Ok(Some(entries)),
