@@ -5,15 +5,7 @@ use serde_json::json;
 
 use crate::fake::events::{Dice, realistic};
 use crate::fake::{DAY_MICROS, Event, Fake, HOUR_MICROS, Held, Options, Zone, micros};
-use crate::harness::{Run, Tap, same_once};
-
-const MINUTE: i64 = 60_000_000;
-
-fn fake(events: impl IntoIterator<Item = Event>) -> Fake {
-    let fake = Fake::start(Options::default());
-    fake.world().insert(events);
-    fake
-}
+use crate::harness::{MINUTE, Run, Tap, fake_of, go_on, same_once};
 
 fn now(fake: &Fake) -> i64 {
     fake.world().now
@@ -21,14 +13,13 @@ fn now(fake: &Fake) -> i64 {
 
 /// The next run from the last state of `before`, an hour later.
 fn next(fake: &Fake, before: &Run) -> Run {
-    fake.world().advance(HOUR_MICROS);
-    Tap::new(fake).state(&before.last_state()).run().ends(0)
+    go_on(fake, before, HOUR_MICROS, &[])
 }
 
 /// The run after the first one looks back over everything; later ones look `late_arrival_days` back.
 #[test]
 fn a_realistic_project_comes_out_whole_over_four_runs() {
-    let fake = fake(realistic(7, 3_000, micros("2026-08-15T12:00:00Z"), 9));
+    let fake = fake_of(realistic(7, 3_000, micros("2026-08-15T12:00:00Z"), 9));
     let mut delivered = Tap::new(&fake).run().ends(0);
     same_once("first run", &delivered.events(), fake.world().held());
     for (run, oldest_days) in [(2, 60), (3, 6), (4, 6)] {
@@ -51,7 +42,7 @@ fn a_realistic_project_comes_out_whole_over_four_runs() {
 #[test]
 fn a_horizon_that_lags_leaves_the_newest_arrivals_to_the_next_run() {
     let start = micros("2026-08-15T12:00:00Z");
-    let fake = fake([0, 100, 299, 301, 4_000].map(|age| {
+    let fake = fake_of([0, 100, 299, 301, 4_000].map(|age| {
         let time = start - age * 1_000_000;
         Event::new(age.unsigned_abs(), "e", time).created(time)
     }));
@@ -68,7 +59,7 @@ fn a_horizon_that_lags_leaves_the_newest_arrivals_to_the_next_run() {
 /// What the last run left out, because the run before it had delivered it, may still lie in the next overlap.
 #[test]
 fn runs_a_minute_apart_deliver_every_event_once() {
-    let fake = fake(realistic(2, 200, micros("2026-08-15T12:00:00Z"), 4));
+    let fake = fake_of(realistic(2, 200, micros("2026-08-15T12:00:00Z"), 4));
     let mut delivered = Tap::new(&fake).run().ends(0);
     for run in 0..20 {
         let old = fake.world().held();
@@ -85,7 +76,7 @@ fn runs_a_minute_apart_deliver_every_event_once() {
 
 #[test]
 fn events_later_than_late_arrival_days_are_found_without_that_limit() {
-    let fake = fake(realistic(4, 100, micros("2026-08-15T12:00:00Z"), 2));
+    let fake = fake_of(realistic(4, 100, micros("2026-08-15T12:00:00Z"), 2));
     let second = next(&fake, &Tap::new(&fake).run().ends(0));
     let now = now(&fake);
     fake.world().insert([
@@ -104,7 +95,7 @@ fn events_later_than_late_arrival_days_are_found_without_that_limit() {
 #[test]
 fn five_thousand_events_of_one_microsecond() {
     let instant = micros("2026-08-09T12:34:56.789012Z");
-    let fake = fake((0..5_000).map(|n| Event::new(n, "burst", instant).by(["a", "b", "c"][n as usize % 3])));
+    let fake = fake_of((0..5_000).map(|n| Event::new(n, "burst", instant).by(["a", "b", "c"][n as usize % 3])));
     for page_size in [100, 1_000, 50_000] {
         let run = Tap::new(&fake).set("page_size", page_size).run().ends(0);
         same_once(&format!("page_size {page_size}"), &run.events(), fake.world().held());
@@ -121,7 +112,7 @@ fn every_page_size_from_one_to_twenty() {
             Event::new(n, name, start + dice.roll(5) as i64 * HOUR_MICROS).by(["x", "y"][dice.roll(2) as usize])
         })
         .collect();
-    let fake = fake(events);
+    let fake = fake_of(events);
     for page_size in 1..=20 {
         fake.world().log.clear();
         let run = Tap::new(&fake).set("page_size", page_size).run().ends(0);
@@ -140,7 +131,7 @@ fn bounds_are_half_open() {
     let since = micros("2026-08-01T06:30:00Z");
     let until = micros("2026-08-03T06:30:00Z");
     let edges = [since - 1, since, since + 1, until - 1, until, until + 1, micros("2026-08-02T00:00:00Z")];
-    let fake = fake(edges.iter().enumerate().map(|(n, at)| Event::new(n as u64, "edge", *at)));
+    let fake = fake_of(edges.iter().enumerate().map(|(n, at)| Event::new(n as u64, "edge", *at)));
     let tap = Tap::new(&fake).set("initial_since", "2026-08-01T06:30:00Z").set("until", "2026-08-03T08:30:00+02:00");
     let inside = fake.world().held().into_iter().filter(|held| (since..until).contains(&held.timestamp));
     same_once("the range", &tap.run().ends(0).events(), inside);
@@ -149,7 +140,7 @@ fn bounds_are_half_open() {
 /// Late by a minute, hours and days; stamped ahead; visible only later: all found by the run after their arrival, once.
 #[test]
 fn late_events_come_with_the_next_run() {
-    let fake = fake(realistic(1, 300, micros("2026-08-15T11:00:00Z"), 5));
+    let fake = fake_of(realistic(1, 300, micros("2026-08-15T11:00:00Z"), 5));
     let first = Tap::new(&fake).run().ends(0);
     let horizon = now(&fake);
     let before = fake.world().held();
@@ -170,7 +161,7 @@ fn late_events_come_with_the_next_run() {
 
 #[test]
 fn what_arrives_during_a_run_comes_with_the_next_one() {
-    let fake = fake(realistic(2, 400, micros("2026-08-15T11:00:00Z"), 3));
+    let fake = fake_of(realistic(2, 400, micros("2026-08-15T11:00:00Z"), 3));
     let before = fake.world().held();
     fake.world().before_query(4, |world| {
         let now = world.now;
@@ -186,7 +177,7 @@ fn what_arrives_during_a_run_comes_with_the_next_one() {
 #[test]
 fn an_event_stored_again_later_comes_out_again() {
     let at = micros("2026-08-14T10:00:00Z");
-    let fake = fake((0..20).map(|n| Event::new(n, "e", at)));
+    let fake = fake_of((0..20).map(|n| Event::new(n, "e", at)));
     let first = Tap::new(&fake).run().ends(0);
     let horizon = now(&fake);
     fake.world().insert((0..5).map(|n| Event::new(n, "e", at).created(horizon + MINUTE)));
@@ -203,7 +194,7 @@ fn unmerged_duplicates_come_out_once() {
     let twice: Vec<Event> = events.iter().step_by(3).cloned().collect();
     let all: Vec<Event> = events.into_iter().chain(twice.clone()).chain(twice).collect();
     let stored = all.len();
-    let fake = fake(all);
+    let fake = fake_of(all);
     let run = Tap::new(&fake).set("page_size", 7).run().ends(0);
     same_once("duplicates", &run.events(), fake.world().held());
     let kept = Tap::new(&fake).set("deduplication_enabled", false).run().ends(0);
@@ -215,7 +206,7 @@ fn one_uuid_under_two_names_is_two_events() {
     let (at, uuid) = (micros("2026-08-14T10:00:00Z"), "019fbc99-bec2-7afe-a3d9-f07224cdf735");
     let event = |n, name: &str, at| Event::new(n, name, at).uuid(uuid).by("someone");
     let fake =
-        fake([event(1, "a", at), event(2, "b", at), event(3, "a", at + DAY_MICROS), event(4, "b", at).by("else")]);
+        fake_of([event(1, "a", at), event(2, "b", at), event(3, "a", at + DAY_MICROS), event(4, "b", at).by("else")]);
     same_once("reused uuids", &Tap::new(&fake).run().ends(0).events(), fake.world().held());
 }
 
@@ -224,7 +215,7 @@ fn one_uuid_under_two_names_is_two_events() {
 fn deletions_between_pages_do_not_stop_a_run() {
     for seed in 0..6 {
         let mut dice = Dice::new(seed);
-        let fake = fake((0..300).map(|n| Event::new(n, ["a", "b"][n as usize % 2], micros("2026-08-14T10:00:00Z"))));
+        let fake = fake_of((0..300).map(|n| Event::new(n, ["a", "b"][n as usize % 2], micros("2026-08-14T10:00:00Z"))));
         let survivor = |held: &Held| !held.identity.uuid.ends_with(['0', '5', 'a']);
         fake.world().before_query(4 + dice.roll(6) as usize, move |world| {
             world.delete(|held| !survivor(held));
@@ -277,7 +268,7 @@ fn hostile_names_come_out_and_select() {
     let events = HOSTILE.iter().enumerate().flat_map(|(n, name)| {
         (0..3).map(move |copy| Event::new(n as u64 * 10 + copy, name, at + copy as i64).by(name))
     });
-    let fake = fake(events);
+    let fake = fake_of(events);
     for page_size in [2, 5, 1_000] {
         let run = Tap::new(&fake).set("page_size", page_size).run().ends(0);
         same_once(&format!("page_size {page_size}"), &run.events(), fake.world().held());
@@ -308,7 +299,7 @@ fn a_project_in_los_angeles_loses_nothing_at_its_clock_changes() {
 fn the_form_of_state_that_came_before_is_upgraded() {
     let at = micros("2026-08-15T11:50:00Z");
     let fake =
-        fake((0..30).map(|n| Event::new(n, "e", at + n as i64 * 10_000_000).created(at + n as i64 * 10_000_000)));
+        fake_of((0..30).map(|n| Event::new(n, "e", at + n as i64 * 10_000_000).created(at + n as i64 * 10_000_000)));
     let held = fake.world().held();
     let last_run = at + 150_000_000;
     let seen: Vec<&str> =
@@ -323,7 +314,7 @@ fn the_form_of_state_that_came_before_is_upgraded() {
 
 #[test]
 fn a_state_ahead_of_the_servers_clock_is_said() {
-    let fake = fake([Event::new(1, "e", micros("2026-08-14T10:00:00Z"))]);
+    let fake = fake_of([Event::new(1, "e", micros("2026-08-14T10:00:00Z"))]);
     let state = json!({"last_run": "2090-01-01T00:00:00Z", "seen_uuids": []});
     let run = Tap::new(&fake).state(&state).run().ends(0);
     assert!(run.events().is_empty());
@@ -332,7 +323,7 @@ fn a_state_ahead_of_the_servers_clock_is_said() {
 
 #[test]
 fn foreign_bookmarks_are_carried_through() {
-    let fake = fake([Event::new(1, "e", micros("2026-08-14T10:00:00Z"))]);
+    let fake = fake_of([Event::new(1, "e", micros("2026-08-14T10:00:00Z"))]);
     let foreign = json!({"bookmarks": {"orders": {"x": [1, {"y": null}]}}, "note": "keep me"});
     let state = Tap::new(&fake).state(&foreign).run().ends(0).last_state();
     assert_eq!((&state["bookmarks"]["orders"], &state["note"]), (&json!({"x": [1, {"y": null}]}), &json!("keep me")));
@@ -343,7 +334,7 @@ fn properties_come_out_flattened_with_nothing_lost_and_nested_as_they_are() {
     let mut events = realistic(11, 400, micros("2026-08-15T11:00:00Z"), 3);
     events[0].properties =
         r#"{"plan":"pro","price":"12.50","big":123456789012345678901234567890,"odd":{"a":[1.50]}}"#.into();
-    let fake = fake(events.clone());
+    let fake = fake_of(events.clone());
     let run = Tap::new(&fake).run().ends(0);
     let by_uuid: std::collections::HashMap<String, &Event> =
         events.iter().map(|event| (format!("{:032x}", event.uuid), event)).collect();
@@ -380,7 +371,7 @@ fn properties_come_out_flattened_with_nothing_lost_and_nested_as_they_are() {
 
 #[test]
 fn runs_within_one_lookback_repeat_nothing() {
-    let fake = fake([]);
+    let fake = fake_of([]);
     let since = now(&fake) - 10 * MINUTE;
     fake.world().insert((0..50).map(|n| Event::new(n, "fresh", since + n as i64 * 1_000).created(since)));
     let mut run = Tap::new(&fake).run().ends(0);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fake::events::realistic;
 use crate::fake::{Event, FAULTS, Fake, Fault, HOUR_MICROS, Held, Options, Zone, micros};
-use crate::harness::{CLOCK, Run, Tap, safe_part, same_once};
+use crate::harness::{CLOCK, Run, Tap, safe_part, same_once, splits_and_never_repeats};
 
 /// Part of every page query and of no other.
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
@@ -205,14 +205,7 @@ fn queries_that_run_out_of_time_are_split() {
     fake.world().insert(realistic(6, 500, now, 2));
     let run = Tap::new(&fake).run().ends(0);
     same_once("split", &run.events(), fake.world().held());
-    let world = fake.world();
-    let failed: Vec<&String> =
-        world.log.iter().filter(|query| query.status == 504).filter_map(|query| query.sql.as_ref()).collect();
-    let mut distinct = failed.clone();
-    distinct.sort();
-    distinct.dedup();
-    assert!(!failed.is_empty(), "nothing had to be split");
-    assert_eq!(distinct.len(), failed.len(), "a query that failed for good was sent again");
+    splits_and_never_repeats(&fake);
 }
 
 #[test]

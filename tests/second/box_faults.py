@@ -187,6 +187,7 @@ def mixed(report, box):
             fired = box.fired()
             box.ask("faults", method="DELETE")
             report.check(f"mixed at p 0.2, seed {seed}: ends well", (run.tap_code, run.target_code) == (0, 0), f"{fired} faults, {runs} runs, {run.seconds:.0f} s" if run.tap_code == 0 else run.says())
+            # Chance hits requests in the order in which two threads send them: 12 and 7 came last, and less than 5 have come.
             report.check(f"mixed at p 0.2, seed {seed}: the faults were played", fired >= 3, f"{fired} times")
             report.same(f"mixed at p 0.2, seed {seed}", compare(box, pipe))
 

@@ -206,7 +206,8 @@ def planned_only(report, box):
         box.forget()
         good(report, "--plan: the run", pipe.run())
         read = sum(q.get("bytes_read") or 0 for q in box.queries()) / 1e6
-        report.check("--plan: the bytes that the run reads", 0.3 < told / read < 3, f"told {told} MB, read {read:.0f} MB")
+        # The plan counts 2,000 bytes a row, and these rows have 1,400: it tells twice as much (14 MB of 7).
+        report.check("--plan: the bytes that the run reads", 1 < told / read < 2.5, f"told {told} MB, read {read:.0f} MB")
 
 
 def main():

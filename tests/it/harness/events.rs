@@ -71,6 +71,16 @@ pub(crate) fn held(record: &Json) -> Held {
     Held { identity, timestamp, created_at }
 }
 
+/// Queries ran out of time, and none of them was sent again as it was.
+pub(crate) fn splits_and_never_repeats(fake: &Fake) {
+    let world = fake.world();
+    let failed = world.log.iter().filter(|query| query.status == 504).filter_map(|query| query.sql.as_ref());
+    let failed: Vec<&String> = failed.collect();
+    let distinct: HashSet<&&String> = failed.iter().collect();
+    assert!(!failed.is_empty(), "nothing had to be split");
+    assert_eq!(distinct.len(), failed.len(), "a query that failed for good was sent again");
+}
+
 /// `got` holds each of `wanted` once and nothing else; `what` is told when not.
 pub(crate) fn same_once(what: &str, got: &[Held], wanted: impl IntoIterator<Item = Held>) {
     let mut count: BTreeMap<Identity, (i64, i64)> = BTreeMap::new();
