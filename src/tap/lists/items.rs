@@ -4,26 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
-use crate::tap::record::fits::{as_text, fits_schema, is_text};
-use crate::tap::record::item::{Item, UNMAPPED, write_record};
+use crate::tap::record::item::{Item, ItemProjection, UNMAPPED};
 use crate::tap::sink::Sink;
 use crate::tap::stream::{List, Shape, find};
 use crate::time::{Micros, parse_rfc3339};
 
 /// What is known of the items of one reading.
 pub(super) struct Items<'a> {
-    list: &'static List,
     stream: &'a SelectedStream,
+    projection: ItemProjection<'a>,
     /// What identifies an item, whatever the catalog takes as key.
     keys: &'static [&'static str],
-    /// Every field that the stream is known to have, selected or not.
-    known: Map<String, Value>,
     /// Fields that the catalog has besides, and that no item had so far.
     unseen: HashSet<String>,
     /// Items that did not change after this time are not written.
@@ -44,11 +40,15 @@ impl<'a> Items<'a> {
         let known = known.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         let given = stream.schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
         Ok(Items {
-            list,
             stream,
             keys: row.keys,
             unseen: given.filter(|name| !known.contains_key(*name) && *name != UNMAPPED).cloned().collect(),
-            known,
+            projection: ItemProjection {
+                fields: &stream.schema["properties"],
+                known,
+                left_out: list.left_out,
+                is_secretive: list.shape == Shape::AllowedFieldsOfObject,
+            },
             since,
             newest: None,
             seen: HashMap::new(),
@@ -96,26 +96,13 @@ impl<'a> Items<'a> {
         if !self.is_new(&members)? {
             return Ok(());
         }
-        let fields = &self.stream.schema["properties"];
-        let text = |(name, value): (&String, &&RawValue)| Some((name.clone(), as_text(value)?));
-        let of_text = members.iter().filter(|(name, _)| is_text(&fields[name.as_str()]));
-        let texts: Vec<(String, Box<RawValue>)> = of_text.filter_map(text).collect();
-        members.extend(texts.iter().map(|(name, text)| (name.clone(), &**text)));
-        let mut unmapped = Item::new();
-        members.retain(|name, value| match self.place(name, value) {
-            Place::Field => true,
-            Place::Unmapped => {
-                unmapped.insert(name.clone(), value);
-                false
-            }
-            Place::Nowhere => false,
-        });
-        sink.record(|out| write_record(&members, &unmapped, out))
+        let projection = &self.projection;
+        sink.record(|out| projection.write(&members, out))
     }
 
     /// True for an item that changed since the bookmark and was not written before. Notes its key and change.
     fn is_new(&mut self, members: &Item<'_>) -> Result<bool> {
-        if !self.is_secretive() {
+        if !self.projection.is_secretive {
             self.unseen.retain(|name| !members.contains_key(name));
         }
         let mut key = Vec::new();
@@ -145,27 +132,6 @@ impl<'a> Items<'a> {
         })
     }
 
-    /// Where a member of an item goes. A field that PostHog added since, and a value that its field cannot hold, are kept
-    /// aside; a field that was deselected is not. Of an object that also holds secrets, only what is known is passed on,
-    /// whatever a catalog says.
-    fn place(&self, name: &str, value: &RawValue) -> Place {
-        let selected = &self.stream.schema["properties"];
-        let aside = match selected.get(UNMAPPED) {
-            Some(_) if !self.list.left_out.contains(&name) && !self.is_secretive() => Place::Unmapped,
-            _ => Place::Nowhere,
-        };
-        match selected.get(name) {
-            Some(_) if self.is_secretive() && !self.known.contains_key(name) => Place::Nowhere,
-            Some(schema) if name != UNMAPPED && fits_schema(schema, value.get()) => Place::Field,
-            None if self.known.contains_key(name) => Place::Nowhere,
-            _ => aside,
-        }
-    }
-
-    fn is_secretive(&self) -> bool {
-        self.list.shape == Shape::AllowedFieldsOfObject
-    }
-
     /// A catalog may name a field that there is not.
     pub(super) fn tell_unseen(&self) {
         if self.unseen.is_empty() || self.seen.is_empty() {
@@ -176,13 +142,4 @@ impl<'a> Items<'a> {
         let names = names.join(", ");
         log::warn(format!("catalog, stream {}: no record has the fields {names}; check their names", self.stream.id));
     }
-}
-
-/// Where a member of an item goes.
-enum Place {
-    /// Into its own field.
-    Field,
-    /// Into the object of what has no field.
-    Unmapped,
-    Nowhere,
 }
