@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 
 use crate::time::{Day, FAR_FUTURE, Micros};
 
+use super::version;
+
 /// The largest LIMIT that PostHog honours; above it the answer is silently cut.
 pub const MAX_LIMIT: u32 = 50_000;
 
@@ -148,19 +150,12 @@ pub fn rows_per_bucket(range: &Range, interval: &Interval, bits: u32) -> String 
 /// One page of rows in key order.
 #[must_use]
 pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) -> String {
-    // Without it, versions of one event tie; they count as one, so the page edge may lie between them.
-    let arrival = if range.by_arrival() { ", created_at" } else { "" };
     format!(
-        "SELECT {} FROM events WHERE {} ORDER BY {DAY}, event, {HASH}, timestamp, uuid{arrival} LIMIT {limit}",
+        "SELECT {} FROM events WHERE {} ORDER BY {DAY}, event, {HASH}, {} LIMIT {limit}",
         column_list(columns),
-        conditions(range, Some(interval))
+        conditions(range, Some(interval)),
+        version::order(range.by_arrival())
     )
-}
-
-/// Stored versions: rows that a merge would not make one. By timestamp nothing tells those apart that arrived anew.
-fn versions(range: &Range) -> String {
-    let arrival = if range.by_arrival() { ", created_at" } else { "" };
-    format!("uniqExact(tuple(timestamp, event, distinct_id, uuid{arrival}))")
 }
 
 /// The fresh count of a count proof: rows, and distinct stored versions of events.
@@ -168,7 +163,7 @@ fn versions(range: &Range) -> String {
 pub fn recount(range: &Range, interval: &Interval) -> String {
     format!(
         "SELECT count() AS rows, {} AS versions FROM events WHERE {} LIMIT 1",
-        versions(range),
+        version::count(range.by_arrival()),
         conditions(range, Some(interval))
     )
 }
@@ -181,7 +176,7 @@ pub fn arrivals_per_hour(range: &Range, late_days: u32, exactly: bool) -> String
         0 => String::new(),
         days => format!(" AND timestamp >= toStartOfHour(created_at) - toIntervalDay({days})"),
     };
-    let count = if exactly { versions(range) } else { "count()".to_owned() };
+    let count = if exactly { version::count(range.by_arrival()) } else { "count()".to_owned() };
     format!(
         "SELECT toUnixTimestamp(toStartOfHour(created_at)) AS hour, {count} AS rows FROM events WHERE {}{late} \
          GROUP BY hour ORDER BY hour LIMIT {MAX_LIMIT}",

@@ -4,3 +4,4 @@ pub mod ask;
 pub mod hogql;
 pub mod keyset;
 pub mod page;
+pub mod version;

@@ -2,9 +2,9 @@
 
 use crate::posthog::query::hogql::{Interval, Key};
 use crate::posthog::query::page::{Cell, Row};
+use crate::posthog::query::version::Version;
 use crate::time::{Day, Micros};
 
-use super::overlap::Version;
 use crate::tap::record::cell::time;
 use crate::tap::record::projection::column;
 
