@@ -21,6 +21,7 @@ mod tap_catalog;
 mod tap_delivery;
 mod tap_errors;
 mod tap_faults;
+mod tap_form_1;
 mod tap_lists;
 mod tap_model;
 mod tap_overlap;

@@ -133,27 +133,6 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
     }
 }
 
-/// A run that was interrupted before its state said when the listed events arrived: it goes on, and nothing is lost.
-#[test]
-fn an_interrupted_run_whose_list_has_no_arrivals_goes_on() {
-    let fake =
-        fake_of((0..3_000).map(|n| at(n, start() - 59 * MINUTE + n as i64 * 1_000_000).by(&format!("u{}", n % 90))));
-    let set: Settings<'_> =
-        &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
-    fake.world().fault(Fault::new("auth_401").body(PAGE).skip(8).next(1));
-    let (mut all, state) = safe_part(&tap_with(&fake, set).run().stdout).unwrap();
-    let mut state: Json = serde_json::from_str(&state).unwrap();
-    let listed = state["bookmarks"]["events"]["run"].as_object_mut().unwrap().shift_remove("seen_arrivals");
-    assert!(!all.is_empty() && listed.is_some(), "{state}");
-    let mut run = tap_with(&fake, set).state(&state).run().ends(0);
-    all.extend(run.events());
-    run = go_on(&fake, &run, MINUTE, set);
-    all.extend(run.events());
-    let lost = fake.world().held().into_iter().filter(|held| !all.contains(held)).count();
-    assert_eq!(lost, 0);
-    same_once("the run after them", &go_on(&fake, &run, MINUTE, set).events(), []);
-}
-
 /// Where nothing is known of earlier arrivals, the ledger begins in the middle of an hour, and watches what is left of it.
 #[test]
 fn what_shows_late_of_the_hour_in_which_the_ledger_began_is_found() {

@@ -50,7 +50,7 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
         report.passes(&bookmark)?;
         bookmark.finish();
         // The rows of that run are not counted yet, so no hour can have grown since.
-        bookmark.ledger.from = bookmark.ledger.cut;
+        bookmark.arrivals.from = bookmark.arrivals.cut;
     }
     window::open(&mut bookmark, client, &config.events, "")?;
     if let Some(start) = window::default_start(&bookmark, &config.events) {

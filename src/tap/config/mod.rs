@@ -29,7 +29,7 @@ pub struct Config {
     pub only_stream: Option<String>,
     /// Columns of properties, of events and persons.
     pub properties: Properties,
-    /// Most bytes of a STATE message's value.
+    /// Most bytes that a state uses to name the events of the overlap.
     pub max_state_bytes: usize,
 }
 

@@ -135,7 +135,7 @@ const ROWS: &[Setting] = &[
         "max_state_bytes",
         "Largest list of events in the state (bytes)",
         whole(10_000, 100_000_000),
-        "Most bytes of the list of delivered events in the state (about 8.2 bytes each, 10 while a run is under way).",
+        "Most bytes that the state uses to name the events of the overlap, which the next run leaves out (8 to 10 bytes each when that is full).",
     )
     .default("2000000"),
     row("requests_per_minute", "Queries per minute", whole(1, 100_000), "Most queries in any minute.").default("240"),

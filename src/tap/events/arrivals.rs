@@ -1,4 +1,5 @@
-//! The arrival ledger: how many stored versions of each hour of arrival (`created_at`) were delivered.
+//! Counts of arrivals, the ledger of the state: how many stored versions of each hour of arrival (`created_at`) were
+//! delivered.
 //!
 //! An event becomes visible some time after its `created_at`; the overlap of two runs covers the usual minutes. When an
 //! hour before the overlap holds more than was delivered of it, events became visible later than that: the hour is read
@@ -17,7 +18,7 @@ pub type Hours = Vec<(i64, u64)>;
 
 /// Versions delivered per hour of arrival, from a start up to a cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ledger {
+pub struct ArrivalCounts {
     /// Arrivals before this time are not in it. Microseconds.
     pub from: Micros,
     /// Arrivals at this time or later are not in it: the next run reads them anyway. Microseconds.
@@ -31,7 +32,7 @@ pub struct Ledger {
 /// The start of the hour that a time lies in.
 #[must_use]
 pub fn hour_of(time: Micros) -> Micros {
-    time.div_euclid(HOUR_US) * HOUR_US
+    time.div_euclid(HOUR_US).saturating_mul(HOUR_US)
 }
 
 /// The end of an hour that is named by its first second.
@@ -52,7 +53,7 @@ fn add(hours: &mut Hours, hour: i64, more: u64) {
     }
 }
 
-impl Ledger {
+impl ArrivalCounts {
     /// True if a version of this arrival and `timestamp` is one that is counted, or will be when the cut moves behind it.
     /// The query that counts on the server says the same.
     #[must_use]
@@ -72,7 +73,7 @@ impl Ledger {
     }
 
     /// Takes note of what went (deleted, or replaced by a version that arrived later): an hour is compared with what is left
-    /// of it. `now` must have been counted up to the cut of the last ledger.
+    /// of it. `now` must have been counted up to the cut of the last counts.
     pub fn lower(&mut self, now: &[(i64, u64)]) {
         for (hour, count) in &mut self.hours {
             let rows = now.iter().find(|(h, _)| h == hour).map_or(0, |(_, rows)| *rows);
@@ -85,7 +86,7 @@ impl Ledger {
         self.hours.retain(|(hour, _)| hour_end(*hour) <= start || hour * SECOND_US >= end);
     }
 
-    /// Stretches of arrival that hold more now than this ledger says, neighbours joined. `now` must have been counted up to
+    /// Stretches of arrival that hold more now than is counted here, neighbours joined. `now` must have been counted up to
     /// the same cut.
     #[must_use]
     pub fn grown(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
@@ -114,13 +115,13 @@ mod tests {
     #[test]
     fn only_hours_that_grew_before_the_cut_are_read_again() {
         let hours = vec![(3600, 10), (7200, 5), (14400, 7)];
-        let ledger = Ledger { from: HOUR_US, cut: 4 * HOUR_US + 5, hours, ..Ledger::default() };
+        let counts = ArrivalCounts { from: HOUR_US, cut: 4 * HOUR_US + 5, hours, ..ArrivalCounts::default() };
         let now = [(0, 99), (3600, 10), (7200, 6), (10800, 1), (14400, 7), (18000, 50)];
-        assert_eq!(ledger.grown(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
+        assert_eq!(counts.grown(&now), [(2 * HOUR_US, 4 * HOUR_US)]);
         let now = [(3600, 9), (14400, 8)];
-        assert_eq!(ledger.grown(&now), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
-        assert!(Ledger::default().grown(&now).is_empty());
-        let mut began_late = Ledger { from: HOUR_US + 7, ..ledger };
+        assert_eq!(counts.grown(&now), [(4 * HOUR_US, 4 * HOUR_US + 5)]);
+        assert!(ArrivalCounts::default().grown(&now).is_empty());
+        let mut began_late = ArrivalCounts { from: HOUR_US + 7, ..counts };
         let grown = began_late.grown(&[(0, 1), (3600, 11)]);
         assert_eq!(grown, [(HOUR_US + 7, 2 * HOUR_US)]);
         began_late.forget(grown[0]);
@@ -129,21 +130,21 @@ mod tests {
 
     #[test]
     fn versions_are_counted_by_hour_of_arrival_and_age() {
-        let mut ledger = Ledger { from: HOUR_US, late_days: 1, ..Ledger::default() };
-        assert!(!ledger.watches(HOUR_US - 1, HOUR_US));
-        assert!(ledger.watches(30 * HOUR_US + 5, 6 * HOUR_US) && !ledger.watches(30 * HOUR_US + 5, 6 * HOUR_US - 1));
-        ledger.late_days = 0;
-        assert!(ledger.watches(30 * HOUR_US, 0));
+        let mut counts = ArrivalCounts { from: HOUR_US, late_days: 1, ..ArrivalCounts::default() };
+        assert!(!counts.watches(HOUR_US - 1, HOUR_US));
+        assert!(counts.watches(30 * HOUR_US + 5, 6 * HOUR_US) && !counts.watches(30 * HOUR_US + 5, 6 * HOUR_US - 1));
+        counts.late_days = 0;
+        assert!(counts.watches(30 * HOUR_US, 0));
         for arrived in [2 * HOUR_US, HOUR_US, 3 * HOUR_US - 1, 3 * HOUR_US] {
-            ledger.note(arrived);
+            counts.note(arrived);
         }
-        assert_eq!(ledger.hours, [(3600, 1), (7200, 2), (10800, 1)]);
-        let mut counted = ledger.clone();
+        assert_eq!(counts.hours, [(3600, 1), (7200, 2), (10800, 1)]);
+        let mut counted = counts.clone();
         counted.note_all(vec![(0, 4), (7200, 3)]);
         assert_eq!(counted.hours, [(0, 4), (3600, 1), (7200, 5), (10800, 1)]);
-        ledger.lower(&[(3600, 5), (7200, 1)]);
-        assert_eq!(ledger.hours, [(3600, 1), (7200, 1), (10800, 0)]);
-        ledger.forget((2 * HOUR_US, 3 * HOUR_US));
-        assert_eq!(ledger.hours, [(3600, 1), (10800, 0)]);
+        counts.lower(&[(3600, 5), (7200, 1)]);
+        assert_eq!(counts.hours, [(3600, 1), (7200, 1), (10800, 0)]);
+        counts.forget((2 * HOUR_US, 3 * HOUR_US));
+        assert_eq!(counts.hours, [(3600, 1), (10800, 0)]);
     }
 }

@@ -11,11 +11,13 @@ use crate::posthog::query::hogql::{Cursor, Key, Range};
 use crate::singer::state::State;
 use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
-use super::arrivals::Ledger;
+use super::arrivals::ArrivalCounts;
+use super::form_1;
+use super::overlap::Overlap;
 use crate::tap::config::EventsConfig;
 
 /// The form of the bookmark that this program writes.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// What the rows of a run are chosen by. A change of it makes a cursor meaningless.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,15 +107,11 @@ pub struct Run {
     /// What is still to be read, the current range first.
     #[serde(rename = "passes")]
     pub ranges: Vec<ReadRange>,
-    /// What was delivered of the coming overlap so far, as in [`Bookmark::seen`].
-    pub seen: String,
-    /// When what `seen` names arrived, for the case that it grows too long; empty in older states.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub seen_arrivals: String,
-    /// Where the coming overlap starts.
-    pub seen_from: Micros,
-    /// The ledger of this run.
-    pub ledger: Ledger,
+    /// What was delivered of the coming overlap so far.
+    pub overlap: Overlap,
+    /// What this run counts by arrival.
+    #[serde(rename = "ledger")]
+    pub arrivals: ArrivalCounts,
 }
 
 /// Everything that is kept between runs.
@@ -134,18 +132,15 @@ pub struct Bookmark {
     pub filters: Filters,
     /// Finished runs. It makes each finished run end in a new state, so a target can tell them apart.
     pub runs: u64,
-    /// What the last finished run delivered of the overlap (`Seen::encode`).
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub seen: String,
-    /// Where the overlap starts: the next run reads arrivals from here on. Microseconds.
-    #[serde(default)]
-    pub seen_from: Option<Micros>,
+    /// What the last finished run delivered of the overlap, and where that starts; none before the first run has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap: Option<Overlap>,
     /// uuids delivered of the overlap, from a state of the component that came before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub seen_uuids: Vec<String>,
     /// Arrivals that the last finished run counted.
-    #[serde(default)]
-    pub ledger: Ledger,
+    #[serde(default, rename = "ledger")]
+    pub arrivals: ArrivalCounts,
     /// The run that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
@@ -163,10 +158,9 @@ impl Bookmark {
             since: None,
             filters: Filters::default(),
             runs: 0,
-            seen: String::new(),
-            seen_from: None,
+            overlap: None,
             seen_uuids: Vec::new(),
-            ledger: Ledger::default(),
+            arrivals: ArrivalCounts::default(),
             run: None,
         }
     }
@@ -183,15 +177,16 @@ impl Bookmark {
         if object.contains_key("last_run") {
             return upgrade(object, source).map(Some);
         }
-        match object.get("form").and_then(Value::as_u64) {
-            Some(form) if form == u64::from(FORM) => {}
+        let damaged = |what: &str| refuse(format!("it is damaged ({what}); give the last complete state"));
+        let object = match object.get("form").and_then(Value::as_u64) {
+            Some(1) => form_1::upgrade(object.clone()).ok_or_else(|| damaged("its list of delivered events"))?,
+            Some(form) if form == u64::from(FORM) => object.clone(),
             Some(form) if form > u64::from(FORM) => {
                 return Err(refuse(format!("it was written by a newer version (form {form}); use that version")));
             }
             _ => return Err(refuse("it is not a bookmark of this program; remove it to start over".to_owned())),
-        }
-        let bookmark: Bookmark = serde_json::from_value(Value::Object(object.clone()))
-            .map_err(|e| refuse(format!("it is damaged ({e}); give the last complete state")))?;
+        };
+        let bookmark: Bookmark = serde_json::from_value(Value::Object(object)).map_err(|e| damaged(&e.to_string()))?;
         if bookmark.source != source {
             let (theirs, ours) = (&bookmark.source, source);
             return Err(refuse(format!(
@@ -221,10 +216,9 @@ impl Bookmark {
         let Some(run) = self.run.take() else { return };
         self.replication_key_value = Some(to_rfc3339(run.horizon));
         self.runs += 1;
-        self.seen = run.seen;
-        self.seen_from = Some(run.seen_from);
+        self.overlap = Some(run.overlap);
         self.seen_uuids.clear();
-        self.ledger = run.ledger;
+        self.arrivals = run.arrivals;
     }
 }
 
@@ -308,10 +302,8 @@ mod tests {
             horizon: 9,
             columns: "c".into(),
             ranges: vec![range.clone(), ReadRange { cursor: None, ..range }],
-            seen: String::new(),
-            seen_arrivals: String::new(),
-            seen_from: 3,
-            ledger: Ledger { from: 0, cut: 3, late_days: 7, hours: vec![(1, 2)] },
+            overlap: Overlap::new(3),
+            arrivals: ArrivalCounts { from: 0, cut: 3, late_days: 7, hours: vec![(1, 2)] },
         });
         bookmark
     }
@@ -331,7 +323,7 @@ mod tests {
     fn finishing_moves_the_run_into_the_bookmark() {
         let mut bookmark = bookmark();
         bookmark.finish();
-        assert_eq!((bookmark.last_run(), bookmark.runs, bookmark.seen_from), (Some(9), 1, Some(3)));
+        assert_eq!((bookmark.last_run(), bookmark.runs, bookmark.overlap.as_ref().unwrap().from), (Some(9), 1, 3));
         assert_eq!(bookmark.run, None);
     }
 
@@ -342,7 +334,7 @@ mod tests {
             changed[name] = value;
             Bookmark::read(&state(changed), "events", "us.posthog.com/1").unwrap_err().to_string()
         };
-        assert!(change("form", json!(2)).contains("newer version"));
+        assert!(change("form", json!(3)).contains("newer version"));
         assert!(change("form", json!(null)).contains("not a bookmark"));
         assert!(change("source", json!("us.posthog.com/2")).contains("belongs to us.posthog.com/2"));
         assert!(change("runs", json!("x")).contains("damaged"));

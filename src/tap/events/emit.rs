@@ -19,8 +19,7 @@ use crate::time::{Micros, to_rfc3339};
 use super::arrivals;
 use super::arrivals::Hours;
 use super::bookmark::{Bookmark, ReadRange};
-use super::delivered::{Delivered, SeenBuilder};
-use super::overlap::Seen;
+use super::overlap::{DedupWindow, Delivered, Overlap};
 use super::page::ReadPage;
 use super::replication_key::CREATED_AT;
 use crate::tap::config::PersonIds;
@@ -37,11 +36,12 @@ pub(super) struct EventWriter<'a, 's, W: Write> {
     sink: &'a mut Sink<'s, W>,
     bookmark: &'a mut Bookmark,
     projection: Projection,
-    /// What the last run delivered of the overlap, and the end of that overlap.
-    seen: Seen,
-    seen_uuids: HashSet<String>,
-    seen_until: Micros,
-    delivered: SeenBuilder,
+    /// What the last run delivered of the overlap (hashes, sorted), and the end of that overlap.
+    known: Vec<u64>,
+    known_uuids: HashSet<String>,
+    known_until: Micros,
+    /// What this run delivers of the coming overlap.
+    window: DedupWindow,
     /// Versions since the last safe place that the overlap will name, and those before it that are counted by arrival.
     unsafe_rows: Vec<Delivered>,
     unsafe_hours: Hours,
@@ -67,17 +67,16 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     ) -> Result<Self> {
         let config = &context.config.events;
         let run = bookmark.run.as_ref();
-        let (from, horizon) = run.map_or((Micros::MAX, Micros::MAX), |run| (run.seen_from, run.horizon));
-        let mut delivered = SeenBuilder::new(from, horizon, context.config.max_state_bytes);
-        if let Some(run) = run {
-            delivered.resume(&Seen::decode(&run.seen)?, &run.seen_arrivals)?;
-        }
+        let none = Overlap::new(Micros::MAX);
+        let (overlap, horizon) = run.map_or((&none, Micros::MAX), |run| (&run.overlap, run.horizon));
+        let window = DedupWindow::new(overlap, horizon, context.config.max_state_bytes)?;
         if run.is_some_and(|run| run.columns != columns_hash(stream)) {
             log::warn("the selected fields changed while a run is half done; its remaining rows have the new fields");
         }
-        let seen = if config.deduplicate { Seen::decode(&bookmark.seen)? } else { Seen::default() };
-        let seen_uuids =
-            if config.deduplicate { bookmark.seen_uuids.iter().cloned().collect() } else { HashSet::new() };
+        let last = bookmark.overlap.as_ref().filter(|_| config.deduplicate);
+        let known = last.map(Overlap::hashes).transpose()?.unwrap_or_default();
+        let uuids = bookmark.seen_uuids.iter().filter(|_| config.deduplicate);
+        let known_uuids = uuids.cloned().collect();
         let none = Map::new();
         let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let by_arrival = bookmark.replication_key == CREATED_AT;
@@ -86,12 +85,12 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
             context,
             id: &stream.id,
             sink,
-            seen,
-            seen_uuids,
-            seen_until: bookmark.last_run().unwrap_or(Micros::MIN),
+            known,
+            known_uuids,
+            known_until: bookmark.last_run().unwrap_or(Micros::MIN),
             projection: projection.without(&stream.fields_off),
             bookmark,
-            delivered,
+            window,
             unsafe_rows: Vec::new(),
             unsafe_hours: Vec::new(),
             slice_versions: Vec::new(),
@@ -154,12 +153,12 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     /// Remembers a version that is delivered, if it is recent enough to be asked for again.
     fn note(&mut self, row: &Row<'_>, arrived: Micros, version: u64) {
         let Some(run) = &self.bookmark.run else { return };
-        if arrived < run.ledger.from.min(run.seen_from) {
+        if arrived < run.arrivals.from.min(run.overlap.from) {
             return;
         }
         let watched = self.bookmark.replication_key == CREATED_AT
-            && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.ledger.watches(arrived, timestamp));
-        if arrived >= run.seen_from {
+            && time(row.cell(column::TIMESTAMP)).is_some_and(|timestamp| run.arrivals.watches(arrived, timestamp));
+        if arrived >= run.overlap.from {
             self.unsafe_rows.push(Delivered { arrived, hash: version, watched });
         } else if watched {
             arrivals::note(&mut self.unsafe_hours, arrived);
@@ -168,8 +167,9 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
 
     /// True if the last run delivered this version.
     fn is_known(&self, row: &Row<'_>, version: u64, arrived: Micros) -> bool {
-        let named = |uuid| self.seen_uuids.contains(uuid);
-        arrived < self.seen_until && (self.seen.contains(version) || row.text(column::UUID).is_some_and(named))
+        let named = |uuid| self.known_uuids.contains(uuid);
+        arrived < self.known_until
+            && (self.known.binary_search(&version).is_ok() || row.text(column::UUID).is_some_and(named))
     }
 
     /// A slice is written, and nothing of it is missing.
@@ -214,15 +214,15 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
         if let (Some(cursor), Some(range)) = (cursor, run.ranges.first_mut()) {
             range.cursor = Some(cursor);
         }
-        run.ledger.note_all(std::mem::take(&mut self.unsafe_hours));
+        run.arrivals.note_all(std::mem::take(&mut self.unsafe_hours));
         let deduplicate = self.context.config.events.deduplicate;
         for version in self.unsafe_rows.drain(..) {
-            let in_overlap = if deduplicate { self.delivered.note(version) } else { version.arrived >= run.seen_from };
+            let in_overlap = if deduplicate { self.window.note(version) } else { version.arrived >= run.overlap.from };
             if version.watched && !in_overlap {
-                run.ledger.note(version.arrived);
+                run.arrivals.note(version.arrived);
             }
         }
-        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
+        run.arrivals.note_all(self.window.take_dropped());
     }
 
     fn write_state(&mut self) -> Result<()> {
@@ -231,29 +231,26 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     }
 
     fn keep_bookmark(&mut self) {
-        self.note_seen();
+        self.keep_overlap();
         self.sink.state().set_bookmark(self.id, self.bookmark.to_value());
     }
 
     /// Puts what was delivered of the coming overlap into the bookmark.
-    fn note_seen(&mut self) {
-        if !self.context.config.events.deduplicate {
+    fn keep_overlap(&mut self) {
+        let deduplicate = self.context.config.events.deduplicate;
+        let Some(run) = self.bookmark.run.as_mut().filter(|_| deduplicate) else { return };
+        let last_from = run.overlap.from;
+        run.overlap = self.window.overlap();
+        if run.overlap.from == last_from {
             return;
         }
-        let listed = self.delivered.build();
-        let Some(run) = &mut self.bookmark.run else { return };
-        (run.seen, run.seen_arrivals) = (listed.seen, listed.arrivals);
-        self.delivered.take_dropped().into_iter().for_each(|arrived| run.ledger.note(arrived));
-        if listed.from > run.seen_from {
-            run.seen_from = listed.from;
-            run.ledger.cut = listed.from;
-            if !std::mem::replace(&mut self.is_state_size_told, true) {
-                log::warn(format!(
-                    "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks \
-                     back to {} only",
-                    to_rfc3339(listed.from)
-                ));
-            }
+        run.arrivals.cut = run.overlap.from;
+        if !std::mem::replace(&mut self.is_state_size_told, true) {
+            log::warn(format!(
+                "more events arrived within lookback_window_minutes than max_state_bytes can name; the next run looks back to \
+                 {} only",
+                to_rfc3339(run.overlap.from)
+            ));
         }
     }
 
@@ -262,7 +259,7 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
         self.sink.end_progress();
         match outcome {
             Ok(()) => {
-                self.note_seen();
+                self.keep_overlap();
                 self.bookmark.finish();
                 self.sink.state().set_bookmark(self.id, self.bookmark.to_value());
                 self.sink.write_state()

@@ -10,20 +10,19 @@
 //! | two slices are fetched ahead, within a bound on memory | `prefetch.rs`, `buffers.rs` |
 //! | a slice is read page by page, in parts where it is too much, and its count proved | `slice.rs`, `parts.rs`, `page.rs`, `verify.rs` |
 //! | rows become records, and safe places become states | `emit.rs` |
-//! | what the next run leaves out, because this one wrote it | `overlap.rs` |
+//! | what the next run leaves out, because this one wrote it | `overlap.rs`, `form_1.rs` |
 //!
 //! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long
 //! slice, is not proved. Whatever ends the run, the last STATE that left is a place from which the same closed set goes on.
 
-pub mod arrivals;
-pub mod bits;
+mod arrivals;
 pub mod bookmark;
 mod buffers;
 pub mod count;
 mod cursor;
-pub mod delivered;
 mod emit;
-pub mod overlap;
+mod form_1;
+mod overlap;
 mod page;
 mod parts;
 mod plan;

@@ -1,185 +1,487 @@
-//! What a run delivered of the overlap that the next run reads again: 64-bit hashes of stored versions, small enough to
-//! live in the state.
+//! The overlap: what a run delivered of the time that the next run reads again, so that the next run leaves it out.
 //!
-//! A stored version of an event is (timestamp, event, distinct_id, uuid, created_at): an event that PostHog stored again
-//! has a new `created_at`, is a new version, and comes out again. The hash is cryptographic because names and ids are
-//! written by strangers, and a collision would drop an event.
+//! Versions are kept by the time of their arrival, in cells of seconds: 2 of them in the default lookback, 5 in one of an
+//! hour, an hour in the longest one, 30 days. Where the list would grow beyond its bound, the oldest cells are dropped, and
+//! the next run looks back less far. Cells of a minute would take 5 % less room, but a project may deliver more than the
+//! bound within one. A cell never crosses an hour of a lookback, because arrivals are counted by the hour.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::time::Micros;
+use crate::time::{Micros, SECOND_US};
 
-use super::bits::{BitReader, Bits};
+use super::arrivals::{Hours, hour_of};
 
-/// The parts of a stored version, as the server returned them.
-#[derive(Clone, Copy, Debug)]
-pub struct Version<'a> {
-    /// `timestamp`.
-    pub timestamp: Micros,
-    /// `created_at`.
-    pub created_at: Micros,
-    /// `event`.
-    pub event: &'a [u8],
-    /// `distinct_id`.
-    pub distinct_id: &'a [u8],
-    /// `uuid` as text.
-    pub uuid: &'a [u8],
+/// Most cells of an overlap, besides its first and its last one, which need not be whole.
+const CELLS: i64 = 720;
+/// Bytes of the bound for each cell: cells themselves are to take a small part of it.
+const BYTES_A_CELL: usize = 475;
+const HOUR_SECONDS: i64 = 3600;
+/// Most bits that a cell takes in the state besides its hashes: its number, its count, punctuation, the head of its text.
+const CELL_BITS: u64 = 228;
+/// The cell of versions whose arrival is not known, because an older program did not keep it. It is never dropped.
+pub(super) const UNKNOWN: i64 = (1 << 53) - 1;
+
+/// A version that was delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// When it arrived.
+    pub arrived: Micros,
+    /// [`crate::posthog::query::version::Version::hash`].
+    pub hash: u64,
+    /// It is counted by its arrival once it is no longer part of the overlap.
+    pub watched: bool,
 }
 
-impl Version<'_> {
-    /// The hash that stands for this version. What `buffer` holds is written over.
-    #[must_use]
-    pub fn hash(&self, buffer: &mut Vec<u8>) -> u64 {
-        // In one piece: a hasher that is fed is made for long texts.
-        buffer.clear();
-        buffer.extend_from_slice(&self.timestamp.to_le_bytes());
-        buffer.extend_from_slice(&self.created_at.to_le_bytes());
-        for part in [self.uuid, self.event, self.distinct_id] {
-            buffer.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            buffer.extend_from_slice(part);
-        }
-        let mut first = [0; 8];
-        first.copy_from_slice(&blake3::hash(buffer).as_bytes()[..8]);
-        u64::from_le_bytes(first)
-    }
+/// An overlap in the form of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// Every version that was delivered and arrived from here on is in it: the next run starts here. Microseconds.
+    pub from: Micros,
+    /// Seconds of a cell.
+    pub seconds: i64,
+    /// In order: the number of a cell since 1970, how many of its versions are watched, and the hashes of all of them
+    /// ([`write`]).
+    pub cells: Vec<(i64, u64, String)>,
 }
 
-/// A sorted set of hashes: what an earlier run delivered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen(Vec<u64>);
-
-impl Seen {
-    /// A set of these hashes.
+impl Overlap {
+    /// The overlap from `from` on before anything is delivered.
     #[must_use]
-    pub fn new(mut hashes: Vec<u64>) -> Seen {
-        hashes.sort_unstable();
-        hashes.dedup();
-        Seen(hashes)
+    pub fn new(from: Micros) -> Overlap {
+        Overlap { from, seconds: HOUR_SECONDS, cells: Vec::new() }
     }
 
-    /// The hashes, in order.
-    pub fn hashes(&self) -> impl Iterator<Item = u64> {
-        self.0.iter().copied()
-    }
-
-    /// True if the hash is in it.
-    #[must_use]
-    pub fn contains(&self, hash: u64) -> bool {
-        self.0.binary_search(&hash).is_ok()
-    }
-
-    /// How many hashes there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Text for the state: sorted, the differences Rice-coded, base64. About 8.2 characters a hash.
-    #[must_use]
-    pub fn encode(&self) -> String {
-        let count = self.0.len() as u64;
-        let Some(mean) = u64::MAX.checked_div(count) else { return String::new() };
-        // The best parameter for differences that are spread like those of random numbers.
-        let low_bits = mean.ilog2().saturating_sub(1);
-        let mut bits = Bits::default();
-        let mut last = 0;
-        for (i, &hash) in self.0.iter().enumerate() {
-            let gap = if i == 0 { hash } else { hash - last - 1 };
-            bits.push_unary(gap >> low_bits);
-            bits.push(gap & ((1 << low_bits) - 1), low_bits);
-            last = hash;
-        }
-        let mut header = vec![u8::try_from(low_bits).unwrap_or(0)];
-        header.extend(count.to_le_bytes());
-        bits.text(header)
-    }
-
-    /// Reads what [`Seen::encode`] wrote.
+    /// The hashes, sorted.
     ///
     /// # Errors
-    /// [`Kind::Config`] when the text was damaged.
-    pub fn decode(text: &str) -> Result<Seen> {
-        if text.is_empty() {
-            return Ok(Seen::default());
+    /// [`Kind::Config`] when a text was damaged.
+    pub fn hashes(&self) -> Result<Vec<u64>> {
+        let mut hashes = Vec::new();
+        for (_, _, text) in &self.cells {
+            hashes.extend(read(text).ok_or_else(damaged)?);
         }
-        let damaged = || Error::new(Kind::Config, "the list of delivered events in the state is damaged");
-        let ([low_bits, count @ ..], mut reader) = BitReader::new::<9>(text).ok_or_else(damaged)?;
-        let count = usize::try_from(u64::from_le_bytes(count)).map_err(|_| damaged())?;
-        if low_bits >= 64 || count > reader.left() {
+        hashes.sort_unstable();
+        Ok(hashes)
+    }
+}
+
+pub(super) fn damaged() -> Error {
+    Error::new(Kind::Config, "the list of delivered events in the state is damaged; give the last complete state")
+}
+
+#[derive(Debug, Default)]
+struct Cell {
+    watched: u64,
+    hashes: Vec<u64>,
+    /// The hashes as text; empty if they changed.
+    text: String,
+}
+
+/// Collects what this run delivers of the coming overlap, within a bound on the size of the state.
+#[derive(Debug)]
+pub struct DedupWindow {
+    from: Micros,
+    horizon: Micros,
+    seconds: i64,
+    cells: BTreeMap<i64, Cell>,
+    /// Most bits that the cells take in the state.
+    bits: u64,
+    max_bits: u64,
+    /// Watched versions of dropped cells.
+    dropped: Hours,
+}
+
+impl DedupWindow {
+    /// Goes on from an overlap that ends at `horizon`, whose text is to take at most `max_bytes`.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when the overlap was damaged.
+    pub fn new(overlap: &Overlap, horizon: Micros, max_bytes: usize) -> Result<DedupWindow> {
+        let Overlap { from, mut seconds, ref cells } = *overlap;
+        if cells.iter().all(|(number, ..)| *number == UNKNOWN) {
+            seconds = width(from, horizon, max_bytes);
+        }
+        if !(1..=Micros::MAX / SECOND_US).contains(&seconds) {
             return Err(damaged());
         }
-        let mut hashes = Vec::with_capacity(count);
-        for _ in 0..count {
-            let high = reader.unary().ok_or_else(damaged)?;
-            let low = reader.take(u32::from(low_bits)).ok_or_else(damaged)?;
-            let high = high.checked_shl(u32::from(low_bits)).filter(|v| v >> low_bits == high).ok_or_else(damaged)?;
-            let start = hashes.last().map_or(Some(0), |last: &u64| last.checked_add(1)).ok_or_else(damaged)?;
-            hashes.push(start.checked_add(high | low).ok_or_else(damaged)?);
+        let max_bits = (max_bytes as u64).saturating_mul(6);
+        let mut window =
+            DedupWindow { from, horizon, seconds, cells: BTreeMap::new(), bits: 0, max_bits, dropped: Vec::new() };
+        for (number, watched, text) in cells {
+            let hashes = read(text).ok_or_else(damaged)?;
+            window.bits = window.bits.saturating_add(most_bits(hashes.len()));
+            let cell = Cell { watched: *watched, hashes, text: text.clone() };
+            if window.cells.insert(*number, cell).is_some() {
+                return Err(damaged());
+            }
         }
-        Ok(Seen(hashes))
+        Ok(window)
+    }
+
+    /// Notes a delivered version. False: it arrived before the overlap.
+    pub fn note(&mut self, delivered: Delivered) -> bool {
+        if delivered.arrived < self.from {
+            return false;
+        }
+        let number = delivered.arrived.div_euclid(self.seconds * SECOND_US);
+        let before = self.cells.get(&number).map_or(0, |cell| most_bits(cell.hashes.len()));
+        let cell = self.cells.entry(number).or_default();
+        cell.hashes.push(delivered.hash);
+        cell.watched = cell.watched.saturating_add(u64::from(delivered.watched));
+        cell.text.clear();
+        self.bits = self.bits.saturating_add(most_bits(cell.hashes.len())).saturating_sub(before);
+        while self.bits > self.max_bits && self.drop_oldest() {}
+        true
+    }
+
+    /// Drops the oldest cell. False where there is none whose arrival is known.
+    fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.cells.first_entry().filter(|cell| *cell.key() != UNKNOWN) else { return false };
+        let (number, cell) = oldest.remove_entry();
+        let width = self.seconds * SECOND_US;
+        self.bits = self.bits.saturating_sub(most_bits(cell.hashes.len()));
+        self.from = number.saturating_add(1).saturating_mul(width).min(self.horizon);
+        if cell.watched > 0 {
+            self.dropped.push((hour_of(self.from.saturating_sub(1)) / SECOND_US, cell.watched));
+        }
+        true
+    }
+
+    /// Watched versions that were pushed out of the overlap since the last call, by their hours of arrival.
+    pub fn take_dropped(&mut self) -> Hours {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The form of the state. Only cells that changed since the last call are written anew.
+    pub fn overlap(&mut self) -> Overlap {
+        for cell in self.cells.values_mut().filter(|cell| cell.text.is_empty()) {
+            cell.hashes.sort_unstable();
+            cell.hashes.dedup();
+            cell.text = write(&cell.hashes);
+        }
+        let cells = self.cells.iter().map(|(number, cell)| (*number, cell.watched, cell.text.clone()));
+        Overlap { from: self.from, seconds: self.seconds, cells: cells.collect() }
+    }
+}
+
+/// Seconds of a cell: a part of an hour, or some hours where there would be too many of them.
+fn width(from: Micros, horizon: Micros, max_bytes: usize) -> i64 {
+    let span = horizon.saturating_sub(from).max(0) / SECOND_US;
+    let cells = i64::try_from(max_bytes / BYTES_A_CELL).unwrap_or(CELLS).clamp(1, CELLS);
+    let part = (1..=HOUR_SECONDS).find(|seconds| HOUR_SECONDS % seconds == 0 && seconds * cells >= span);
+    part.unwrap_or_else(|| (span / (cells * HOUR_SECONDS) + 1) * HOUR_SECONDS)
+}
+
+/// Most bits that a cell of so many hashes takes in the state. A hash of n takes at most 67 - log2(n) bits; a whole
+/// logarithm makes steps, so what one hash less takes at most is a bound too: more hashes never take less. So an
+/// interrupted run drops the cells that it would have dropped without that.
+fn most_bits(hashes: usize) -> u64 {
+    let n = hashes as u64;
+    let log = n.max(1).ilog2();
+    let before_step = ((1 << log) - 1) * u64::from(68 - log);
+    CELL_BITS + (n * u64::from(67 - log)).max(before_step)
+}
+
+/// Sorted hashes as text: their differences Rice-coded, in base64, behind a head of the parameter and the number of hashes.
+#[must_use]
+pub(super) fn write(hashes: &[u64]) -> String {
+    let count = hashes.len() as u64;
+    // The parameter that suits the differences of random numbers: their mean, times 0.69.
+    let low_bits = u64::MAX.checked_div(count).map_or(0, |mean| (mean / 13 * 9).max(1).ilog2());
+    let mut bits = BitWriter { bytes: vec![u8::try_from(low_bits).unwrap_or(0)], word: 0, used: 0 };
+    bits.bytes.extend(count.to_le_bytes());
+    let mut next = 0;
+    for &hash in hashes {
+        let gap = hash.wrapping_sub(next);
+        bits.push_ones(gap >> low_bits);
+        bits.push(gap & ((1 << low_bits) - 1), low_bits);
+        next = hash.wrapping_add(1);
+    }
+    BASE64.encode(bits.end())
+}
+
+/// Reads what [`write`] wrote; none where it was damaged.
+pub(super) fn read(text: &str) -> Option<Vec<u64>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    let bytes = BASE64.decode(text).ok()?;
+    let [low_bits, count @ ..] = *bytes.first_chunk::<9>()?;
+    let low_bits = u32::from(low_bits);
+    let mut reader = BitReader { bytes: &bytes, at: 9 * 8 };
+    let count = usize::try_from(u64::from_le_bytes(count)).ok()?;
+    if low_bits >= 64 || count > bytes.len() * 8 {
+        return None;
+    }
+    let mut hashes: Vec<u64> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let high = reader.ones()?;
+        let low = reader.take(low_bits)?;
+        let high = high.checked_shl(low_bits).filter(|shifted| shifted >> low_bits == high)?;
+        let start = hashes.last().map_or(Some(0), |last| last.checked_add(1))?;
+        hashes.push(start.checked_add(high | low)?);
+    }
+    Some(hashes)
+}
+
+struct BitWriter {
+    bytes: Vec<u8>,
+    /// Bits that do not fill a word yet, from the highest on.
+    word: u64,
+    used: u32,
+}
+
+impl BitWriter {
+    /// Writes a value of `count` bits.
+    fn push(&mut self, value: u64, count: u32) {
+        let free = 64 - self.used;
+        if count == 0 {
+            return;
+        }
+        if count < free {
+            self.word |= value << (free - count);
+            self.used += count;
+            return;
+        }
+        let over = count - free;
+        self.bytes.extend((self.word | value >> over).to_be_bytes());
+        self.word = value.checked_shl(64 - over).unwrap_or(0);
+        self.used = over;
+    }
+
+    /// Writes a number as so many ones, and a zero.
+    fn push_ones(&mut self, mut ones: u64) {
+        while ones >= 32 {
+            self.push(u64::from(u32::MAX), 32);
+            ones -= 32;
+        }
+        self.push((2 << ones) - 2, u32::try_from(ones).unwrap_or(0) + 1);
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.bytes.extend(self.word.to_be_bytes().iter().take(self.used.div_ceil(8) as usize));
+        self.bytes
+    }
+}
+
+/// Reads bits, from the highest of a byte on.
+pub(super) struct BitReader<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl BitReader<'_> {
+    /// The bits from here on, at least 57 of them; zeros behind the end.
+    fn word(&self) -> u64 {
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = match rest.first_chunk::<8>() {
+            Some(bytes) => u64::from_be_bytes(*bytes),
+            None => rest.iter().zip(1..).fold(0, |word, (byte, at)| word | u64::from(*byte) << (64 - 8 * at)),
+        };
+        word << (self.at % 8)
+    }
+
+    fn skip(&mut self, count: u32) -> Option<()> {
+        self.at += count as usize;
+        (self.at <= self.bytes.len() * 8).then_some(())
+    }
+
+    /// The next `count` bits, at most 64.
+    pub(super) fn take(&mut self, count: u32) -> Option<u64> {
+        if count > 56 {
+            let high = self.take(count - 32)?;
+            return Some(high << 32 | self.take(32)?);
+        }
+        let value = self.word().checked_shr(64 - count).unwrap_or(0);
+        self.skip(count)?;
+        Some(value)
+    }
+
+    /// The next number of ones, and the zero behind them.
+    fn ones(&mut self) -> Option<u64> {
+        let mut ones = 0;
+        loop {
+            let more = self.word().leading_ones().min(56);
+            ones += u64::from(more);
+            if more < 56 {
+                self.skip(more + 1)?;
+                return Some(ones);
+            }
+            self.skip(more)?;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::posthog::query::version::Version;
+    use crate::time::HOUR_US;
     use proptest::prelude::*;
 
-    fn hash(version: Version<'_>) -> u64 {
-        version.hash(&mut b"what was there".to_vec())
+    fn hash(n: u64) -> u64 {
+        let version = Version { timestamp: 0, created_at: n.cast_signed(), event: b"e", distinct_id: b"d", uuid: b"u" };
+        version.hash(&mut Vec::new())
     }
 
     fn random(count: u64) -> Vec<u64> {
-        (0..count)
-            .map(|i| {
-                hash(Version { timestamp: 0, created_at: i.cast_signed(), event: b"e", distinct_id: b"d", uuid: b"u" })
-            })
-            .collect()
+        let mut hashes: Vec<u64> = (0..count).map(hash).collect();
+        hashes.sort_unstable();
+        hashes
+    }
+
+    fn delivered(arrived: Micros, hash: u64) -> Delivered {
+        Delivered { arrived, hash, watched: arrived % 2 == 0 }
+    }
+
+    fn window(from: Micros, horizon: Micros, max_bytes: usize) -> DedupWindow {
+        DedupWindow::new(&Overlap::new(from), horizon, max_bytes).unwrap()
+    }
+
+    fn bytes(overlap: &Overlap) -> usize {
+        serde_json::to_string(&overlap.cells).unwrap().len()
     }
 
     #[test]
-    fn parts_of_a_version_do_not_run_into_each_other() {
-        let version = Version { timestamp: 1, created_at: 2, event: b"ab", distinct_id: b"c", uuid: b"u" };
-        let others = [
-            Version { event: b"a", distinct_id: b"bc", ..version },
-            Version { created_at: 3, ..version },
-            Version { timestamp: 2, ..version },
-            Version { uuid: b"v", ..version },
-        ];
-        assert!(others.iter().all(|other| hash(*other) != hash(version)));
-        // States of earlier runs hold such hashes.
-        assert_eq!(hash(version), 5_182_857_223_235_851_603);
+    fn cells_keep_to_the_hours_of_a_lookback() {
+        let seconds = |span: Micros| width(20_000 * HOUR_US - span, 20_000 * HOUR_US, 2_000_000);
+        assert_eq!([0, HOUR_US / 4, HOUR_US, 24 * HOUR_US, 720 * HOUR_US].map(seconds), [1, 2, 5, 120, 3600]);
+        assert_eq!([721 * HOUR_US, 8_000 * HOUR_US].map(seconds), [7200, 12 * 3600]);
+        assert!(width(Micros::MIN, Micros::MAX, 10_000) > 0 && width(1, 0, 1) > 0);
+        assert_eq!(width(0, HOUR_US, 10_000), 180, "few cells where there is little room");
+    }
+
+    #[test]
+    fn above_the_bound_the_newest_whole_cells_stay() {
+        let overlap = Overlap { from: 0, seconds: 1, cells: vec![(0, 0, write(&[]))] };
+        let mut window = DedupWindow::new(&overlap, 480 * SECOND_US, 230).unwrap();
+        assert!(!window.note(delivered(-1, 1)));
+        for second in 0..20 {
+            for (hash, arrived) in [(second, second * SECOND_US), (second + 1000, second * SECOND_US + 1_000)] {
+                assert!(window.note(Delivered { arrived, hash: hash.cast_unsigned(), watched: true }));
+            }
+        }
+        let overlap = window.overlap();
+        assert_eq!(overlap.hashes().unwrap(), [17, 18, 19, 1017, 1018, 1019]);
+        assert_eq!(overlap.from, 17 * SECOND_US);
+        assert_eq!(window.take_dropped().iter().map(|(_, count)| count).sum::<u64>(), 34);
+    }
+
+    /// Full, the list takes what it may take and no more, also where its versions arrived all over the overlap.
+    #[test]
+    fn a_full_list_takes_the_bytes_that_it_may_take() {
+        let horizon = 20_000 * HOUR_US;
+        for span in [1, HOUR_US / 4, HOUR_US, 720 * HOUR_US, 9_000 * HOUR_US] {
+            for max_bytes in [10_000, 300_000, 2_000_000] {
+                let mut window = window(horizon - span, horizon, max_bytes);
+                let mut n = 0;
+                while window.bits + most_bits(1) <= window.max_bits {
+                    window.note(delivered(horizon - 1 - (n * 7_919_000_003) % span, hash(n.cast_unsigned())));
+                    n += 1;
+                }
+                assert!(max_bytes < 2_000_000 || n >= 200_000, "{n} in {max_bytes} bytes over {span}");
+                let overlap = window.overlap();
+                let bytes = bytes(&overlap);
+                assert!(overlap.from == horizon - span && bytes <= max_bytes, "{bytes} of {max_bytes} over {span}");
+                assert!(bytes > max_bytes * 9 / 10, "{bytes} of {max_bytes} over {span}");
+            }
+        }
+    }
+
+    /// Versions whose arrival is not known are never pushed out, and are not counted by it.
+    #[test]
+    fn versions_of_unknown_arrival_are_kept() {
+        let unknown = random(50);
+        let cells = vec![(UNKNOWN, 0, write(&unknown))];
+        let overlap = Overlap { cells, ..Overlap::new(0) };
+        let mut window = DedupWindow::new(&overlap, HOUR_US, 125).unwrap();
+        let noted = (1..100).filter(|n| window.note(delivered(n * SECOND_US * 5, n.cast_unsigned()))).count();
+        assert!(noted < 99);
+        let overlap = window.overlap();
+        assert_eq!(overlap.hashes().unwrap(), unknown);
+        assert_eq!(overlap.from, HOUR_US);
     }
 
     #[test]
     fn two_hundred_thousand_hashes_take_under_nine_characters_each() {
-        let seen = Seen::new(random(200_000));
-        let text = seen.encode();
+        let hashes = random(200_000);
+        let text = write(&hashes);
         assert!(text.len() < 200_000 * 9, "{}", text.len());
-        assert_eq!(Seen::decode(&text).unwrap(), seen);
+        assert_eq!(read(&text), Some(hashes));
     }
 
     #[test]
-    fn damaged_text_is_refused_and_never_a_panic() {
-        let text = Seen::new(random(50)).encode();
+    fn damaged_overlaps_are_refused_and_never_a_panic() {
+        let hashes = random(50);
+        let text = write(&hashes);
         for cut in 1..text.len() {
-            assert_ne!(Seen::decode(&text[..cut]).ok(), Some(Seen::new(random(50))), "{cut}");
+            assert_ne!(read(&text[..cut]), Some(hashes.clone()), "{cut}");
         }
-        assert!(Seen::decode("/////////////////////w").is_err());
-        assert!(Seen::decode("not base64!").is_err());
+        assert_eq!([read("/////////////////////w"), read("not base64!")], [None, None]);
+        let of = |seconds, cells| DedupWindow::new(&Overlap { from: 0, seconds, cells }, 9, 9).is_err();
+        let one = vec![(1, 0, text.clone())];
+        assert!(of(0, one.clone()) && of(-1, one.clone()) && of(i64::MAX, one));
+        assert!(of(1, vec![(1, 0, text.clone()), (1, 0, text.clone())]) && of(1, vec![(1, 0, "AAAA".to_owned())]));
+        let far = Overlap {
+            from: Micros::MIN,
+            seconds: 9,
+            cells: vec![(i64::MAX, u64::MAX, text.clone()), (i64::MIN, 1, text)],
+        };
+        let mut window = DedupWindow::new(&far, Micros::MAX, 9).unwrap();
+        assert!(window.note(delivered(Micros::MIN, 1)));
     }
 
     proptest! {
         #[test]
-        fn any_set_survives(hashes in prop::collection::vec(any::<u64>(), 0..200)) {
-            let seen = Seen::new(hashes.clone());
-            let back = Seen::decode(&seen.encode()).unwrap();
-            prop_assert!(hashes.iter().all(|hash| back.contains(*hash)));
-            prop_assert_eq!(back, seen);
+        fn any_set_survives(mut hashes in prop::collection::vec(prop_oneof![any::<u64>(), Just(0), Just(u64::MAX), 0u64..99], 0..200)) {
+            hashes.sort_unstable();
+            hashes.dedup();
+            prop_assert_eq!(read(&write(&hashes)), Some(hashes));
         }
 
         #[test]
         fn any_text_is_read_or_refused(text in "[A-Za-z0-9+/]{0,200}") {
-            let _ = Seen::decode(&text);
+            let _ = read(&text);
+        }
+
+        /// More hashes never take less, and what they take is bounded.
+        #[test]
+        fn the_bound_holds(count in 1usize..3000) {
+            prop_assert!(most_bits(count) <= most_bits(count + 1));
+            let overlap = Overlap { from: 0, seconds: 1, cells: vec![(1 << 31, count as u64, write(&random(count as u64)))] };
+            prop_assert!(bytes(&overlap) as u64 * 6 <= most_bits(count) + 12);
+        }
+
+        /// Wherever a run is interrupted, it ends with the same list, start and dropped versions.
+        #[test]
+        fn interruptions_change_nothing(
+            arrivals in prop::collection::vec(0..3 * HOUR_US, 0..400),
+            cuts in prop::collection::vec(0usize..400, 0..4),
+        ) {
+            let (from, horizon) = (20_000 * HOUR_US - HOUR_US / 3, 20_003 * HOUR_US);
+            let list = |cuts: &[usize]| {
+                let mut window = window(from, horizon, 4_000);
+                let mut counts = super::super::arrivals::ArrivalCounts::default();
+                for (n, arrived) in arrivals.iter().enumerate() {
+                    if cuts.contains(&n) {
+                        let overlap = window.overlap();
+                        counts.note_all(window.take_dropped());
+                        window = DedupWindow::new(&overlap, horizon, 4_000).unwrap();
+                    }
+                    let delivered = delivered(from + arrived, hash(n as u64));
+                    if !window.note(delivered) && delivered.watched {
+                        counts.note(delivered.arrived);
+                    }
+                }
+                counts.note_all(window.take_dropped());
+                (window.overlap(), counts)
+            };
+            prop_assert_eq!(list(&cuts), list(&[]));
         }
     }
 }

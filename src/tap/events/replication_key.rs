@@ -15,7 +15,7 @@ use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
 use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
 
-use super::arrivals::Ledger;
+use super::arrivals::ArrivalCounts;
 use super::bookmark::{Bookmark, check_filters, filters};
 use crate::posthog::query::ask::{ask, drop_missing_columns, server_time};
 use crate::tap::config::EventsConfig;
@@ -65,9 +65,8 @@ fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
          events that arrive later than that are missed",
     );
     bookmark.replication_key = TIMESTAMP.to_owned();
-    bookmark.seen.clear();
-    bookmark.seen_from = None;
-    bookmark.ledger = Ledger::default();
+    bookmark.overlap = None;
+    bookmark.arrivals = ArrivalCounts::default();
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use crate::posthog::query::ask::server_time;
 use crate::posthog::query::hogql::Range;
 use crate::time::{DAY_US, Day, FAR_FUTURE, Micros, to_rfc3339};
 
-use super::arrivals::{Hours, Ledger, WATCHED_US, hour_end, hour_of};
+use super::arrivals::{ArrivalCounts, Hours, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, ReadRange, Run, filters};
 use super::count::{self, Unit};
+use super::overlap::Overlap;
 use super::replication_key::CREATED_AT;
 use crate::tap::config::{DEFAULT_DAYS, EventsConfig};
 
@@ -40,22 +41,15 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
     };
     let by_arrival = bookmark.replication_key == CREATED_AT;
     let set = ClosedSet { bookmark, config, since, horizon };
-    let (main, mut ledger) = if by_arrival { set.by_arrival() } else { set.by_timestamp() };
+    let (main, mut counts) = if by_arrival { set.by_arrival() } else { set.by_timestamp() };
     let mut ranges = vec![main];
     if by_arrival {
-        ranges.extend(set.watch(client, &mut ledger)?);
+        ranges.extend(set.watch(client, &mut counts)?);
     }
     bookmark.since = Some(since);
     bookmark.filters = filters(config);
-    bookmark.run = Some(Run {
-        horizon,
-        columns: columns.to_owned(),
-        ranges,
-        seen: String::new(),
-        seen_arrivals: String::new(),
-        seen_from: ledger.cut,
-        ledger,
-    });
+    bookmark.run =
+        Some(Run { horizon, columns: columns.to_owned(), ranges, overlap: Overlap::new(counts.cut), arrivals: counts });
     Ok(())
 }
 
@@ -91,10 +85,10 @@ impl ClosedSet<'_> {
     /// counts from now on.
     fn arrived_from(&self) -> Option<Micros> {
         let last_run = self.bookmark.last_run()?;
-        Some(self.bookmark.seen_from.unwrap_or(last_run - self.config.lookback_us))
+        Some(self.bookmark.overlap.as_ref().map_or(last_run - self.config.lookback_us, |overlap| overlap.from))
     }
 
-    fn by_arrival(&self) -> (ReadRange, Ledger) {
+    fn by_arrival(&self) -> (ReadRange, ArrivalCounts) {
         let arrived_from = self.arrived_from();
         let since = match arrived_from {
             // A backfill may take long, and PostHog may store an old event anew meanwhile: look everywhere once.
@@ -106,46 +100,47 @@ impl ClosedSet<'_> {
         // What this run does not read cannot be on the list of what it delivered.
         let cut = (self.horizon - self.config.lookback_us).max(arrived_from.unwrap_or(Micros::MIN));
         let late_days = self.config.late_arrival_days;
-        (range, Ledger { from: hour_of(self.horizon - WATCHED_US), cut, late_days, hours: Vec::new() })
+        (range, ArrivalCounts { from: hour_of(self.horizon - WATCHED_US), cut, late_days, hours: Vec::new() })
     }
 
     /// Without usable arrival times, late events are found only within the overlap: it is as long as both settings say, and
     /// reaches back to the start for events of any age.
-    fn by_timestamp(&self) -> (ReadRange, Ledger) {
+    fn by_timestamp(&self) -> (ReadRange, ArrivalCounts) {
         let overlap = match self.config.late_arrival_days {
             0 => self.horizon - self.since.min(self.horizon),
             days => self.config.lookback_us.max(i64::from(days) * DAY_US),
         };
         let since = match self.bookmark.last_run() {
-            Some(last) => self.since.max(self.bookmark.seen_from.unwrap_or(last - overlap)),
+            Some(last) => self.since.max(self.bookmark.overlap.as_ref().map_or(last - overlap, |overlap| overlap.from)),
             None => self.since,
         };
         let until = self.until().min(self.horizon);
         let range = ReadRange { since, until, arrived_from: None, arrived_until: None, cursor: None };
         let cut = (self.horizon - overlap).max(since);
-        (range, Ledger { from: cut, cut, ..Ledger::default() })
+        (range, ArrivalCounts { from: cut, cut, ..ArrivalCounts::default() })
     }
 
-    /// Looks for hours that hold more than was delivered of them, and takes what is known of the others over into the ledger
+    /// Looks for hours that hold more than was delivered of them, and takes what is known of the others over into the counts
     /// of this run, which counts on from there.
-    fn watch(&self, client: &Client, ledger: &mut Ledger) -> Result<Vec<ReadRange>> {
-        let last = Ledger { from: self.bookmark.ledger.from.max(ledger.from), ..self.bookmark.ledger.clone() };
-        let (before, now) = (last.late_days, ledger.late_days);
+    fn watch(&self, client: &Client, counts: &mut ArrivalCounts) -> Result<Vec<ReadRange>> {
+        let last =
+            ArrivalCounts { from: self.bookmark.arrivals.from.max(counts.from), ..self.bookmark.arrivals.clone() };
+        let (before, now) = (last.late_days, counts.late_days);
         if before != now && before != 0 && (now == 0 || now > before) {
             log::warn(
                 "late_arrival_days grew since the last run: events of the overlap that are older than it was may repeat in this run",
             );
         }
         // What was delivered under other filters says nothing about these.
-        let is_same = self.bookmark.filters == filters(self.config) && last.late_days == ledger.late_days;
+        let is_same = self.bookmark.filters == filters(self.config) && last.late_days == counts.late_days;
         if last.from >= last.cut || !is_same {
             // Nothing is known of what arrived before; of the first run there is no before.
             let unknown_until = if last.cut > 0 { Some(last.cut) } else { self.arrived_from() };
-            ledger.from = last.from.max(unknown_until.unwrap_or(Micros::MIN));
+            counts.from = last.from.max(unknown_until.unwrap_or(Micros::MIN));
             return Ok(Vec::new());
         }
-        ledger.from = last.from;
-        ledger.hours = last.hours.iter().filter(|(hour, _)| hour_end(*hour) > ledger.from).copied().collect();
+        counts.from = last.from;
+        counts.hours = last.hours.iter().filter(|(hour, _)| hour_end(*hour) > counts.from).copied().collect();
         let Some(rows) = self.count(client, last.from, last.cut, Unit::Rows)? else {
             log::warn(
                 "PostHog did not count the events of the last two days by their arrival: this run does not notice what became \
@@ -153,7 +148,7 @@ impl ClosedSet<'_> {
             );
             return Ok(Vec::new());
         };
-        ledger.lower(&rows);
+        counts.lower(&rows);
         let mut ranges = Vec::new();
         // More rows may also be the same versions twice: those are counted exactly.
         for (start, end) in last.grown(&rows) {
@@ -165,7 +160,7 @@ impl ClosedSet<'_> {
                     "events that arrived between {a} and {b} became visible after the last run; that time is read again and \
                      its events may repeat"
                 ));
-                ledger.forget((start, end));
+                counts.forget((start, end));
                 let since = self.late_since(hour_of(start));
                 let (arrived_from, arrived_until) = (Some(start), Some(end));
                 ranges.push(ReadRange { since, until: self.until(), arrived_from, arrived_until, cursor: None });
