@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::fake::{DAY_MICROS, Event, Fake, Fault, HOUR_MICROS, Held, Options, Zone};
 use crate::harness::{

@@ -1,6 +1,6 @@
 //! Bounds the memory of answers over all fetch threads: two buffers, used again and again, and a bound on their bytes.
 //!
-//! The thread that fetches the slice which is printed next is never made to wait for others: its progress is what frees
+//! The thread that fetches the slice which is written next never waits for others: its progress frees
 //! memory. Every other thread waits for a free buffer before it asks, and in the middle of a body when the bytes run out.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::stop::Stop;
 
-/// Buffers in use at one time: an answer that is printed and one that is fetched, or two that are fetched.
+/// Buffers in use at one time: an answer that is written and one that is fetched, or two that are fetched.
 const BUFFERS: usize = 2;
 /// A buffer that had to grow beyond this is not kept, nor is one that would lie beside such a one.
 const KEPT_BYTES: usize = 24_000_000;
@@ -27,11 +27,11 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     held: usize,
-    /// The number of the slice that is printed next or now.
+    /// The number of the slice that is written next or now.
     front: u64,
     /// The slices of the buffers that are in use.
     users: Vec<u64>,
-    /// The front slice waits for the buffer of its own page that is being printed.
+    /// The front slice waits for the buffer of its own page that is being written.
     front_waits: bool,
     free: Vec<Vec<u8>>,
 }
@@ -67,7 +67,7 @@ impl Memory {
         Ok(Reservation { memory: self, slice, bytes: 0, buffer })
     }
 
-    /// Slice number `slice` is printed next.
+    /// Slice number `slice` is written next.
     pub fn set_front(&self, slice: u64) {
         let mut state = self.lock();
         state.front = slice;

@@ -50,7 +50,7 @@ pub struct ReadPage<'m> {
     pub notes: Vec<(u64, Micros)>,
     /// Where the slice goes on behind this page; none for its last page.
     pub next: Option<Cursor>,
-    /// The slice is read a second time: rows may have been printed before.
+    /// The slice is read a second time: its rows may have been written before.
     pub again: bool,
     /// The memory that the page holds.
     pub memory: Reservation<'m>,

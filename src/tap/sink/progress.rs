@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub struct Progress {
     stream: String,
     counts: Arc<Mutex<Counts>>,
-    printed: u64,
+    written: u64,
     last_metric: (Instant, u64),
     /// Ends the thread when it is dropped.
     show: Option<(Sender<()>, JoinHandle<()>)>,
@@ -62,13 +62,13 @@ impl Progress {
         let stream = stream.to_owned();
         // Without a thread the run goes on unseen.
         let show = show.ok().map(|thread| (sender, thread));
-        Progress { stream, counts, printed: 0, last_metric: (now, 0), show }
+        Progress { stream, counts, written: 0, last_metric: (now, 0), show }
     }
 
-    /// Counts rows that were read, and those of them that were printed.
-    pub fn add(&mut self, rows: u64, printed: u64) {
+    /// Counts rows that were read, and those of them that were written.
+    pub fn add(&mut self, rows: u64, written: u64) {
         self.counts().done += rows;
-        self.printed += printed;
+        self.written += written;
         let now = clock::now();
         if now - self.last_metric.0 >= METRIC_EVERY {
             self.write_metric(now);
@@ -97,8 +97,8 @@ impl Progress {
     }
 
     fn write_metric(&mut self, now: Instant) {
-        metrics::counter("record_count", self.printed - self.last_metric.1, Some(&self.stream));
-        self.last_metric = (now, self.printed);
+        metrics::counter("record_count", self.written - self.last_metric.1, Some(&self.stream));
+        self.last_metric = (now, self.written);
     }
 
     fn end_display(&mut self) {
