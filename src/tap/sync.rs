@@ -17,8 +17,7 @@ use super::lists;
 use super::replication::Replication;
 use super::sink::{Sink, write_state};
 use super::stream::{Source, find};
-use super::tables;
-use super::tables::sessions;
+use super::tables::{sessions, whole};
 
 /// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
 /// find the commit that it belongs to.
@@ -56,7 +55,7 @@ fn sync_one<W: Write>(
     let outcome = match row.source {
         Source::Events => events::sync_stream(context, stream, sink),
         Source::Sessions(_) => sessions::sync_stream(context, stream, sink),
-        Source::Table(table) => tables::sync_stream(context, stream, table, replication, sink),
+        Source::Table(table) => whole::sync_stream(context, stream, table, replication, sink),
         Source::List(list) => lists::sync_stream(context, stream, list, replication, sink),
     };
     outcome.map_err(|error| sink.end_early(error))?;

@@ -1,6 +1,8 @@
-use super::*;
+use serde_json::{Value, json};
+
 use crate::error::Kind;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer};
+use crate::singer::state::State;
 use crate::tap::tables::tests::{Run, run};
 
 fn page(items: Value, next: Option<&str>) -> Play {

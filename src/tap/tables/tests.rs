@@ -1,17 +1,19 @@
 //! Streams against a server that plays a script.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use serde_json::Value;
-
-use super::*;
+use super::whole::sync_stream;
+use crate::error::{Kind, Result};
 use crate::posthog::http::client::Client;
 use crate::posthog::http::client::tests::{Play, error_answer, json_answer, options, serve};
-use crate::singer::catalog::Method;
+use crate::singer::catalog::{Method, SelectedStream};
 use crate::singer::output::Output;
 use crate::singer::state::State;
 use crate::stop::Stop;
 use crate::tap::config::Config;
+use crate::tap::context::Context;
+use crate::tap::replication::Replication;
+use crate::tap::sink::Sink;
 use crate::tap::stream::{Source, find};
 use crate::tap::sync::sync;
 
