@@ -69,9 +69,6 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 
     /// Writes the SCHEMA of the stream.
-    ///
-    /// # Errors
-    /// When standard output does not take it.
     pub fn write_schema(&mut self, stream: &SelectedStream) -> Result<()> {
         let bookmarks: Vec<String> = stream.replication_key.iter().cloned().collect();
         // A field that does not fit its schema stands there whole.
@@ -91,9 +88,6 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 
     /// Writes a record.
-    ///
-    /// # Errors
-    /// When standard output does not take it, or a signal came.
     pub fn record(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         let envelope = &self.envelope;
         self.output.line(|out| {
@@ -104,9 +98,6 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 
     /// Writes a record of any length.
-    ///
-    /// # Errors
-    /// As [`Sink::record`].
     pub fn long_record(&mut self, write: impl FnOnce(&mut Line<'_>)) -> Result<()> {
         let envelope = &self.envelope;
         self.output.long_line(|out| envelope.write(out, write))?;
@@ -143,9 +134,6 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 
     /// Makes the records of a version the whole of the stream.
-    ///
-    /// # Errors
-    /// When standard output does not take it.
     pub fn activate_version(&mut self, version: i64) -> Result<()> {
         self.output.activate_version(&self.stream, version)
     }
@@ -201,17 +189,11 @@ impl<'a, W: Write> Sink<'a, W> {
     }
 
     /// Writes a STATE if the last one is long enough ago. One that says nothing new still lets a target commit.
-    ///
-    /// # Errors
-    /// When standard output does not take it.
     pub fn write_state_if_due(&mut self) -> Result<()> {
         if self.is_state_due() { self.write_state() } else { Ok(()) }
     }
 
     /// Writes a STATE now.
-    ///
-    /// # Errors
-    /// When standard output does not take it.
     pub fn write_state(&mut self) -> Result<()> {
         self.last_state = clock::now();
         self.is_unsaid = false;
@@ -262,9 +244,6 @@ impl Envelope {
 
 /// Writes a STATE with the requests of the last hour in it: PostHog counts requests over all processes, so a run that
 /// starts soon after another one goes on where that one stood. Requests after the last STATE are not counted.
-///
-/// # Errors
-/// When standard output does not take it.
 pub fn write_state<W: Write>(state: &mut State, client: &Client, output: &mut Output<W>) -> Result<()> {
     state.set_member(REQUESTS, json!(client.queries().spent(chrono::Utc::now().timestamp())));
     output.state(&state.to_value())

@@ -44,9 +44,6 @@ impl Memory {
     }
 
     /// A buffer for an answer of the slice of this number; waits until one is free.
-    ///
-    /// # Errors
-    /// When the run should end.
     pub fn reserve(&self, slice: u64, stop: &Stop) -> Result<Reservation<'_>> {
         let mut state = self.lock();
         loop {
@@ -101,9 +98,6 @@ impl Reservation<'_> {
     }
 
     /// Holds `bytes` in all from now on, waiting until there is room or it is this slice's turn.
-    ///
-    /// # Errors
-    /// When the run should end.
     pub fn resize(&mut self, bytes: usize, stop: &Stop) -> Result<()> {
         let mut state = self.memory.lock();
         state.held -= self.bytes;

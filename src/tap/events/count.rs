@@ -93,9 +93,6 @@ pub(super) fn arrivals(
 }
 
 /// Rows per UTC day of a range: the first level of a plan. Asked by year, and in halves where the server refuses.
-///
-/// # Errors
-/// Those of queries.
 pub fn days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Day, u64)>> {
     const YEAR_US: Micros = 365 * DAY_US;
     let mut days = Vec::new();

@@ -51,9 +51,6 @@ use replication_key::{CREATED_AT, with_replication_key};
 use slice::SliceEvent;
 
 /// Writes everything that is new since the bookmark, and keeps the state up to date.
-///
-/// # Errors
-/// Whatever ended the run early.
 pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sink: &mut Sink<'_, W>) -> Result<()> {
     let (client, config) = (context.client, &context.config.events);
     let chosen = stream.replication_key.as_deref().unwrap_or(CREATED_AT);

@@ -71,9 +71,6 @@ impl<'m> Slices<'_, 'm> {
 }
 
 /// Fetches what is left of a plan, while `read` takes it.
-///
-/// # Errors
-/// What `read` fails with.
 pub fn with_slices(
     source: &Source<'_>,
     plan: Plan,

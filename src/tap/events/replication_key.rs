@@ -72,9 +72,6 @@ fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
 
 /// The stream as a run from this bookmark can read it: the key is that of the run, and where it is `timestamp`,
 /// `created_at` may be null, or is left out if this PostHog refuses it.
-///
-/// # Errors
-/// Those of a query.
 pub fn with_replication_key(
     client: &Client,
     mut stream: SelectedStream,

@@ -19,9 +19,6 @@ use super::replication_key::CREATED_AT;
 use crate::tap::config::{DEFAULT_DAYS, EventsConfig};
 
 /// Opens a new closed set in the bookmark: fixes its horizon and what belongs to it.
-///
-/// # Errors
-/// Those of queries.
 pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, columns: &str) -> Result<()> {
     // Never before the last one, also where horizon_lag_seconds grew: what that run delivered must stay in the overlap.
     let now = server_time(client)?;

@@ -23,9 +23,6 @@ use super::reading::Reading;
 use super::{MAX_READINGS, read};
 
 /// Reads a table and writes it.
-///
-/// # Errors
-/// Whatever ended the reading early.
 pub fn sync_stream<W: Write>(
     context: &Context<'_>,
     stream: &SelectedStream,
