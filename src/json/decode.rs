@@ -228,8 +228,8 @@ impl<'v, R: Read> Decoder<'v, R> {
         Ok(Place { start, end: self.values_end, token: Token::Text(escapes) })
     }
 
-    /// Copies what follows, and the escapes `\"` and `\\` that JSON inside a string is full of, without their backslash. Ends
-    /// at any other stop, at the end of the window, and where there is no room left.
+    /// Copies what follows, and the escapes `\"` and `\\` that JSON inside a string is full of, without their
+    /// backslash. Ends at any other stop, at the end of the window, and where there is no room left.
     fn run(&mut self, escapes: &mut Escapes) {
         let (mut at, mut to) = (self.at, self.values_end);
         while at < self.end

@@ -1,8 +1,8 @@
 //! JSON text, read without a tree: the record paths of both programs.
 //!
-//! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] reads one while
-//! it arrives and decodes its strings. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth, and look at
-//! sixteen bytes at a time.
+//! [`scan::Scanner`] steps over a document that it borrows and says where its parts lie; [`decode::Decoder`] reads one
+//! while it arrives and decodes its strings. Both are strict (what RFC 8259 refuses, they refuse), bounded in depth,
+//! and look at sixteen bytes at a time.
 //!
 //! | who | files |
 //! |---|---|

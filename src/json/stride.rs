@@ -7,7 +7,8 @@ use super::token::Escapes;
 const STRIDE: usize = 64;
 /// The bytes that are copied at once: most names and values, and what stands between two of them.
 const BLOCK: usize = 32;
-/// The bytes that are looked at and written at once, whatever the length of the text: a stride, and room for whole blocks behind it.
+/// The bytes that are looked at and written at once, whatever the length of the text: a stride, and room for whole
+/// blocks behind it.
 pub(super) const REACH: usize = 2 * STRIDE;
 /// Places in a stride: an index that is cut to them needs no check.
 const IN_STRIDE: usize = STRIDE - 1;

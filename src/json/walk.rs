@@ -122,7 +122,8 @@ fn member(text: &[u8], at: usize) -> Scan<(usize, u8)> {
 }
 
 /// Over the members of an object that are a name and a string, number or literal, without escapes and white space, each
-/// with the comma behind it: nearly all. From the start of a member to the start of the first one that may be anything else.
+/// with the comma behind it: nearly all. From the start of a member to the start of the first one that may be anything
+/// else.
 #[inline]
 fn plain_members(text: &[u8], mut at: usize) -> usize {
     while let Some(next) = plain_member(text, at) {

@@ -20,7 +20,8 @@ pub fn members<'a>(scanner: &mut Scanner<'a>, mut each: impl FnMut(&[u8], &mut S
     }
 }
 
-/// The text of the first member `name` of the object at `scanner`, if it has one. The text behind that member is not looked at.
+/// The text of the first member `name` of the object at `scanner`, if it has one. The text behind that member is not
+/// looked at.
 pub fn member<'a>(scanner: &mut Scanner<'a>, name: &[u8]) -> Scan<Option<&'a [u8]>> {
     scanner.expect(b'{', "expected an object")?;
     if scanner.take(b'}') {
@@ -35,7 +36,8 @@ pub fn member<'a>(scanner: &mut Scanner<'a>, name: &[u8]) -> Scan<Option<&'a [u8
     }
 }
 
-/// Calls `each` with the scanner at every item of the array there, over which it must step. A value that is no array has no items.
+/// Calls `each` with the scanner at every item of the array there, over which it must step. A value that is no array
+/// has no items.
 pub fn items<'a>(scanner: &mut Scanner<'a>, mut each: impl FnMut(&mut Scanner<'a>) -> Scan<()>) -> Scan<()> {
     if !scanner.take(b'[') {
         return scanner.value().map(drop);

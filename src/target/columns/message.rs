@@ -197,8 +197,8 @@ fn names(mut scanner: Scanner<'_>, stream: &str) -> Result<Vec<String>> {
     if fit { Ok(names) } else { Err(refused(stream, "too many or too long key or bookmark properties")) }
 }
 
-/// Hashes a value without keeping any of it: a schema may be as long as a line, and [`fingerprint::of`] needs the value as a
-/// tree. The members of an object are hashed one by one and added up, so that their order makes no difference.
+/// Hashes a value without keeping any of it: a schema may be as long as a line, and [`fingerprint::of`] needs the value
+/// as a tree. The members of an object are hashed one by one and added up, so that their order makes no difference.
 fn digest(scanner: &mut Scanner<'_>, hasher: &mut Sha256) -> Result<(), Fault> {
     match scanner.peek() {
         b'{' => {

@@ -4,6 +4,6 @@ pub mod evolve;
 pub mod kind;
 pub mod message;
 pub mod metadata;
-pub mod property;
+mod property;
 pub mod schema;
 pub mod values;

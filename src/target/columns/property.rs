@@ -47,8 +47,8 @@ struct Details {
     scale: Option<i64>,
 }
 
-/// The types that a schema allows, gathered over type lists and alternatives. Nothing else of the schema is kept: its examples,
-/// descriptions and lists of values may be as long as they like.
+/// The types that a schema allows, gathered over type lists and alternatives. Nothing else of the schema is kept: its
+/// examples, descriptions and lists of values may be as long as they like.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowed {
     types: u8,

@@ -35,8 +35,8 @@ pub fn fingerprints_path(n: u64) -> String {
 }
 
 impl CommitLog {
-    /// Opens the log: makes its folders, finishes the last commit, removes files that were never committed. The lock must be
-    /// held.
+    /// Opens the log: makes its folders, finishes the last commit, removes files that were never committed. The lock
+    /// must be held.
     ///
     /// # Errors
     /// [`Kind::Disk`], also for a record that cannot be understood: it is never skipped.
@@ -108,11 +108,12 @@ impl CommitLog {
         Ok(())
     }
 
-    /// Removes the records and fingerprints of commits before `n`: more than the replay window lies above them, and their files have
-    /// long had their names.
+    /// Removes the records and fingerprints of commits before `n`: more than the replay window lies above them, and
+    /// their files have long had their names.
     pub fn forget_before(&self, n: u64) -> Result<()> {
         let names = names(&*self.fs, COMMITS)?;
-        // Records first, the oldest first: whatever ends this, the records that are left have their fingerprints and no gap.
+        // Records first, the oldest first: whatever ends this, the records that are left have their fingerprints and no
+        // gap.
         for suffix in [".json", ".fp"] {
             let number = |name: &String| name.strip_suffix(suffix)?.parse::<u64>().ok();
             for name in names.iter().filter(|name| number(name).is_some_and(|number| number < n)) {

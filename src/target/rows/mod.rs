@@ -3,7 +3,7 @@
 mod budget;
 pub mod cells;
 pub mod fingerprint;
-pub mod members;
+mod members;
 mod partition;
 pub mod sink;
 pub mod streams;
