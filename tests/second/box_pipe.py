@@ -115,8 +115,8 @@ def check_runs(report, box, flattened):
         requests, body = stats["query_requests"], stats["response_bytes"]
         print(f"      {run.rows()} rows in {run.seconds:.1f} s, {requests} requests ({requests * 1e6 / run.rows():.0f} per million rows), read {stats['ch_bytes_read'] / 1e6:.0f} MB "
               f"for {body / 1e6:.0f} MB of bodies ({stats['ch_bytes_read'] / body:.2f}x), peak {run.tap_mb} MB tap, {run.target_mb} MB target", flush=True)
-        # tests/long/box_cost.py is the strict one: here a day holds few events, so more of what is read beside them is not asked for.
-        report.check(f"{name}: PostHog read at most 1.5 times what it sent", stats["ch_bytes_read"] <= 1.5 * body, f"{stats['ch_bytes_read']} of {body}")
+        # 1.18 in both zones. With fewer events (--events) a day holds little, and what is read beside them counts for more.
+        report.check(f"{name}: PostHog read at most 1.25 times what it sent", stats["ch_bytes_read"] <= 1.25 * body, f"{stats['ch_bytes_read']} of {body}")
         report.check(f"{name}: at most 70 MB of tap", run.tap_mb <= LIMIT_MB, f"{run.tap_mb} MB")
         report.check(f"{name}: at most two queries at once", stats["peak_inflight"] <= 2, stats["peak_inflight"])
         check_columns(report, box, pipe, flattened)
