@@ -214,3 +214,20 @@ fn always_knows_the_newest_rows_across_runs() {
     assert!(ran.stderr.contains("skipped_repeats 10"), "{}", ran.stderr);
     assert_eq!(d.ids("s").len(), 15);
 }
+
+/// What cannot be read is no version without rows.
+#[test]
+fn held_rows_that_cannot_be_listed_end_the_run() {
+    let d = Target::new();
+    d.run(head(&[]) + &of_version(1, 1..2) + &activate(1) + &at(1));
+    d.run(at(1) + &head(&[]) + &of_version(2, 2..3) + &at(2));
+    let held = d.out().join("_target/held/s/2");
+    std::fs::rename(&held, d.dir.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(d.dir.path().join("elsewhere"), &held).unwrap();
+    let ran = d.run(at(2) + &head(&[]) + &activate(2) + &at(3));
+    assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{}", ran.stderr);
+    std::fs::remove_file(&held).unwrap();
+    std::fs::rename(d.dir.path().join("elsewhere"), &held).unwrap();
+    assert_eq!(d.run(at(2) + &head(&[]) + &activate(2) + &at(3)).code, 0);
+    assert_eq!(d.ids("s"), [2]);
+}

@@ -20,14 +20,16 @@ pub fn publish(fs: &dyn Fs, record: &Record, again: bool) -> Result<()> {
             make_dirs(fs, folder)?;
         }
         let staged = format!("{STAGING}/{}", file.staged);
+        let what = || format!("renaming a file to {}", file.path);
         match fs.rename(&staged, &file.path) {
-            // A hard link that a crash left without its second half; the sweep removes the staged name. Another file
-            // under that name is not ours to take for it: the rows would be swept.
-            Err(e)
-                if again
-                    && e.kind() == io::ErrorKind::AlreadyExists
-                    && fs.is_same_file(&staged, &file.path).unwrap_or(false) => {}
-            other => other.map_err(failed(format!("renaming a file to {}", file.path)))?,
+            Err(e) if again && e.kind() == io::ErrorKind::AlreadyExists => {
+                // A hard link that a crash left without its second half; the sweep removes the staged name. Another file
+                // under that name is not ours to take for it: the rows would be swept.
+                if !fs.is_same_file(&staged, &file.path).map_err(failed(what()))? {
+                    return Err(failed(what())(e));
+                }
+            }
+            other => other.map_err(failed(what()))?,
         }
     }
     // On a redo also the folders whose renames were done, but perhaps not made durable.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::folder;
 use super::record::Activation;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
 use crate::target::rows::streams::{Stream, Streams};
 use crate::target::store::Fs;
 use crate::target::store::names::{HELD, held_folder};
-use crate::target::store::tree::{is_empty, is_there};
+use crate::target::store::tree::{entries, is_empty, is_there};
 
 /// A version whose rows are held in this run.
 #[derive(Debug)]
@@ -130,8 +130,8 @@ impl Versions {
         }
     }
 
-    /// Decides what the commit in work makes visible, and has a file without rows made for a version that has none.
-    pub fn before_commit(&mut self, streams: &mut Streams, end: End) -> Result<()> {
+    /// Decides what the commit in work makes visible.
+    pub fn before_commit(&mut self, streams: &Streams, end: End) -> Result<()> {
         if let (Some(run), true) = (self.overwrite, end != End::NotYet) {
             let names: Vec<(String, String)> = streams.iter().map(|s| (s.name.clone(), s.folder.clone())).collect();
             for (stream, folder) in names {
@@ -144,36 +144,44 @@ impl Versions {
             None => false,
         };
         self.due.clear();
-        for held in self.held.iter().filter(is_due) {
-            let Held { stream, folder, version, .. } = held;
+        for Held { stream, folder, version, .. } in self.held.iter().filter(is_due) {
             folder::refuse_foreign(&*self.fs, folder)?;
             self.due.push((stream.clone(), folder.clone(), *version));
-            if held.rows || is_there(&*self.fs, &held_folder(folder, *version))? {
-                continue;
-            }
-            if let Some(index) = streams.find(stream) {
-                streams.empty_file(index, *version)?;
-            }
         }
         Ok(())
     }
 
-    /// The activations of the commit in work, each with a file that tells it apart.
-    pub fn activations(&self, staged: &[Staged]) -> Result<Vec<Activation>> {
-        let mut activations = Vec::new();
-        for (_, folder, version) in &self.due {
-            let held = held_folder(folder, *version);
-            let of_version = staged.iter().filter(|file| file.place == Place::Held(*version));
-            let in_commit = of_version.into_iter().find_map(|file| {
-                let inside = file.folder.strip_prefix(&held)?;
-                let (stem, _) = file.name.rsplit_once('.')?;
-                Some(format!("{inside}/{stem}").trim_start_matches('/').to_owned())
-            });
-            if let Some(marker) = in_commit.or_else(|| first_held(&*self.fs, &held)) {
-                activations.push(Activation { folder: folder.clone(), version: *version, marker });
+    /// The activations of the commit in work, each with a file that tells it apart. A version without rows gets a file
+    /// without rows, which joins those that are `staged`.
+    pub fn activations(&self, streams: &mut Streams, staged: &mut Vec<Staged>) -> Result<Vec<Activation>> {
+        for (stream, folder, version) in &self.due {
+            if self.marker(staged, folder, *version)?.is_none()
+                && let Some(index) = streams.find(stream)
+            {
+                streams.empty_file(index, *version)?;
             }
         }
+        staged.extend(streams.finish()?);
+        let mut activations = Vec::new();
+        for (_, folder, version) in &self.due {
+            let Some(marker) = self.marker(staged, folder, *version)? else {
+                return Err(Error::new(Kind::Internal, format!("version {version} of {folder} has no file")));
+            };
+            activations.push(Activation { folder: folder.clone(), version: *version, marker });
+        }
         Ok(activations)
+    }
+
+    /// A file of a version as a path in its folder without suffix: one of the commit in work, or one that is held.
+    fn marker(&self, staged: &[Staged], folder: &str, version: i64) -> Result<Option<String>> {
+        let held = held_folder(folder, version);
+        let of_version = staged.iter().filter(|file| file.place == Place::Held(version));
+        let in_commit = of_version.into_iter().find_map(|file| {
+            let inside = file.folder.strip_prefix(&held)?;
+            let (stem, _) = file.name.rsplit_once('.')?;
+            Some(format!("{inside}/{stem}").trim_start_matches('/').to_owned())
+        });
+        if in_commit.is_some() { Ok(in_commit) } else { first_held(&*self.fs, &held) }
     }
 
     /// The visible versions once `activations` are done.
@@ -216,16 +224,16 @@ impl Versions {
 }
 
 /// Some held file of a version, as a path in its folder without suffix.
-fn first_held(fs: &dyn Fs, folder: &str) -> Option<String> {
+fn first_held(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
     debug_assert!(folder.starts_with(HELD));
-    for entry in fs.list(folder).ok()? {
+    for entry in entries(fs, folder)?.unwrap_or_default() {
         if entry.is_dir {
-            if let Some(inner) = first_held(fs, &format!("{folder}/{}", entry.name)) {
-                return Some(format!("{}/{inner}", entry.name));
+            if let Some(inner) = first_held(fs, &format!("{folder}/{}", entry.name))? {
+                return Ok(Some(format!("{}/{inner}", entry.name)));
             }
         } else if let Some(stem) = entry.name.strip_suffix(".held") {
-            return Some(stem.to_owned());
+            return Ok(Some(stem.to_owned()));
         }
     }
-    None
+    Ok(None)
 }

@@ -68,6 +68,17 @@ fn open_dir(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
+/// Renames on a file system that cannot be told not to replace: a hard link has the same promise. A folder has no second
+/// link, and is renamed over an empty folder at most.
+fn rename_without_flag((from_dir, from): (&OwnedFd, &str), (to_dir, to): (&OwnedFd, &str)) -> io::Result<()> {
+    let stat = rustix::fs::statat(from_dir, from, AtFlags::SYMLINK_NOFOLLOW)?;
+    if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+        return Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?);
+    }
+    rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
+    Ok(rustix::fs::unlinkat(from_dir, from, AtFlags::empty())?)
+}
+
 #[derive(Debug)]
 struct DiskFile(File);
 
@@ -137,10 +148,8 @@ impl Fs for Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
         match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-            // A file system without the flag: a hard link has the same promise.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty())?;
-                Ok(rustix::fs::unlinkat(&from_dir, from, AtFlags::empty())?)
+                rename_without_flag((&from_dir, from), (&to_dir, to))
             }
             other => Ok(other?),
         }
@@ -167,5 +176,35 @@ impl Fs for Disk {
         let (dir, name) = self.parent(path)?;
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         Ok(rustix::fs::unlinkat(&dir, name, flags)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renames_without_the_flag_replace_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(dir.path()).unwrap();
+        let rename = |from: &str, to: &str| {
+            let ((from_dir, from), (to_dir, to)) = (disk.parent(from).unwrap(), disk.parent(to).unwrap());
+            rename_without_flag((&from_dir, from), (&to_dir, to))
+        };
+        for folder in ["a", "full", "full/x"] {
+            disk.make_dir(folder).unwrap();
+        }
+        for (file, text) in [("a/file", "one"), ("other", "two")] {
+            disk.create(file).unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        rename("a", "full/b").unwrap();
+        assert_eq!(disk.read("full/b/file").unwrap(), b"one");
+        assert!(rename("full/b", "full/x").is_ok() && rename("full/x", "full").is_err());
+        assert!(rename("other", "full/x/file").is_err());
+        rename("other", "third").unwrap();
+        assert_eq!(
+            (disk.read("full/x/file").unwrap(), disk.read("third").unwrap()),
+            (b"one".to_vec(), b"two".to_vec())
+        );
     }
 }

@@ -23,11 +23,16 @@ enum Node {
     File { durable: Vec<u8>, current: Vec<u8> },
 }
 
+/// A directory, a name there, and what has that name from now on.
+type Half = (usize, String, Option<usize>);
+
 #[derive(Debug)]
 struct State {
     nodes: Vec<Node>,
-    /// Exchanges that are not durable. A journal holds both halves or none: a directory never has two places.
-    exchanged: Vec<[(usize, String, usize); 2]>,
+    /// Moves of directories that are not durable, as names in directories and what they become. A journal holds both halves
+    /// or none: a directory never has two places.
+    moved: Vec<[Half; 2]>,
+    exchanges: bool,
     calls: usize,
     fail_at: usize,
     fault: Fault,
@@ -45,11 +50,24 @@ impl Memory {
         let nodes = vec![Node::Dir { durable: BTreeMap::new(), current: BTreeMap::new() }];
         Memory(Arc::new(Mutex::new(State {
             nodes,
-            exchanged: Vec::new(),
+            moved: Vec::new(),
+            exchanges: true,
             calls: 0,
             fail_at: usize::MAX,
             fault: Fault::Once,
         })))
+    }
+
+    /// A file system that cannot exchange two folders.
+    pub fn without_exchange() -> Self {
+        let memory = Memory::new();
+        memory.0.lock().unwrap().exchanges = false;
+        memory
+    }
+
+    /// Whether it can exchange two folders.
+    pub fn exchanges(&self) -> bool {
+        self.0.lock().unwrap().exchanges
     }
 
     /// Fails call number `n` from now on, counted from 0.
@@ -70,7 +88,7 @@ impl Memory {
                 }
             }
         }
-        state.exchanged.clear();
+        state.moved.clear();
         state.fail_at = usize::MAX;
         came
     }
@@ -140,6 +158,9 @@ impl State {
         }
         let node = self.dir(from_dir)?.remove(from).ok_or(io::ErrorKind::NotFound)?;
         self.dir(to_dir)?.insert(to.to_owned(), node);
+        if matches!(self.nodes[node], Node::Dir { .. }) {
+            self.moved.push([(from_dir, from.to_owned(), None), (to_dir, to.to_owned(), Some(node))]);
+        }
         Ok(())
     }
 }
@@ -212,11 +233,14 @@ impl Fs for Memory {
             if let Node::Dir { durable, current } = &mut state.nodes[node] {
                 durable.clone_from(current);
             }
-            let synced = |pair: &[(usize, String, usize); 2]| pair.iter().any(|(dir, _, _)| *dir == node);
-            let halves: Vec<_> = state.exchanged.extract_if(.., |pair| synced(pair)).flatten().collect();
+            let synced = |pair: &[Half; 2]| pair.iter().any(|(dir, _, _)| *dir == node);
+            let halves: Vec<_> = state.moved.extract_if(.., |pair| synced(pair)).flatten().collect();
             for (dir, name, child) in halves {
                 if let Node::Dir { durable, .. } = &mut state.nodes[dir] {
-                    durable.insert(name, child);
+                    match child {
+                        Some(child) => durable.insert(name, child),
+                        None => durable.remove(&name),
+                    };
                 }
             }
             Ok(())
@@ -237,12 +261,15 @@ impl Fs for Memory {
 
     fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
         self.call(|state| {
+            if !state.exchanges {
+                return Err(io::Error::from_raw_os_error(22));
+            }
             let ((one_dir, one), (other_dir, other)) = (state.parent(one)?, state.parent(other)?);
             let (a, b) = (state.dir(one_dir)?.get(one).copied(), state.dir(other_dir)?.get(other).copied());
             let (Some(a), Some(b)) = (a, b) else { return Err(io::ErrorKind::NotFound.into()) };
             state.dir(one_dir)?.insert(one.to_owned(), b);
             state.dir(other_dir)?.insert(other.to_owned(), a);
-            state.exchanged.push([(one_dir, one.to_owned(), b), (other_dir, other.to_owned(), a)]);
+            state.moved.push([(one_dir, one.to_owned(), Some(b)), (other_dir, other.to_owned(), Some(a))]);
             Ok(())
         })
     }
