@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use super::commit::log::read_last;
+use super::commit::commit_log::read_last;
 use super::input::lines::Lines;
 use super::settings::{Settings, TABLE};
 use super::store::disk::Disk;

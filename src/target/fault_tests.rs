@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 
-use super::commit::log::{CommitLog, fingerprints_path};
+use super::commit::commit_log::{CommitLog, fingerprints_path};
 use super::input::lines::Lines;
 use super::load;
 use super::settings::Settings;

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kind::ColumnType;
+use super::column_type::ColumnType;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::target::store::Fs;

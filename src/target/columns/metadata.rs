@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::kind::ColumnType;
+use super::column_type::ColumnType;
 
 /// The names of the metadata columns of the Singer SDK, with their types.
 pub const METADATA: [(&str, ColumnType); 7] = [

@@ -2,7 +2,7 @@
 //!
 //! Refuses nothing: a property whose type cannot be told becomes JSON text, which holds every value as it was written.
 
-use super::kind::ColumnType;
+use super::column_type::ColumnType;
 use crate::json::escape::plain;
 use crate::json::exact::{int64, scale_of};
 use crate::json::scan::Scanner;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::column_type::{ColumnType, LayoutColumn};
 use super::evolve::FolderColumns;
-use super::kind::{ColumnType, LayoutColumn};
 use super::message::{Declared, SchemaMessage, refused};
 use super::metadata::{METADATA, is_metadata};
 use crate::error::Result;

@@ -1,6 +1,6 @@
 //! The values of one column of a row group, packed: the rows room fills them, the files room encodes them.
 
-use super::kind::ColumnType;
+use super::column_type::ColumnType;
 
 /// A column of a full row group.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::log::CommitLog;
+use super::commit_log::CommitLog;
 use super::record::Record;
 use super::replay::Replay;
 use super::versions::{End, Versions};

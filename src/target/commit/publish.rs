@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use super::folder;
 use super::record::Record;
+use super::replace;
 use crate::error::Result;
 use crate::target::store::Fs;
 use crate::target::store::names::STAGING;
@@ -40,5 +40,5 @@ pub fn publish(fs: &dyn Fs, record: &Record, again: bool) -> Result<()> {
             other => other.map_err(failed(format!("fsync of {folder}")))?,
         }
     }
-    record.activate.iter().try_for_each(|activation| folder::publish(fs, activation))
+    record.activate.iter().try_for_each(|activation| replace::activate(fs, activation))
 }

@@ -1,4 +1,4 @@
-//! The content of a commit in the log.
+//! The form of a commit in the log; `commit_log.rs` writes and reads it.
 
 use std::collections::BTreeMap;
 

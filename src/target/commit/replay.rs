@@ -7,7 +7,7 @@
 
 use std::io::Write as _;
 
-use super::log::{CommitLog, fingerprints_path};
+use super::commit_log::{CommitLog, fingerprints_path};
 use super::recent::Recent;
 use crate::error::Result;
 use crate::log;

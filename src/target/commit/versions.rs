@@ -1,10 +1,11 @@
-//! Which version of each stream is the visible one, and which becomes it with the next commit.
+//! Which version of each stream is the visible one, and which becomes it with the next commit. The exchange of the folders
+//! is in `replace.rs`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::folder;
 use super::record::Activation;
+use super::replace;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::target::files::layout::Place;
@@ -145,7 +146,7 @@ impl Versions {
         };
         self.due.clear();
         for Held { stream, folder, version, .. } in self.held.iter().filter(is_due) {
-            folder::refuse_foreign(&*self.fs, folder)?;
+            replace::refuse_foreign(&*self.fs, folder)?;
             self.due.push((stream.clone(), folder.clone(), *version));
         }
         Ok(())
@@ -219,7 +220,7 @@ impl Versions {
         self.held
             .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
         let of_use = self.held.iter().filter(|held| held.rows && !held.old);
-        of_use.into_iter().try_for_each(|held| folder::sweep_older(&*self.fs, &held.folder, held.version))
+        of_use.into_iter().try_for_each(|held| replace::sweep_older(&*self.fs, &held.folder, held.version))
     }
 }
 

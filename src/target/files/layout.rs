@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::codec::Codec;
-use crate::target::columns::kind::LayoutColumn;
+use crate::target::columns::column_type::LayoutColumn;
 
 /// From so many columns on, page indexes would outweigh what they save.
 const WIDE: usize = 500;

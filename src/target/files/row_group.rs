@@ -19,7 +19,7 @@ use parquet::schema::types::{ColumnPath, Type, TypePtr};
 use super::json_chunk::{JsonChunk, JsonColumn};
 use super::layout::Layout;
 use crate::error::{Error, Kind, Result};
-use crate::target::columns::kind::ColumnType;
+use crate::target::columns::column_type::ColumnType;
 use crate::target::columns::values::{Column, Piece, Validity, Values};
 
 /// Values looked at to decide how a column is encoded.

@@ -7,7 +7,7 @@ use crate::json::escape::plain;
 use crate::json::exact;
 use crate::json::scan::Scanner;
 use crate::json::token::{Fault, Text};
-use crate::target::columns::kind::ColumnType;
+use crate::target::columns::column_type::ColumnType;
 use crate::target::columns::values::{Column, PIECE_BYTES, Piece, Validity, Values};
 use crate::time;
 

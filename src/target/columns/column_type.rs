@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 
 /// The type of a column.
+///
+/// A new one is named here, and then in four places: `property` of `property.rs` (which schemas mean it), `Values` of
+/// `values.rs` (its values in memory), `Cells::read` of `rows/cells.rs` (JSON in), `arrays` of `files/row_group.rs`
+/// (Parquet out). The type table of the README says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum ColumnType {

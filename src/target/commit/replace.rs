@@ -11,8 +11,8 @@ use crate::target::store::Fs;
 use crate::target::store::names::{HELD, held_folder};
 use crate::target::store::tree::{entries, exists, failed, is_there, make_dirs, remove_tree, sync_dir};
 
-/// Makes a version the visible one. May be repeated at any point.
-pub fn publish(fs: &dyn Fs, activation: &Activation) -> Result<()> {
+/// Makes a held version the visible one, and removes the folder that it replaces. May be repeated at any point.
+pub fn activate(fs: &dyn Fs, activation: &Activation) -> Result<()> {
     let Activation { folder, version, marker } = activation;
     let held = held_folder(folder, *version);
     // Neither here nor there: it was done, and somebody took the files away since.
