@@ -3,6 +3,10 @@
 //!
 //! An event that PostHog stored again has a new `created_at`, is a new version, and comes out again. Runs that go by
 //! `timestamp` do not name `created_at`: for them, versions that differ in nothing else are one.
+//!
+//! Who changes the columns looks at three more places: `RowKey` in `hogql.rs` (where a page goes on), the columns that
+//! `tap/record/projection.rs` always asks for, and the form of the bookmark (`tap/events/bookmark.rs`), because the hashes
+//! of older states are of other versions then.
 
 use crate::time::Micros;
 

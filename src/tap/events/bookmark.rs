@@ -1,6 +1,8 @@
 //! The bookmark of `events`: where the last finished run ended, what it delivered of the coming overlap, and, while a run is
 //! under way, the closed set that it reads and how far it came. A kill at any instant resumes the same closed set.
 
+mod cursor;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -12,8 +14,8 @@ use crate::singer::state::State;
 use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
 use super::arrivals::ArrivalCounts;
-use super::form_1;
 use super::overlap::Overlap;
+use super::overlap::form_1;
 use crate::tap::config::EventsConfig;
 
 /// The form of the bookmark that this program writes.
@@ -72,7 +74,7 @@ pub struct ReadRange {
     /// First arrival behind the set: the horizon.
     pub arrived_until: Option<Micros>,
     /// Where reading goes on; none at the start.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "super::cursor")]
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "self::cursor")]
     pub cursor: Option<Cursor>,
 }
 

@@ -5,6 +5,8 @@
 //! the next run looks back less far. Cells of a minute would take 5 % less room, but a project may deliver more than the
 //! bound within one. A cell never crosses an hour of a lookback, because arrivals are counted by the hour.
 
+pub mod form_1;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;

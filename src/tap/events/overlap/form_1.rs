@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::time::{HOUR_US, Micros};
 
-use super::overlap::{BitReader, Overlap, UNKNOWN, read, write};
+use super::{BitReader, Overlap, UNKNOWN, read, write};
 
 /// Bits of an arrival, as the number of a cell back from the horizon.
 const CELL_BITS: u32 = 9;
@@ -33,7 +33,7 @@ struct Listed {
 }
 
 /// The bookmark in form 2; none where it is damaged.
-pub(super) fn upgrade(mut bookmark: Map<String, Value>) -> Option<Map<String, Value>> {
+pub fn upgrade(mut bookmark: Map<String, Value>) -> Option<Map<String, Value>> {
     set_overlap(&mut bookmark)?;
     if let Some(run) = bookmark.get_mut("run").filter(|run| !run.is_null()) {
         set_overlap(run.as_object_mut()?)?;
