@@ -43,3 +43,14 @@ fn what_is_silent_is_found() {
         pub fn f() {}\npub use a::b;\npub(crate) fn g() {}\n";
     assert_eq!(undocumented(source), ["pub b: u8,", "pub fn f() {}"]);
 }
+
+#[test]
+fn the_files_that_contributing_names_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let named: Vec<&str> = text.split('`').filter(|part| part.ends_with(".rs") && part.contains('/')).collect();
+    assert!(named.len() > 15, "the table was not found");
+    for file in named {
+        assert!(root.join("src").join(file).is_file() || root.join(file).is_file(), "CONTRIBUTING.md names {file}");
+    }
+}
