@@ -303,3 +303,29 @@ fn file_names_follow_the_log_after_a_silence() {
     let record = std::fs::read_to_string(d.out().join(format!("_target/commits/{number}.json"))).unwrap();
     assert!(record.contains(&name), "{name} is not a file of the commit whose number it has: {record}");
 }
+
+/// A stream is replaced with what systems leave in folders, and with nothing else that is not the target's.
+#[test]
+fn a_folder_with_what_others_put_there_is_not_replaced() {
+    for name in ["_delta_log/0.json", ".git/config", "x.parquet", ".hidden", "_x", "a=1/notes.txt", "sub/.DS_Store"] {
+        let d = Target::new();
+        d.run(head() + &of_version(1, 0..2) + &activate(1) + &state(json!(1)));
+        let path = d.out().join("s").join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        let ran = d.run(head() + &of_version(2, 5..6) + &activate(2) + &state(json!(2)));
+        assert_eq!((ran.code, ran.stdout.as_str()), (5, ""), "{name}: {}", ran.stderr);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+    }
+}
+
+#[test]
+fn what_systems_leave_in_folders_hinders_nothing() {
+    let d = Target::with(json!({"load_method": "overwrite"}));
+    d.run(head() + &ids(0..2));
+    for name in [".DS_Store", "_SUCCESS", ".00000000000000000001-0.parquet.crc", "._x", "Thumbs.db"] {
+        std::fs::write(d.out().join("s").join(name), "").unwrap();
+    }
+    assert_eq!(d.run(head() + &ids(5..6)).code, 0);
+    assert_eq!(d.ids("s"), [5]);
+}

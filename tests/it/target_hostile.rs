@@ -265,3 +265,92 @@ proptest::proptest! {
         proptest::prop_assert!(!ran.stderr.contains("internal fault"), "{}", ran.stderr);
     }
 }
+
+/// The record of a commit that moves `from` and activates a version in `folder`.
+fn planted(path: &str, folder: &str) -> String {
+    let file = json!({"staged": "x", "path": path, "stream": "s", "rows": 1, "bytes": 1});
+    let activation = json!({"folder": folder, "version": 2, "marker": "m"});
+    let record = json!({
+        "n": 2, "run": 2, "eof": true, "trailing": false, "fingerprints": 0, "files": [file], "activate": [activation],
+        "versions": {},
+    });
+    record.to_string()
+}
+
+#[test]
+fn a_planted_record_leads_nowhere() {
+    for (path, folder) in
+        [("s/../../victim/x", "s"), ("../x", "s"), ("s/x", "../victim"), ("s/x", ".."), ("/x", "s"), ("s/x", "_target")]
+    {
+        let d = Target::new();
+        d.run(head() + &record("s", json!({"id": 1})));
+        let victim = d.dir.path().join("victim");
+        std::fs::create_dir_all(&victim).unwrap();
+        std::fs::write(victim.join("mine"), "mine").unwrap();
+        std::fs::create_dir_all(d.out().join("_target/held").join(folder).join("2")).unwrap();
+        std::fs::write(d.out().join("_target/staging/x"), "y").unwrap();
+        std::fs::write(d.out().join("_target/commits/00000000000000000002.json"), planted(path, folder)).unwrap();
+        let before = d.tree();
+        let ran = d.run(head());
+        assert_eq!(ran.code, 5, "{path} {folder}: {}", ran.stderr);
+        assert!(ran.stderr.contains("restore it, or use a new destination_path"), "{}", ran.stderr);
+        assert_eq!(std::fs::read_dir(&victim).unwrap().count(), 1, "{path} {folder}");
+        assert_eq!(d.tree(), before, "{path} {folder}");
+    }
+}
+
+#[test]
+fn what_is_no_record_in_place_of_one_is_refused_at_once() {
+    for name in ["00000000000000000002.json", "99999999999999999999.json", "00009223372036854775808.json", "7.json"] {
+        for what in ["pipe", "folder", "{}"] {
+            let d = Target::new();
+            d.run(head() + &record("s", json!({"id": 1})));
+            let path = d.out().join("_target/commits").join(name);
+            match what {
+                "pipe" => assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success()),
+                "folder" => std::fs::create_dir(&path).unwrap(),
+                text => std::fs::write(&path, text).unwrap(),
+            }
+            let ran = d.run(head());
+            assert_eq!(ran.code, 5, "{name} {what}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn names_that_are_not_utf8_hinder_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let odd = |end: &[u8]| std::ffi::OsStr::from_bytes(&[b"a\xff=", end].concat()).to_owned();
+    let d = Target::new();
+    d.run(head() + &record("s", json!({"id": 1})));
+    for folder in ["_target/staging", "_target/commits", "_target/columns", "_target/held", "", "_target"] {
+        std::fs::write(d.out().join(folder).join(odd(b"1.tmp")), "x").unwrap();
+    }
+    assert_eq!(d.run(head() + &record("s", json!({"id": 2}))).code, 0);
+    // A stream's folder with such a name is not the target's, and is not replaced.
+    std::fs::create_dir(d.out().join("s").join(odd(b"2"))).unwrap();
+    std::fs::write(d.out().join("s").join(odd(b"2")).join(odd(b"3")), "mine").unwrap();
+    let mut overwrite = Target { dir: d.dir, settings: d.settings };
+    overwrite.settings["load_method"] = json!("overwrite");
+    let ran = overwrite.run(head() + &record("s", json!({"id": 3})));
+    assert_eq!(ran.code, 5, "{}", ran.stderr);
+    std::fs::remove_file(overwrite.out().join("s").join(odd(b"2")).join(odd(b"3"))).unwrap();
+    assert_eq!(overwrite.run(head() + &record("s", json!({"id": 3}))).code, 0);
+    assert_eq!(overwrite.ids("s"), [3]);
+}
+
+#[test]
+fn the_limit_of_a_line_is_the_same_for_files_and_pipes() {
+    let d = Target::with(json!({"max_line_mb": 1}));
+    let line =
+        |bytes: usize| head() + &record("s", json!({"id": 1, "x": "y".repeat(bytes)})) + &record("s", json!({"id": 2}));
+    for (bytes, code) in [(1_000_000, 0), (1_300_000, 6), (1_048_570, 6)] {
+        let path = d.dir.path().join("input");
+        std::fs::write(&path, line(bytes)).unwrap();
+        let mut command = d.command();
+        command.arg("--input").arg(&path);
+        let from_file = Run::of(command.output().unwrap());
+        assert_eq!(from_file.code, code, "{bytes}: {}", from_file.stderr);
+        assert_eq!(d.run(line(bytes)).code, code, "{bytes}");
+    }
+}

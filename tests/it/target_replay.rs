@@ -148,7 +148,7 @@ fn a_folder_with_files_of_others_is_not_replaced() {
     assert!(ran.stderr.contains("s/chapters is not a file of this target"), "{}", ran.stderr);
     assert!(thesis.exists());
     std::fs::remove_dir_all(thesis.parent().unwrap()).unwrap();
-    std::fs::write(d.out().join("s/.hidden"), "").unwrap();
+    std::fs::write(d.out().join("s/.DS_Store"), "").unwrap();
     assert_eq!(d.run(head(&[]) + &row(1, "a") + &at(1)).code, 0);
     assert_eq!(d.ids("s"), [1]);
 }
@@ -230,4 +230,36 @@ fn held_rows_that_cannot_be_listed_end_the_run() {
     std::fs::rename(d.dir.path().join("elsewhere"), &held).unwrap();
     assert_eq!(d.run(at(2) + &head(&[]) + &activate(2) + &at(3)).code, 0);
     assert_eq!(d.ids("s"), [2]);
+}
+
+#[test]
+fn an_activation_leaves_what_is_held_of_newer_versions() {
+    let d = at_once(json!({}));
+    d.run(head(&[]) + &of_version(1, 1..2) + &activate(1) + &at(1));
+    // Rows of both are held before the first is activated.
+    let two = of_version(2, 2..4) + &at(2) + &of_version(3, 4..6) + &at(3);
+    d.run(at(1) + &head(&[]) + &two + &activate(2) + &at(4));
+    assert_eq!(d.ids("s"), [2, 3]);
+    d.run(at(4) + &head(&[]) + &of_version(3, 6..7) + &activate(3) + &at(5));
+    assert_eq!(d.ids("s"), [4, 5, 6]);
+    assert!(!d.tree().iter().any(|path| path.contains("held")), "{:?}", d.tree());
+}
+
+#[test]
+fn rows_without_a_version_stay_when_one_is_activated() {
+    for partition in [json!([]), json!(["v"])] {
+        let d = at_once(json!({"partition_by": partition}));
+        let old: String = (0..3).map(|id| of_version(1, id..id + 1)).collect();
+        d.run(at(0) + &head(&[]) + &old + &row(3, "old") + &activate(1) + &at(1));
+        assert_eq!(d.ids("s"), [0, 1, 2, 3]);
+        // Two of them are committed before the activation, and the first comes again after a crash.
+        d.run(at(1) + &head(&[]) + &row(10, "x") + &at(2) + CUT);
+        let again = row(10, "x") + &at(2) + &row(11, "y") + &at(3) + &of_version(2, 20..21) + &at(4) + &row(12, "y");
+        let ran = d.run(at(1) + &head(&[]) + &again + &activate(2) + &at(5));
+        assert_eq!(d.ids("s"), [10, 11, 12, 20], "{}", ran.stderr);
+        assert!(ran.stderr.contains("rows of this run came without a version"), "{}", ran.stderr);
+        // A version without any row, and only rows without one.
+        d.run(at(5) + &head(&[]) + &row(30, "z") + &activate(3) + &at(6));
+        assert_eq!(d.ids("s"), [30]);
+    }
 }

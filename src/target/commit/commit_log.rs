@@ -126,20 +126,32 @@ impl CommitLog {
 
 /// The last commit of a log, without opening it for writing: for a look from outside.
 pub fn read_last(fs: &dyn Fs) -> Result<Option<Record>> {
-    let numbers = names(fs, COMMITS)?;
-    let last = numbers.iter().filter_map(|name| name.strip_suffix(".json")?.parse::<u64>().ok()).max();
-    last.map_or(Ok(None), |n| read_record(fs, n))
+    let mut last = None;
+    for name in names(fs, COMMITS)? {
+        let Some(number) = name.strip_suffix(".json").filter(|stem| stem.bytes().all(|b| b.is_ascii_digit())) else {
+            continue;
+        };
+        let n = number.parse::<i64>().ok().filter(|n| *n > 0 && number.len() == 20);
+        last = last.max(Some(n.ok_or_else(|| damaged(&format!("{COMMITS}/{name}"), "it has no number of a commit"))?));
+    }
+    let Some(n) = last.and_then(|n| u64::try_from(n).ok()) else { return Ok(None) };
+    let record = read_record(fs, n)?;
+    record.map(Some).ok_or_else(|| damaged(&record_path(n), "it cannot be found"))
+}
+
+fn damaged(path: &str, why: impl std::fmt::Display) -> Error {
+    let what_to_do = "restore it, or use a new destination_path";
+    Error::new(Kind::Disk, format!("{path} cannot be understood ({why}); {what_to_do}"))
 }
 
 fn read_record(fs: &dyn Fs, n: u64) -> Result<Option<Record>> {
     let path = record_path(n);
     match fs.read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
-            Error::new(
-                Kind::Disk,
-                format!("{path} cannot be understood ({e}); restore it, or use a new destination_path"),
-            )
-        }),
+        Ok(text) => {
+            let record: Record = serde_json::from_slice(&text).map_err(|e| damaged(&path, e))?;
+            let is_whole = record.n == n && record.leads_nowhere_else();
+            if is_whole { Ok(Some(record)) } else { Err(damaged(&path, "it is not a record of this commit")) }
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed(format!("reading {path}"))(e)),
     }

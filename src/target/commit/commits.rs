@@ -85,7 +85,7 @@ impl Commits {
         let fingerprints = self.replay.finish()?;
         let last_state = self.log.last().and_then(|last| last.state.clone());
         let state = reached.state.and_then(raw).or_else(|| last_state.clone());
-        let activate = self.versions.activations(streams, &mut staged)?;
+        let activate = self.versions.activations(streams, &mut staged, self.replay.begins_at(self.first))?;
         let eof = reached.end != End::NotYet;
         // A run that ends well is a witness for its last state, also where it was committed before the end was seen.
         let unwitnessed = eof && self.log.last().is_some_and(|last| last.run == self.first && !last.eof);

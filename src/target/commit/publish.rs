@@ -40,5 +40,5 @@ pub fn publish(fs: &dyn Fs, record: &Record, again: bool) -> Result<()> {
             other => other.map_err(failed(format!("fsync of {folder}")))?,
         }
     }
-    record.activate.iter().try_for_each(|activation| replace::activate(fs, activation))
+    record.activate.iter().try_for_each(|activation| replace::activate(fs, activation, record.overwrite))
 }

@@ -54,6 +54,20 @@ pub struct Record {
     pub versions: BTreeMap<String, i64>,
 }
 
+impl Record {
+    /// True if its paths lead to files of streams and of the target: not out of the destination, and not to its roots.
+    #[must_use]
+    pub fn leads_nowhere_else(&self) -> bool {
+        let is_part = |part: &str| !matches!(part, "" | "." | "..");
+        let is_path = |path: &str| path.split('/').all(is_part);
+        self.files.iter().all(|file| is_part(&file.staged) && !file.staged.contains('/') && is_path(&file.path))
+            && self.activate.iter().all(|activation| {
+                let folder = activation.folder.as_str();
+                is_part(folder) && !folder.contains('/') && folder != "_target" && is_path(&activation.marker)
+            })
+    }
+}
+
 /// A version of a stream that a commit makes the visible one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Activation {
@@ -63,4 +77,7 @@ pub struct Activation {
     pub version: i64,
     /// A file of the version, as a path in its folder without suffix: where it is, there the version is.
     pub marker: String,
+    /// Rows that came without a version are in files of commits from this number on: these files stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_from: Option<u64>,
 }

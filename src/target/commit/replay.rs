@@ -38,6 +38,8 @@ pub struct Replay {
     /// How many of them did not come again yet, and the commit behind which the window begins while no STATE covers it.
     missing: usize,
     uncovered: Option<u64>,
+    /// The commit behind which the window begins.
+    behind: Option<u64>,
     /// `always`: the newest rows of this run and of earlier ones.
     recent: Recent,
     told_it_is_full: bool,
@@ -66,6 +68,7 @@ impl Replay {
             came: Vec::new(),
             missing: 0,
             uncovered: None,
+            behind: None,
             recent: Recent::new(usize::try_from(window_rows).unwrap_or(usize::MAX)),
             told_it_is_full: false,
             fingerprints: None,
@@ -154,7 +157,8 @@ impl Replay {
         self.window.sort_unstable();
         self.window.dedup();
         self.came = vec![0; self.window.len() / 64 + 1];
-        (self.missing, self.uncovered) = (self.window.len(), Some(after).filter(|_| !self.window.is_empty()));
+        self.behind = Some(after).filter(|_| !self.window.is_empty());
+        (self.missing, self.uncovered) = (self.window.len(), self.behind);
         if !self.window.is_empty() {
             log::info(format!("replay window: {} rows of earlier commits", self.window.len()));
         }
@@ -214,6 +218,12 @@ impl Replay {
     #[must_use]
     pub fn uncovered(&self) -> Option<u64> {
         self.uncovered.filter(|_| self.dedup == Dedup::Replay)
+    }
+
+    /// The first commit that holds rows of this run: `first`, or an earlier one whose rows come again.
+    #[must_use]
+    pub fn begins_at(&self, first: u64) -> u64 {
+        self.behind.map_or(first, |behind| first.min(behind + 1))
     }
 
     fn remember(&mut self, fingerprint: Fingerprint) -> bool {

@@ -68,8 +68,11 @@ impl Versions {
     /// Where a row of this version goes: out of sight, or straight into the stream's folder.
     ///
     /// The first version that a stream ever has is visible at once: there is no older one to protect.
-    pub fn place(&mut self, stream: &Stream, version: Option<i64>) -> Result<Place> {
-        let Some(version) = self.overwrite.or(version) else { return Ok(Place::Stream) };
+    pub fn place(&mut self, stream: &mut Stream, version: Option<i64>) -> Result<Place> {
+        let Some(version) = self.overwrite.or(version) else {
+            stream.without_version = true;
+            return Ok(Place::Stream);
+        };
         if self.overwrite.is_none() {
             if self.visible.get(&stream.name) == Some(&version) {
                 return Ok(Place::Stream);
@@ -153,8 +156,8 @@ impl Versions {
     }
 
     /// The activations of the commit in work, each with a file that tells it apart. A version without rows gets a file
-    /// without rows, which joins those that are `staged`.
-    pub fn activations(&self, streams: &mut Streams, staged: &mut Vec<Staged>) -> Result<Vec<Activation>> {
+    /// without rows, which joins those that are `staged`. The rows of this run are in commits from number `first` on.
+    pub fn activations(&self, streams: &mut Streams, staged: &mut Vec<Staged>, first: u64) -> Result<Vec<Activation>> {
         for (stream, folder, version) in &self.due {
             if self.marker(staged, folder, *version)?.is_none()
                 && let Some(index) = streams.find(stream)
@@ -164,11 +167,17 @@ impl Versions {
         }
         staged.extend(streams.finish()?);
         let mut activations = Vec::new();
-        for (_, folder, version) in &self.due {
+        for (stream, folder, version) in &self.due {
             let Some(marker) = self.marker(staged, folder, *version)? else {
                 return Err(Error::new(Kind::Internal, format!("version {version} of {folder} has no file")));
             };
-            activations.push(Activation { folder: folder.clone(), version: *version, marker });
+            let keep_from = streams.iter().any(|s| s.name == *stream && s.without_version).then_some(first);
+            if keep_from.is_some() {
+                log::warn(format!(
+                    "stream {stream:?}: rows of this run came without a version; they stay beside those of version {version}"
+                ));
+            }
+            activations.push(Activation { folder: folder.clone(), version: *version, marker, keep_from });
         }
         Ok(activations)
     }
@@ -219,8 +228,12 @@ impl Versions {
         let due = std::mem::take(&mut self.due);
         self.held
             .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
-        let of_use = self.held.iter().filter(|held| held.rows && !held.old);
-        of_use.into_iter().try_for_each(|held| replace::sweep_older(&*self.fs, &held.folder, held.version))
+        // The oldest of this run: its ACTIVATE_VERSION may come, also when rows of a newer one came since.
+        let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
+        for held in self.held.iter().filter(|held| held.rows && !held.old) {
+            oldest.entry(&held.folder).and_modify(|least| *least = held.version.min(*least)).or_insert(held.version);
+        }
+        oldest.into_iter().try_for_each(|(folder, version)| replace::sweep_older(&*self.fs, folder, version))
     }
 }
 

@@ -89,7 +89,7 @@ impl RowGroup {
     /// Encodes one waiting column. False if there was none.
     pub fn encode_next(&self) -> bool {
         let Some((index, column)) = lock(&self.waiting).pop() else { return false };
-        let encoded = encode(&self.layout, index, column, self.rows);
+        let encoded = self.told(|| encode(&self.layout, index, column, self.rows));
         let mut done = lock(&self.done);
         match encoded {
             Ok(chunk) => {
@@ -101,6 +101,22 @@ impl RowGroup {
         }
         self.changed.notify_all();
         true
+    }
+
+    /// Does a part of the work. A panic in it is told to the thread that waits for the result: nobody else would wake it.
+    fn told<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Tell<'a>(&'a RowGroup);
+        impl Drop for Tell<'_> {
+            fn drop(&mut self) {
+                if std::thread::panicking() {
+                    let error = Error::new(Kind::Internal, "another thread ended unexpectedly");
+                    lock(&self.0.done).error = Some(error);
+                    self.0.changed.notify_all();
+                }
+            }
+        }
+        let _tell = Tell(self);
+        work()
     }
 
     /// The chunk of column `index`, once it is encoded.
@@ -342,4 +358,38 @@ fn spread<T: Copy + Default>(values: Vec<T>, nulls: Option<&NullBuffer>, rows: u
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::columns::column_type::LayoutColumn;
+    use crate::target::files::codec;
+    use crate::target::files::layout::Place;
+
+    /// The thread that waits for a column hears that the other one, which took it, is gone.
+    #[test]
+    fn a_panic_is_told_to_the_thread_that_waits() {
+        let kind = ColumnType::Bool;
+        let column = LayoutColumn { name: "a".to_owned(), kind, parquet: kind.parquet("a").unwrap() };
+        let layout = Layout {
+            id: 1,
+            stream: "s".to_owned(),
+            place: Place::Stream,
+            folder: "s".to_owned(),
+            columns: Arc::new([column]),
+            compression: codec::compression("none", None).unwrap(),
+            footer: Arc::new([]),
+            max_file_bytes: 1,
+            rows_cut: 0.into(),
+        };
+        let column = Column { values: Values::Bool(vec![true]), validity: Validity::default() };
+        let group = RowGroup::new(Arc::new(layout), 1, vec![column]);
+        assert!(lock(&group.waiting).pop().is_some());
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| group.told(|| panic!("a fault of the test")));
+            assert!(group.chunk(0).is_err());
+            assert!(other.join().is_err());
+        });
+    }
 }

@@ -73,6 +73,9 @@ impl Lines {
             let waiting = self.buffer.get(self.start + self.searched..self.end).unwrap_or_default();
             if let Some(found) = memchr::memchr(b'\n', waiting) {
                 let (from, to) = (self.start, self.start + self.searched + found);
+                if to - from > self.max_line_bytes {
+                    return Err(self.too_long());
+                }
                 self.start = to + 1;
                 self.searched = 0;
                 self.number += 1;
@@ -80,9 +83,7 @@ impl Lines {
             }
             self.searched = self.end - self.start;
             if self.searched > self.max_line_bytes {
-                let limit = self.max_line_bytes >> 20;
-                let text = format!("line {} is longer than max_line_mb ({limit})", self.number + 1);
-                return Err(Error::new(Kind::NotSinger, text));
+                return Err(self.too_long());
             }
             match self.fill(until)? {
                 Filled::Some => {}
@@ -90,6 +91,11 @@ impl Lines {
                 Filled::End => return self.last_line(),
             }
         }
+    }
+
+    fn too_long(&self) -> Error {
+        let limit = self.max_line_bytes >> 20;
+        Error::new(Kind::NotSinger, format!("line {} is longer than max_line_mb ({limit})", self.number + 1))
     }
 
     /// The text behind the last line end. A complete message there is a line; half of one means that the tap died.

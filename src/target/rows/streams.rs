@@ -43,6 +43,8 @@ pub struct Stream {
     pub head: UsualHead,
     /// The version that the last record had.
     pub last_version: Option<i64>,
+    /// Rows of this run came without a version.
+    pub without_version: bool,
     /// Rows since the last commit.
     pub rows: u64,
     /// Rows in this run.
@@ -305,6 +307,7 @@ impl Stream {
             folder,
             head: UsualHead::new(&message.stream),
             last_version: None,
+            without_version: false,
             rows: 0,
             rows_in_run: 0,
             members: Members::new(&schema),

@@ -1,9 +1,12 @@
 //! The real disk. Every step is taken from a directory handle without following symbolic links, so nothing that is planted
 //! inside the output directory leads out of it. The directory itself may be a link.
 
+use std::borrow::Cow;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
@@ -21,7 +24,7 @@ pub struct Disk {
 impl Disk {
     /// Opens the output directory, which is created with its parents if it does not exist.
     pub fn open(path: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(path)?;
+        make_with_parents(path, |above| File::open(above)?.sync_all())?;
         let root = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Disk { root, lock: None })
     }
@@ -46,6 +49,10 @@ impl Disk {
         let mut dir = self.root.try_clone()?;
         let mut parts = path.split('/').peekable();
         while let Some(part) = parts.next() {
+            if matches!(part, "" | "." | "..") {
+                let text = format!("{path} is no path in the destination");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
             if parts.peek().is_none() {
                 return Ok((dir, part));
             }
@@ -65,7 +72,32 @@ impl Disk {
 
 fn open_dir(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
+    Ok(rustix::fs::openat(dir, &*name_there(dir, name)?, flags, Mode::empty())?)
+}
+
+/// The name in `dir` that [`Fs::list`] shows as `name`: another one only where it is not UTF-8.
+fn name_there<'a>(dir: &OwnedFd, name: &'a str) -> io::Result<Cow<'a, OsStr>> {
+    if name.contains(char::REPLACEMENT_CHARACTER) {
+        for entry in rustix::fs::Dir::read_from(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy() == name {
+                return Ok(Cow::Owned(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned()));
+            }
+        }
+    }
+    Ok(Cow::Borrowed(OsStr::new(name)))
+}
+
+/// Makes a folder with its parents, each made durable by `sync` of the folder above it.
+fn make_with_parents(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        // Another process may make it at the same time.
+        std::fs::create_dir_all(dir)?;
+        let above = dir.parent().filter(|above| !above.as_os_str().is_empty());
+        sync(above.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
 }
 
 /// Renames on a file system that cannot be told not to replace: a hard link has the same promise. A folder has no second
@@ -107,8 +139,12 @@ impl Fs for Disk {
 
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         let (dir, name) = self.parent(path)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Without waiting for anybody who writes into a pipe that stands there.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let mut file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
         Ok(content)
@@ -175,7 +211,7 @@ impl Fs for Disk {
     fn remove(&self, path: &str, is_dir: bool) -> io::Result<()> {
         let (dir, name) = self.parent(path)?;
         let flags = if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        Ok(rustix::fs::unlinkat(&dir, name, flags)?)
+        Ok(rustix::fs::unlinkat(&dir, &*name_there(&dir, name)?, flags)?)
     }
 }
 
@@ -206,5 +242,31 @@ mod tests {
             (disk.read("full/x/file").unwrap(), disk.read("third").unwrap()),
             (b"one".to_vec(), b"two".to_vec())
         );
+    }
+
+    #[test]
+    fn parents_of_a_new_destination_are_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut synced = Vec::new();
+        make_with_parents(&dir.path().join("a/b/out"), |above| {
+            synced.push(above.strip_prefix(dir.path()).unwrap().to_owned());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(synced, ["", "a", "a/b"].map(std::path::PathBuf::from));
+        assert!(dir.path().join("a/b/out").is_dir());
+        make_with_parents(&dir.path().join("a/b/out"), |above| panic!("{above:?}")).unwrap();
+        assert!(make_with_parents(&dir.path().join("x"), |_| Err(io::ErrorKind::Other.into())).is_err());
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::open(&dir.path().join("out")).unwrap();
+        std::fs::write(dir.path().join("mine"), "x").unwrap();
+        for path in ["../mine", "./../mine", "a/../../mine", "/mine", "..", "."] {
+            assert!(disk.read(path).is_err() && disk.remove(path, false).is_err(), "{path}");
+            assert!(disk.list(path).is_err(), "{path}");
+        }
     }
 }
