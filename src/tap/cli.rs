@@ -26,8 +26,9 @@ use super::command::plan;
 use super::command::test::trial;
 use super::config::{self, Config};
 use super::context::Context;
-use super::discover;
+use super::discover::{self, Choice};
 use super::sink;
+use super::sync::check::check;
 use super::sync::sync;
 
 /// Reads a PostHog project and writes Singer messages to standard output.
@@ -133,18 +134,18 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
         Mode::Plan => {
             let project = Project::open(arguments, &stop, now)?;
-            let (state, catalog) = project.given(arguments)?;
-            output.text(&plan::plan(&project.client, &project.config, catalog.as_ref(), &state)?)
+            let (state, choice) = project.given(arguments)?;
+            output.text(&plan::plan(&project.client, &project.config, choice.as_ref(), &state)?)
         }
         Mode::Test { schema_only } => {
             let project = Project::open(arguments, &stop, now)?;
-            let (_, catalog) = project.given(arguments)?;
-            trial(&project.context(), &project.streams(catalog.as_ref())?, schema_only)
+            let (_, choice) = project.given(arguments)?;
+            trial(&project.context(), &project.streams(choice)?, schema_only)
         }
         Mode::Sync => {
             let project = Project::open(arguments, &stop, now)?;
-            let (state, catalog) = project.given(arguments)?;
-            project.sync(state, catalog.as_ref(), &mut output)
+            let (state, choice) = project.given(arguments)?;
+            project.sync(state, choice, &mut output)
         }
     }
 }
@@ -164,17 +165,20 @@ impl<'a> Project<'a> {
         Ok(Project { config, client, stop, now })
     }
 
-    /// The state and the catalog. Both are read before the first request: a broken file costs nothing.
-    fn given(&self, arguments: &Arguments) -> Result<(State, Option<Catalog>)> {
+    /// The state and the choice of the catalog. Both are read and checked before the first request: a broken file costs
+    /// nothing.
+    fn given(&self, arguments: &Arguments) -> Result<(State, Option<Choice>)> {
         let state = arguments.state.as_deref().map_or_else(|| Ok(State::default()), State::read)?;
         sink::resume_requests(&state, &self.client, self.now / SECOND_US);
         let catalog =
             arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
-        Ok((state, catalog))
+        let choice = catalog.map(Choice::of).transpose()?;
+        check(&state, self.client.options(), &discover::wanted(&self.config, choice.as_ref())?)?;
+        Ok((state, choice))
     }
 
-    fn streams(&self, catalog: Option<&Catalog>) -> Result<Vec<SelectedStream>> {
-        let streams = discover::streams_of_run(&self.client, &self.config, catalog, self.now)?;
+    fn streams(&self, choice: Option<Choice>) -> Result<Vec<SelectedStream>> {
+        let streams = discover::streams_of_run(&self.client, &self.config, choice, self.now)?;
         if streams.is_empty() {
             log::warn("no stream is selected");
         }
@@ -185,8 +189,8 @@ impl<'a> Project<'a> {
         Context { client: &self.client, config: &self.config, stop: self.stop, now: self.now }
     }
 
-    fn sync<W: Write>(&self, state: State, catalog: Option<&Catalog>, output: &mut Output<W>) -> Result<()> {
-        match self.streams(catalog) {
+    fn sync<W: Write>(&self, state: State, choice: Option<Choice>, output: &mut Output<W>) -> Result<()> {
+        match self.streams(choice) {
             Ok(streams) => sync(&self.context(), &streams, state, output),
             // Nothing was read, and the next run starts where this one did.
             Err(error) if error.kind() != Kind::Config => {

@@ -28,7 +28,7 @@ const STATE_EVERY: Duration = Duration::from_secs(5);
 /// Rows that are written between two looks for a signal: a slow reader may take minutes for a page.
 const LOOK_ROWS: u64 = 16;
 /// The member of the state's root that holds the requests of the last hour.
-const REQUESTS: &str = "requests";
+pub const REQUESTS: &str = "requests";
 
 /// What one stream writes.
 pub struct Sink<'a, W: Write> {

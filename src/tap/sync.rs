@@ -1,7 +1,11 @@
 //! The loop of the tap: stream after stream, each with its SCHEMA, its records and its STATE.
 
+pub mod check;
+
 use std::io::Write;
 use std::time::Instant;
+
+use serde_json::json;
 
 use crate::error::Result;
 use crate::log;
@@ -14,7 +18,7 @@ use crate::singer::state::State;
 use super::context::{Context, Summary};
 use super::events;
 use super::lists;
-use super::replication::Replication;
+use super::replication::{Replication, SOURCE, source};
 use super::sink::{Sink, write_state};
 use super::stream::{Source, find};
 use super::tables::{sessions, whole};
@@ -31,6 +35,7 @@ pub fn sync<W: Write>(
     output: &mut Output<W>,
 ) -> Result<()> {
     output.state(&state.to_value())?;
+    state.set_member(SOURCE, json!(source(context.client.options())));
     for stream in streams {
         let started = Instant::now();
         let before = context.client.usage();
@@ -50,13 +55,16 @@ fn sync_one<W: Write>(
     output: &mut Output<W>,
 ) -> Result<Summary> {
     let row = find(&stream.id)?;
-    let replication = Replication::of(context, stream, row.method, state)?;
     let sink = &mut Sink::new(context, stream, state, output);
+    // The loops of events and sessions read their bookmarks themselves.
+    let replication = |state: &State| Replication::of(context, stream, row.method, state);
     let outcome = match row.source {
         Source::Events => events::sync_stream(context, stream, sink),
         Source::Sessions(_) => sessions::sync_stream(context, stream, sink),
-        Source::Table(table) => whole::sync_stream(context, stream, table, replication, sink),
-        Source::List(list) => lists::sync_stream(context, stream, list, replication, sink),
+        Source::Table(table) => replication(sink.state())
+            .and_then(|replication| whole::sync_stream(context, stream, table, replication, sink)),
+        Source::List(list) => replication(sink.state())
+            .and_then(|replication| lists::sync_stream(context, stream, list, replication, sink)),
     };
     outcome.map_err(|error| sink.end_early(error))?;
     Ok(sink.summary())

@@ -30,6 +30,7 @@ mod tap_plan;
 mod tap_progress;
 mod tap_proof;
 mod tap_resume;
+mod tap_state;
 mod tap_tables;
 mod tap_timestamp;
 mod target_commit;

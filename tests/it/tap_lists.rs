@@ -36,8 +36,10 @@ fn a_bookmark_of_another_project_is_refused_and_one_without_a_name_is_taken() {
         let run = tap().set("project_id", 3).state(&state).run().ends(3);
         run.complains(&[stream, &format!("belongs to {host}/1"), &format!("name {host}/3")]);
         assert!(run.records(stream).is_empty());
-        // A stream that is read whole has no use for it.
-        tap().set("data_type", "cohorts").set("project_id", 3).state(&state).run().ends(0);
+        // Also a stream that is read whole: its rows would replace those of the other project.
+        let whole = tap().set("data_type", "cohorts").set("project_id", 3).state(&state).run().ends(3);
+        whole.complains(&["state", &format!("belongs to {host}/1"), &format!("name {host}/3")]);
+        state.as_object_mut().unwrap().shift_remove("source");
         state["bookmarks"][stream].as_object_mut().unwrap().shift_remove("source");
         tap().state(&state).run().ends(0);
     }

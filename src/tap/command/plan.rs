@@ -8,13 +8,13 @@ use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
 use crate::posthog::query::hogql;
 use crate::posthog::query::hogql::{Cursor, Interval, Key, Range};
-use crate::singer::catalog::Catalog;
 use crate::singer::state::State;
 use crate::time::{Day, FAR_PAST, Micros, to_rfc3339};
 
 use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
+use crate::tap::discover::Choice;
 use crate::tap::events::bookmark::{Bookmark, ReadRange};
 use crate::tap::events::count;
 use crate::tap::events::replication_key;
@@ -38,8 +38,8 @@ const BUDGETS_GB: [(u64, &str); 2] = [(20, "free"), (200, "paid")];
 const BAR_WIDTH: u64 = 50;
 
 /// The report for the events of a run that starts from this state.
-pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: &State) -> Result<String> {
-    let Some((stream, key)) = chosen(config, catalog)? else {
+pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &State) -> Result<String> {
+    let Some((stream, key)) = chosen(config, choice) else {
         return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
     };
     let mut bookmark = replication_key::bookmark(client, &config.events, &stream, &key, state)?;
@@ -61,17 +61,14 @@ pub fn plan(client: &Client, config: &Config, catalog: Option<&Catalog>, state: 
 }
 
 /// The id and the replication key of the stream `events`; none where it is not selected.
-fn chosen(config: &Config, catalog: Option<&Catalog>) -> Result<Option<(String, String)>> {
-    let Some(row) = STREAMS.iter().find(|row| matches!(row.source, Source::Events)) else { return Ok(None) };
-    let Some(catalog) = catalog else {
+fn chosen(config: &Config, choice: Option<&Choice>) -> Option<(String, String)> {
+    let row = STREAMS.iter().find(|row| matches!(row.source, Source::Events))?;
+    let Some(choice) = choice else {
         let is_selected = config.only_stream.as_deref().is_none_or(|name| name == row.name);
-        return Ok(is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned())));
+        return is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned()));
     };
-    let Some(mut stream) = catalog.selected()?.into_iter().find(|stream| stream.id == row.name) else {
-        return Ok(None);
-    };
-    row.resolve(&mut stream)?;
-    Ok(Some((stream.id, stream.replication_key.unwrap_or_else(|| CREATED_AT.to_owned()))))
+    let stream = choice.selected.iter().find(|stream| stream.id == row.name)?;
+    Some((stream.id.clone(), stream.replication_key.clone().unwrap_or_else(|| CREATED_AT.to_owned())))
 }
 
 struct Report<'a> {

@@ -34,6 +34,45 @@ pub fn discover(client: &Client, config: &Config, now: Micros) -> Result<Catalog
     Ok(Catalog::discovered(&entries, Some(&to_rfc3339(now))))
 }
 
+/// What a catalog chooses.
+#[derive(Debug)]
+pub struct Choice {
+    catalog: Catalog,
+    /// Its selected streams, with their methods and replication keys.
+    pub selected: Vec<SelectedStream>,
+}
+
+impl Choice {
+    /// The choice of a catalog, known before the first request.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a stream that does not exist, or is chosen in a way it cannot be read.
+    pub fn of(catalog: Catalog) -> Result<Choice> {
+        let mut selected = catalog.selected()?;
+        for stream in &mut selected {
+            let row = find(&stream.id).map_err(|e| e.context("catalog"))?;
+            row.resolve(stream)?;
+            refuse_twins(row, stream)?;
+        }
+        Ok(Choice { catalog, selected })
+    }
+}
+
+/// The streams that a run is to read, as far as they are known before the first request, each with its replication key; none
+/// where the stream is read whole.
+///
+/// # Errors
+/// [`Kind::Config`] for a stream that does not exist.
+pub fn wanted(config: &Config, choice: Option<&Choice>) -> Result<Vec<(&'static Stream, Option<String>)>> {
+    if let Some(choice) = choice {
+        let wanted = choice.selected.iter().map(|stream| Ok((find(&stream.id)?, stream.replication_key.clone())));
+        return wanted.collect();
+    }
+    let only = config.only_stream.as_deref().map(find).transpose().map_err(|e| e.context("setting data_type"))?;
+    let is_wanted = |row: &&Stream| only.map_or(row.selected_by_default, |only| only.name == row.name);
+    STREAMS.iter().filter(is_wanted).map(|row| Ok((row, row.entry()?.replication_key))).collect()
+}
+
 /// The streams of a run. With a catalog they are its selected ones, without the columns that this PostHog does not have; a
 /// warning says what changed since the catalog was made. Without one they are the streams that are on by default, or the
 /// one that the configuration names.
@@ -43,11 +82,11 @@ pub fn discover(client: &Client, config: &Config, now: Micros) -> Result<Catalog
 pub fn streams_of_run(
     client: &Client,
     config: &Config,
-    catalog: Option<&Catalog>,
+    choice: Option<Choice>,
     now: Micros,
 ) -> Result<Vec<SelectedStream>> {
-    let mut selected = match catalog {
-        Some(catalog) => given(client, config, catalog, now)?,
+    let mut selected = match choice {
+        Some(choice) => given(client, config, choice, now)?,
         None => {
             let mut selected = by_default(client, config, now)?;
             selected.iter_mut().try_for_each(|stream| find(&stream.id)?.resolve(stream))?;
@@ -70,13 +109,8 @@ fn by_default(client: &Client, config: &Config, now: Micros) -> Result<Vec<Selec
     catalog.only(name).map_or_else(|| Ok(Vec::new()), |catalog| catalog.selected())
 }
 
-fn given(client: &Client, config: &Config, catalog: &Catalog, now: Micros) -> Result<Vec<SelectedStream>> {
-    let mut selected = catalog.selected()?;
-    for stream in &mut selected {
-        let row = find(&stream.id).map_err(|e| e.context("catalog"))?;
-        row.resolve(stream)?;
-        refuse_twins(row, stream)?;
-    }
+fn given(client: &Client, config: &Config, choice: Choice, now: Micros) -> Result<Vec<SelectedStream>> {
+    let Choice { catalog, mut selected } = choice;
     if selected.is_empty() {
         return Ok(selected);
     }

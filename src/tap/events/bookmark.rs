@@ -2,21 +2,25 @@
 //! under way, the closed set that it reads and how far it came. A kill at any instant resumes the same closed set.
 
 mod cursor;
+mod members;
+mod older;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
 use crate::posthog::query::hogql::{Cursor, Key, Range};
-use crate::singer::state::State;
+use crate::singer::state::{START_OVER, State};
 use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
 use super::arrivals::ArrivalCounts;
 use super::overlap::Overlap;
 use super::overlap::form_1;
 use crate::tap::config::EventsConfig;
+use crate::tap::replication::refuse_foreign;
+use older::Older;
 
 /// The form of the bookmark that this program writes.
 const FORM: u32 = 2;
@@ -173,32 +177,43 @@ impl Bookmark {
     /// [`Kind::Config`] when it is of a newer form, damaged, or of another project: it is refused, never ignored.
     pub fn read(state: &State, stream: &str, source: &str) -> Result<Option<Bookmark>> {
         let refuse = |what: String| Error::new(Kind::Config, format!("state of stream {stream}: {what}"));
-        let Some(object) = state.bookmark(stream) else {
-            return seed_form(state, stream).map(|seed| upgrade(&seed, source)).transpose();
+        let upgraded = |older| Bookmark::upgraded(older, source);
+        let Some(object) = state.bookmark(stream)? else {
+            return Ok(older::of_root(state, stream)?.map(upgraded));
         };
-        if object.contains_key("last_run") {
-            return upgrade(object, source).map(Some);
+        if older::has_time(object) {
+            return Ok(older::of_object(object)?.map(upgraded));
         }
-        let damaged = |what: &str| refuse(format!("it is damaged ({what}); give the last complete state"));
-        let object = match object.get("form").and_then(Value::as_u64) {
-            Some(1) => form_1::upgrade(object.clone()).ok_or_else(|| damaged("its list of delivered events"))?,
-            Some(form) if form == u64::from(FORM) => object.clone(),
-            Some(form) if form > u64::from(FORM) => {
+        let damaged = |what: &str| refuse(format!("it is damaged ({what}); {START_OVER}"));
+        let form = match object.get("form").and_then(Value::as_u64) {
+            Some(form @ 1..) if form <= u64::from(FORM) => form,
+            Some(form @ 1..) => {
                 return Err(refuse(format!("it was written by a newer version (form {form}); use that version")));
             }
-            _ => return Err(refuse("it is not a bookmark of this program; remove it to start over".to_owned())),
+            _ => return Err(refuse(format!("it is not a bookmark of this program, by its member form; {START_OVER}"))),
+        };
+        if let Some(member) = members::first_wrong(object) {
+            return Err(damaged(&format!("its member {member}")));
+        }
+        let object = match form {
+            1 => form_1::upgrade(object.clone()).ok_or_else(|| damaged("its list of delivered events"))?,
+            _ => object.clone(),
         };
         let bookmark: Bookmark = serde_json::from_value(Value::Object(object)).map_err(|e| damaged(&e.to_string()))?;
-        if bookmark.source != source {
-            let (theirs, ours) = (&bookmark.source, source);
-            return Err(refuse(format!(
-                "it belongs to {theirs}, and the settings name {ours}; use that project's state"
-            )));
-        }
-        if bookmark.last_run().is_none() && bookmark.replication_key_value.is_some() {
-            return Err(refuse("its `replication_key_value` is not a time".to_owned()));
+        refuse_foreign(&bookmark.source, source).map_err(refuse)?;
+        let overlaps = bookmark.overlap.iter().chain(bookmark.run.as_ref().map(|run| &run.overlap));
+        for overlap in overlaps {
+            overlap.hashes().map_err(|_| damaged("its list of delivered events, overlap"))?;
         }
         Ok(Some(bookmark))
+    }
+
+    fn upgraded(older: Older, source: &str) -> Bookmark {
+        let mut bookmark = Bookmark::new(source.to_owned(), "created_at");
+        bookmark.replication_key_value = Some(to_rfc3339(older.last_run));
+        bookmark.runs = 2; // its backfill is over: late arrivals are looked for in the usual window
+        bookmark.seen_uuids = older.seen_uuids;
+        bookmark
     }
 
     /// The horizon of the last finished run.
@@ -251,42 +266,21 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
     Ok(())
 }
 
-/// The forms that the component wrote which this program re-creates: `{"last_run", "seen_uuids"}` at the root, or under
-/// `<stream>_state`.
-fn seed_form<'a>(state: &'a State, stream: &str) -> Option<Map<String, Value>> {
-    let nested = |state: &'a State| state.member(&format!("{stream}_state"))?.as_object().cloned();
-    nested(state).or_else(|| {
-        let mut root = Map::new();
-        root.insert("last_run".to_owned(), state.member("last_run")?.clone());
-        root.insert("seen_uuids".to_owned(), state.member("seen_uuids").cloned().unwrap_or_else(|| json!([])));
-        Some(root)
-    })
+/// Whether a state without bookmarks is one of the component before this one.
+#[must_use]
+pub fn is_of_the_older_component(state: &State) -> bool {
+    older::is_root(state, "events")
 }
 
 /// Removes what [`Bookmark::read`] takes from the forms of the component before this one; it stands in the bookmark now.
-pub fn forget_seed_form(state: &mut State, stream: &str) {
-    if state.bookmark(stream).is_none() && seed_form(state, stream).is_some() {
-        for member in [&format!("{stream}_state"), "last_run", "seen_uuids"] {
-            state.remove_member(member);
-        }
+///
+/// # Errors
+/// Those of [`Bookmark::read`].
+pub fn forget_older_form(state: &mut State, stream: &str) -> Result<()> {
+    if state.bookmark(stream)?.is_none() && older::of_root(state, stream)?.is_some() {
+        older::forget(state, stream);
     }
-}
-
-fn upgrade(seed: &Map<String, Value>, source: &str) -> Result<Bookmark> {
-    let refuse = |what: &str| Error::new(Kind::Config, format!("state with `last_run`: {what}"));
-    let time = seed.get("last_run").and_then(Value::as_str).ok_or_else(|| refuse("`last_run` is not a text"))?;
-    // The seed wrote times without an offset; they were UTC.
-    let last_run = parse_rfc3339(time).or_else(|| parse_rfc3339(format!("{}Z", time.replace(' ', "T"))));
-    let last_run = last_run.ok_or_else(|| refuse("`last_run` is not a time"))?;
-    let mut bookmark = Bookmark::new(source.to_owned(), "created_at");
-    bookmark.replication_key_value = Some(to_rfc3339(last_run));
-    bookmark.runs = 2; // its backfill is over: late arrivals are looked for in the usual window
-    if let Some(uuids) = seed.get("seen_uuids").and_then(Value::as_array) {
-        bookmark.seen_uuids = uuids.iter().filter_map(Value::as_str).map(str::to_lowercase).collect();
-        bookmark.seen_uuids.sort_unstable();
-    }
-    log::info("the state has the form of an older component; it is upgraded with this run");
-    Ok(bookmark)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -340,7 +334,7 @@ mod tests {
         assert!(change("form", json!(null)).contains("not a bookmark"));
         assert!(change("source", json!("us.posthog.com/2")).contains("belongs to us.posthog.com/2"));
         assert!(change("runs", json!("x")).contains("damaged"));
-        assert!(change("replication_key_value", json!("soon")).contains("not a time"));
+        assert!(change("replication_key_value", json!("soon")).contains("member replication_key_value"));
         let mut injected = bookmark().to_value();
         injected["run"]["passes"][0]["cursor"]["row"][1] = json!("') OR 1=1 --                         ");
         assert!(Bookmark::read(&state(injected), "events", "us.posthog.com/1").is_err());

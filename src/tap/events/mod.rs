@@ -55,7 +55,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
     let mut bookmark = replication_key::bookmark(client, config, &stream.id, chosen, sink.state())?;
     let stream = &with_replication_key(client, stream.clone(), &bookmark, context.now)?;
     sink.write_schema(stream)?;
-    bookmark::forget_seed_form(sink.state(), &stream.id);
+    bookmark::forget_older_form(sink.state(), &stream.id)?;
     // A closed set that an earlier run left half read comes first, then what arrived since.
     if bookmark.run.is_some() {
         log::info("going on with the run that was interrupted");

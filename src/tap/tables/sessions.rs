@@ -19,7 +19,7 @@ use crate::posthog::query::ask::server_time;
 use crate::tap::config::Config;
 use crate::tap::context::Context;
 use crate::tap::proof::read_until_proved;
-use crate::tap::replication::{bookmark, set_bookmark};
+use crate::tap::replication::{bookmark_of, set_bookmark};
 use crate::tap::sink::Sink;
 use crate::tap::stream::SESSIONS;
 
@@ -41,7 +41,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
     sink.begin_progress(None);
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
-    let mut from = first(context.config, bookmark(sink.state(), stream));
+    let mut from = first(context.config, bookmark_of(sink.state(), stream)?);
     let (mut stretch_days, mut longest_days) = (1, LONGEST_EMPTY_STRETCH_DAYS);
     while from < end {
         // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.
