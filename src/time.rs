@@ -23,7 +23,7 @@ pub const FAR_FUTURE: Micros = 65_536 * DAY_US;
 /// The lower bound of every `timestamp` of PostHog: 1970-01-01, the first day that `Date` holds.
 pub const FAR_PAST: Micros = 0;
 /// The first moment of year 1 and the last of year 9999, in UTC.
-pub const MOMENTS: std::ops::RangeInclusive<Micros> = -62_135_596_800_000_000..=253_402_300_799_999_999;
+const MOMENTS: std::ops::RangeInclusive<Micros> = -62_135_596_800_000_000..=253_402_300_799_999_999;
 
 /// A UTC day, with which PostHog's sort key begins: whole days since 1970-01-01, as ClickHouse's `Date` holds it.
 ///

@@ -134,7 +134,8 @@ pub fn bookmark(
 /// Sets the bookmark of a stream: everything before `until` was read.
 pub fn set_bookmark(state: &mut State, stream: &SelectedStream, until: Micros) {
     let key = stream.replication_key.as_deref().unwrap_or_default();
-    let mut value = json!({"replication_key": key, "replication_key_value": to_rfc3339(until)});
+    let mut value =
+        json!({"replication_key": key, "replication_key_value": to_rfc3339(until.clamp(FAR_PAST, FAR_FUTURE))});
     if let Some(source) = &stream.source {
         value[SOURCE] = json!(source);
     }

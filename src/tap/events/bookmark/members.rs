@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use crate::time::{FAR_FUTURE, FAR_PAST, MOMENTS, Micros, parse_rfc3339};
+use crate::time::{FAR_FUTURE, FAR_PAST, Micros, parse_rfc3339};
 
 /// More than this is no count, and no number of a cell: JSON numbers are exact up to here.
 const MOST: u64 = 1 << 53;
@@ -13,6 +13,8 @@ const MOST: u64 = 1 << 53;
 const MOST_LATE_DAYS: u64 = 36_500;
 /// A cell that is longer than all time.
 const MOST_SECONDS: u64 = 1 << 33;
+/// The years 0 to 9999 with some days around them: what a setting may name.
+const MOMENTS: RangeInclusive<Micros> = -62_200_000_000_000_000..=253_420_000_000_000_000;
 /// The times that a horizon may have.
 const HORIZONS: RangeInclusive<Micros> = FAR_PAST..=FAR_FUTURE;
 
