@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Run, Target, parquet_files, record, schema, state, target_parquet};
+use crate::harness::{Run, Target, feed, parquet_files, record, schema, state, target_parquet};
 
 fn head() -> String {
     schema("s", json!({"id": {"type": "integer"}, "o": {}}), &["id"], &[])
@@ -353,4 +353,35 @@ fn the_limit_of_a_line_is_the_same_for_files_and_pipes() {
         assert_eq!(from_file.code, code, "{bytes}: {}", from_file.stderr);
         assert_eq!(d.run(line(bytes)).code, code, "{bytes}");
     }
+}
+
+#[test]
+fn an_address_is_no_folder_unless_it_is_one_of_a_file() {
+    for address in [
+        "s3://bucket/x",
+        "gs://b",
+        "az://c/x",
+        "abfss://c@a.dfs.core.windows.net/x",
+        "https://example.com/x",
+        "file://host/x",
+    ] {
+        let mut d = Target::new();
+        d.settings["destination_path"] = json!(address);
+        let ran = d.run(head());
+        assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{address}: {}", ran.stderr);
+        // Nothing but the settings.
+        assert_eq!(std::fs::read_dir(d.dir.path()).unwrap().count(), 1, "{address}");
+    }
+    let mut d = Target::new();
+    let inside = d.out().to_str().unwrap().to_owned();
+    for (destination, id) in
+        [(format!("file://{inside}"), 1), ("~/out".to_owned(), 2), ("file://localhost".to_owned() + &inside, 3)]
+    {
+        d.settings["destination_path"] = json!(destination);
+        let mut command = d.command();
+        command.env("HOME", d.dir.path());
+        let ran = feed(command.spawn().unwrap(), head() + &record("s", json!({"id": id})));
+        assert_eq!(ran.code, 0, "{destination}: {}", ran.stderr);
+    }
+    assert_eq!(d.ids("s"), [1, 2, 3]);
 }

@@ -112,7 +112,7 @@ impl Settings {
             );
         };
         let settings = Settings {
-            destination: PathBuf::from(values.word("destination_path")?),
+            destination: destination(values)?,
             compression,
             batch_size_rows: values.whole("batch_size_rows")?,
             file_size_bytes: megabytes("file_size_mb")?,
@@ -143,6 +143,33 @@ impl Settings {
             )),
             None => Ok(settings),
         }
+    }
+}
+
+/// The folder that is named: a path, one in the home folder (`~/`), or a `file://` address.
+fn destination(values: &Values) -> Result<PathBuf> {
+    let name = "destination_path";
+    let word = values.word(name)?;
+    if let Some((scheme, rest)) = word.split_once("://") {
+        let is_scheme = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        if scheme.eq_ignore_ascii_case("file") {
+            let path = rest.strip_prefix("localhost").unwrap_or(rest);
+            let why = "give file:/// and an absolute path, without % signs";
+            let is_plain = path.starts_with('/') && !path.contains('%');
+            return if is_plain { Ok(PathBuf::from(path)) } else { Err(values.refuse(name, why)) };
+        }
+        if !scheme.is_empty() && scheme.bytes().all(is_scheme) {
+            let why = "it is an address, and this version writes into folders only: give a path, or file:///path";
+            return Err(values.refuse(name, why));
+        }
+    }
+    match word.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        Some(rest) => {
+            let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+            let home = home.ok_or_else(|| values.refuse(name, "~ is the home folder, and HOME is not set"))?;
+            Ok(PathBuf::from(home).join(rest.trim_start_matches('/')))
+        }
+        None => Ok(PathBuf::from(word)),
     }
 }
 
