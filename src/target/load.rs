@@ -42,8 +42,13 @@ pub struct Load<W: Write> {
     due: Due,
     /// What the closing report says of odd input.
     pub odd: Oddities,
+    /// What was counted before the record in work.
+    counted: (Oddities, u64),
     /// The line that is read.
     pub line: u64,
+    /// The first STATE, if no record came before it, until the run has begun.
+    start_state: Option<Box<[u8]>>,
+    begun: bool,
     /// How many messages came.
     pub messages: u64,
     /// The stream of the last record: the next one is probably of the same.
@@ -72,7 +77,10 @@ impl<W: Write> Load<W> {
             states: States::new(output),
             due: Due::new(Arc::clone(&settings)),
             odd: Oddities::default(),
+            counted: (Oddities::default(), 0),
             line: 0,
+            start_state: None,
+            begun: false,
             messages: 0,
             last_stream: 0,
             started_ms: i64::try_from(now).unwrap_or(i64::MAX),
@@ -124,14 +132,12 @@ impl<W: Write> Load<W> {
             self.share_memory();
         }
         if let Some((version, record)) = self.streams.get(self.last_stream).and_then(|stream| stream.head.find(line)) {
+            self.begin()?;
             let envelope = Envelope { version, ..Envelope::default() };
             return self.record(self.last_stream, line, record, Some(envelope));
         }
         let envelope = Envelope::read(line).map_err(|fault| self.syntax(fault))?;
         let kind = plain(envelope.kind.ok_or_else(|| self.not_singer("it has no type"))?);
-        if self.messages == 1 {
-            self.begin(&kind, &envelope)?;
-        }
         match kind.to_ascii_uppercase().as_slice() {
             b"RECORD" => self.any_record(line, envelope),
             b"STATE" => self.on_state(&envelope),
@@ -142,9 +148,13 @@ impl<W: Write> Load<W> {
         }
     }
 
-    /// The first message. A STATE there is the one that the tap was started with; it is no checkpoint.
-    fn begin(&mut self, kind: &[u8], envelope: &Envelope<'_>) -> Result<()> {
-        self.commits.begin(envelope.value.filter(|_| kind.eq_ignore_ascii_case(b"STATE")))?;
+    /// Before the first record, and before any commit: a STATE that came so far says what the tap was started with.
+    fn begin(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.begun, true) {
+            return Ok(());
+        }
+        let start_state = self.start_state.take();
+        self.commits.begin(start_state.as_deref())?;
         self.share_memory();
         Ok(())
     }
@@ -156,6 +166,7 @@ impl<W: Write> Load<W> {
 
     fn any_record(&mut self, line: &[u8], envelope: Envelope<'_>) -> Result<()> {
         let at = envelope.record.ok_or_else(|| self.not_singer("it has no record"))?;
+        self.begin()?;
         let index = self.stream_of(&envelope)?;
         let mut record = Scanner::new(line);
         record.jump(at);
@@ -177,9 +188,7 @@ impl<W: Write> Load<W> {
             return self.keep_row(index, line, &envelope);
         }
         // Another version than the last record's, said behind the record: read it again, into the right sink.
-        if let Some(sink) = self.streams.current(index) {
-            sink.undo();
-        }
+        self.forget_row(index);
         self.record_of(index, line, record, &envelope)
     }
 
@@ -193,18 +202,36 @@ impl<W: Write> Load<W> {
 
     fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        self.counted = (self.odd, stream.members.left_out().0);
         let place = self.commits.versions.place(stream, version)?;
         let routed = self.streams.route(index, place, *record);
         let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
         read.map_err(|error| self.misfit(index, error))
     }
 
+    /// Forgets the record that was read last, with what was counted of it.
+    fn forget_row(&mut self, index: usize) {
+        if let Some(sink) = self.streams.current(index) {
+            sink.undo();
+        }
+        let (odd, left_out) = self.counted;
+        self.odd = odd;
+        if let Some(stream) = self.streams.get(index) {
+            stream.members.set_left_out(left_out);
+        }
+    }
+
     /// The row was read: leave it out if it was written before, else count it.
     fn keep_row(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
-        let keyed = !self.commits.replay.is_off() && self.streams.get(index).is_some_and(|stream| stream.schema.keyed);
+        let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        stream.without_version |= envelope.version.is_none();
+        let keyed = stream.schema.keyed && !self.commits.replay.is_off();
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
         if keyed && self.commits.is_repeat(sink.fingerprint(line, envelope.version))? {
-            sink.undo();
+            self.forget_row(index);
+            if let Some(stream) = self.streams.get(index) {
+                stream.repeats += 1;
+            }
             return Ok(());
         }
         if self.settings.add_record_metadata {
@@ -243,6 +270,9 @@ impl<W: Write> Load<W> {
         if value == b"null" {
             return Err(self.not_singer("the value of its STATE is null, which would make the tap begin anew"));
         }
+        if !self.begun && self.start_state.is_none() {
+            self.start_state = Some(value.into());
+        }
         self.states.take(value);
         self.commits.replay.on_state();
         let bytes = self.streams.bytes_written();
@@ -258,6 +288,9 @@ impl<W: Write> Load<W> {
         if end == End::Interrupted && !self.commits_at_states() {
             // The next run reads everything again: no state may say that it need not.
             return Ok(());
+        }
+        if self.messages > 0 {
+            self.begin()?;
         }
         let (state, trailing) = (self.states.newest(), self.due.rows_behind_state > 0);
         self.commits.commit(&mut self.streams, Reached { state, trailing, end, begun: self.messages > 1 })?;

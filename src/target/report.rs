@@ -13,6 +13,13 @@ impl<W: Write> Load<W> {
     pub(super) fn report(&self) {
         self.commits.versions.report();
         for stream in self.streams.iter() {
+            if stream.rows_in_run == 0 && stream.repeats > 0 {
+                log::warn(format!(
+                    "stream {:?}: all {} rows were left out as repeats of rows that earlier runs committed; to load the stream \
+                     again, run with load_method: overwrite, or use a new destination_path",
+                    stream.name, stream.repeats
+                ));
+            }
             let (values, names) = stream.members.left_out();
             if values > 0 {
                 let stream = &stream.name;

@@ -238,8 +238,9 @@ fn an_activation_leaves_what_is_held_of_newer_versions() {
     d.run(head(&[]) + &of_version(1, 1..2) + &activate(1) + &at(1));
     // Rows of both are held before the first is activated.
     let two = of_version(2, 2..4) + &at(2) + &of_version(3, 4..6) + &at(3);
-    d.run(at(1) + &head(&[]) + &two + &activate(2) + &at(4));
+    let ran = d.run(at(1) + &head(&[]) + &two + &activate(2) + &at(4));
     assert_eq!(d.ids("s"), [2, 3]);
+    assert!(!ran.stderr.contains("without a version"), "{}", ran.stderr);
     d.run(at(4) + &head(&[]) + &of_version(3, 6..7) + &activate(3) + &at(5));
     assert_eq!(d.ids("s"), [4, 5, 6]);
     assert!(!d.tree().iter().any(|path| path.contains("held")), "{:?}", d.tree());
@@ -262,4 +263,36 @@ fn rows_without_a_version_stay_when_one_is_activated() {
         d.run(at(5) + &head(&[]) + &row(30, "z") + &activate(3) + &at(6));
         assert_eq!(d.ids("s"), [30]);
     }
+}
+
+/// A STATE before the first record says where the tap began, wherever it stands, and numbers count by their exact value.
+#[test]
+fn the_start_state_may_stand_behind_schemas_and_is_compared_exactly() {
+    let d = at_once(json!({}));
+    let big = |text: &str| format!("{{\"type\":\"STATE\",\"value\":{{\"k\":{text}}}}}\n");
+    let (one, other) = (big("9007199254740993.0"), big("9007199254740992.0"));
+    d.run(big("0") + &head(&[]) + &row(1, "a") + &one + &row(2, "b") + &other + &row(3, "c") + &big("5"));
+    // From the first of two states that are one as doubles: rows 2 and 3 are there.
+    let ran = d.run(head(&[]) + &big("9007199254740993") + &row(2, "b") + &row(3, "c") + &row(4, "d") + &big("6"));
+    assert_eq!(d.ids("s"), [1, 2, 3, 4], "{}", ran.stderr);
+    // From the second one, rewritten: row 3 is there, and row 2 is a new one.
+    let ran = d.run(head(&[]) + &big("9.007199254740992E15") + &row(2, "b") + &row(3, "c") + &big("7"));
+    assert_eq!(d.ids("s"), [1, 2, 2, 3, 4], "{}", ran.stderr);
+}
+
+#[test]
+fn nothing_is_counted_twice_and_not_for_rows_that_are_left_out() {
+    let d = Target::new();
+    let line = |id: i64, version: i64| {
+        let text = format!("{{\"id\":{id},\"v\":\"\\ud83d\",\"gone\":1,\"lost\":2}}");
+        format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{text},\"version\":{version}}}\n")
+    };
+    // A version behind the record, which changes: the record is read twice.
+    let ran = d.run(at(0) + &head(&[]) + &line(1, 1) + &line(2, 2) + &line(3, 1) + &at(1));
+    assert!(ran.stderr.contains("6 values were left out") && ran.stderr.contains("3 halves of"), "{}", ran.stderr);
+    let ran = d.run(at(0) + &head(&[]) + &line(1, 1) + &line(3, 1) + &at(1));
+    assert!(!ran.stderr.contains("values were left out") && !ran.stderr.contains("halves of"), "{}", ran.stderr);
+    // The way to load them again is said once.
+    assert_eq!(ran.stderr.matches("all 2 rows were left out as repeats").count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("load_method: overwrite"), "{}", ran.stderr);
 }

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::log;
 use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
-use crate::target::rows::fingerprint::Fingerprint;
+use crate::target::rows::fingerprint::{Fingerprint, exact_form};
 use crate::target::settings::Dedup;
 use crate::target::store::FsFile;
 use crate::target::store::names::{COMMITS, STAGING};
@@ -283,12 +283,9 @@ fn fingerprints_of(commits: &CommitLog, n: u64) -> Result<Vec<u8>> {
 /// Equal states can be in several commits. A run that ended in this state is the best witness, the latest one of them;
 /// without one, the earliest place is taken. A commit with rows behind its state is itself part of what may come again.
 fn committed_before(commits: &CommitLog, start: &[u8]) -> Result<Option<u64>> {
-    let parse = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).ok();
-    let wanted = parse(start);
+    let wanted = exact_form(start);
     let is_it = |state: &Option<Box<serde_json::value::RawValue>>| {
-        // A state that cannot be parsed here (half of a surrogate pair, deep nesting) is equal to its own text only.
-        let equal = |state: &[u8]| state == start || wanted.is_some() && parse(state) == wanted;
-        state.as_ref().is_some_and(|state| equal(state.get().as_bytes()))
+        state.as_ref().is_some_and(|state| exact_form(state.get().as_bytes()) == wanted)
     };
     let mut earliest: Option<u64> = None;
     let last = commits.next() - 1;

@@ -68,11 +68,8 @@ impl Versions {
     /// Where a row of this version goes: out of sight, or straight into the stream's folder.
     ///
     /// The first version that a stream ever has is visible at once: there is no older one to protect.
-    pub fn place(&mut self, stream: &mut Stream, version: Option<i64>) -> Result<Place> {
-        let Some(version) = self.overwrite.or(version) else {
-            stream.without_version = true;
-            return Ok(Place::Stream);
-        };
+    pub fn place(&mut self, stream: &Stream, version: Option<i64>) -> Result<Place> {
+        let Some(version) = self.overwrite.or(version) else { return Ok(Place::Stream) };
         if self.overwrite.is_none() {
             if self.visible.get(&stream.name) == Some(&version) {
                 return Ok(Place::Stream);
@@ -171,7 +168,8 @@ impl Versions {
             let Some(marker) = self.marker(staged, folder, *version)? else {
                 return Err(Error::new(Kind::Internal, format!("version {version} of {folder} has no file")));
             };
-            let keep_from = streams.iter().any(|s| s.name == *stream && s.without_version).then_some(first);
+            let stays = |s: &Stream| s.name == *stream && s.without_version && self.overwrite.is_none();
+            let keep_from = streams.iter().any(stays).then_some(first);
             if keep_from.is_some() {
                 log::warn(format!(
                     "stream {stream:?}: rows of this run came without a version; they stay beside those of version {version}"

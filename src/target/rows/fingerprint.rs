@@ -1,6 +1,8 @@
 //! The fingerprint of a row: 128 bits over its stream, its version and its values. The same row has the same one in every
 //! run, also when the SCHEMA got columns in between or an object's members come in another order.
 
+use std::borrow::Cow;
+
 use crate::json::escape::unescape;
 use crate::json::scan::Scanner;
 use crate::json::token::Escapes;
@@ -81,6 +83,40 @@ fn key(stream: &str, version: Option<i64>) -> [u8; 32] {
 /// in the order of their names, no white space. Numbers count as they are written. No two values have the same form, and
 /// none is the beginning of another: each says how long it is.
 fn canonical(value: &[u8], out: &mut Vec<u8>) {
+    form(value, &|number| Cow::Borrowed(number), out);
+}
+
+/// A form of well-formed JSON that is the same for the same value, however its members are ordered and its strings and
+/// numbers are written.
+#[must_use]
+pub fn exact_form(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    form(value.trim_ascii(), &exact_number, &mut out);
+    out
+}
+
+/// A number as its digits without zeros at either end, and the power of ten of the last one.
+fn exact_number(text: &[u8]) -> Cow<'_, [u8]> {
+    let is_exponent = |b: &u8| matches!(b, b'e' | b'E');
+    let mut halves = text.splitn(2, is_exponent);
+    let mantissa = halves.next().unwrap_or_default();
+    let exponent = halves.next().map_or(Some(0), |half| std::str::from_utf8(half).ok()?.parse::<i64>().ok());
+    let behind_point = mantissa.iter().rev().position(|b| *b == b'.').unwrap_or(0);
+    let digits: Vec<u8> = mantissa.iter().copied().filter(u8::is_ascii_digit).skip_while(|b| *b == b'0').collect();
+    let kept = digits.iter().rposition(|b| *b != b'0').map_or(0, |last| last + 1);
+    // Words, and exponents beyond all reason, count as they are written.
+    let shift = i64::try_from(digits.len() - kept).ok().zip(i64::try_from(behind_point).ok());
+    let power = exponent.zip(shift).and_then(|(power, (up, down))| power.checked_add(up)?.checked_sub(down));
+    let Some(power) = power.filter(|_| mantissa.iter().any(u8::is_ascii_digit)) else { return Cow::Borrowed(text) };
+    if kept == 0 {
+        return Cow::Borrowed(b"0");
+    }
+    let sign = if mantissa.starts_with(b"-") { "-" } else { "" };
+    let digits = String::from_utf8_lossy(digits.get(..kept).unwrap_or_default()).into_owned();
+    Cow::Owned(format!("{sign}{digits}e{power}").into_bytes())
+}
+
+fn form(value: &[u8], number: &dyn Fn(&[u8]) -> Cow<'_, [u8]>, out: &mut Vec<u8>) {
     match value.first() {
         Some(b'"') => {
             let text = Scanner::new(value).string().ok();
@@ -97,17 +133,17 @@ fn canonical(value: &[u8], out: &mut Vec<u8>) {
             members.sort_by(|(a, _), (b, _)| a.cmp(b));
             for (name, value) in members {
                 sized(b'"', out, |out| out.extend_from_slice(&name));
-                canonical(value, out);
+                form(value, number, out);
             }
         }),
         Some(b'[') => sized(b'[', out, |out| {
             let read = items(&mut Scanner::new(value), |scanner| {
-                canonical(scanner.next_text()?, out);
+                form(scanner.next_text()?, number, out);
                 Ok(())
             });
             debug_assert!(read.is_ok(), "the line was checked");
         }),
-        _ => sized(b'0', out, |out| out.extend_from_slice(value)),
+        _ => sized(b'0', out, |out| out.extend_from_slice(&number(value))),
     }
 }
 

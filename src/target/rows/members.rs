@@ -65,6 +65,11 @@ impl Members {
         (self.left_out, self.unknown.len())
     }
 
+    /// Sets how many values were left out: those of a record that is not kept do not count.
+    pub fn set_left_out(&mut self, values: u64) {
+        self.left_out = values;
+    }
+
     /// Steps over a member's name and colon, and says which column it is. `last` is the column before it.
     #[inline]
     pub fn find(&mut self, scanner: &mut Scanner<'_>, last: usize) -> Result<Option<usize>, Fault> {

@@ -45,6 +45,8 @@ pub struct Stream {
     pub last_version: Option<i64>,
     /// Rows of this run came without a version.
     pub without_version: bool,
+    /// Rows of this run that were left out as repeats.
+    pub repeats: u64,
     /// Rows since the last commit.
     pub rows: u64,
     /// Rows in this run.
@@ -308,6 +310,7 @@ impl Stream {
             head: UsualHead::new(&message.stream),
             last_version: None,
             without_version: false,
+            repeats: 0,
             rows: 0,
             rows_in_run: 0,
             members: Members::new(&schema),
