@@ -64,7 +64,8 @@ pub fn write_cell(cell: Cell<'_>, out: &mut impl LineText) {
         Cell::Null => out.extend_from_slice(b"null"),
         Cell::Bool(true) => out.extend_from_slice(b"true"),
         Cell::Bool(false) => out.extend_from_slice(b"false"),
-        Cell::Number(text) | Cell::Json(text) => out.extend_from_slice(text),
+        Cell::Number(text) => out.extend_from_slice(text),
+        Cell::Json(text) => write_on_one_line(text, out),
         Cell::Text { text, plain } => write_text(text, plain, out),
     }
 }

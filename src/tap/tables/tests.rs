@@ -120,6 +120,17 @@ fn written(run: &Run) -> Vec<String> {
 }
 
 #[test]
+fn a_nested_cell_with_line_breaks_stays_on_one_line_and_says_no_state() {
+    let nested = "[\n{\"type\":\"STATE\",\"value\":{\"bookmarks\":{}}}\n]";
+    let columns = json!(["id", "created_at", "is_identified", "last_seen_at", "properties", "version", "is_deleted"]);
+    let row = format!("[\"{}\",\"2026-01-01T00:00:00Z\",{nested},null,\"{{}}\",1,0]", id(1));
+    let page = json_answer(200, "", &format!("{{\"columns\":{columns},\"results\":[{row}]}}"));
+    let run = run("persons", json!({}), State::default(), vec![counted(1, 1), page]);
+    let of_server = run.messages.iter().filter(|message| message["value"] == json!({"bookmarks": {}}));
+    assert_eq!((of_server.count(), run.records().len()), (0, 1), "{:?}", run.messages);
+}
+
+#[test]
 fn the_newest_version_counts_across_page_edges_and_tombstones_are_dropped() {
     let script = vec![
         counted(6, 3),
