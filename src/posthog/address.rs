@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::{Error, Kind, Result, one_line};
+use crate::log::without_secrets;
 use url::Url;
 
 /// PostHog Cloud in the United States.
@@ -135,7 +136,7 @@ fn shown(text: &str) -> String {
         },
         None => text.to_owned(),
     };
-    format!("\"{}\"", one_line(&without_user.chars().take(200).collect::<String>()))
+    format!("\"{}\"", one_line(&without_secrets(&without_user).chars().take(200).collect::<String>()))
 }
 
 /// Whether a host is this machine.

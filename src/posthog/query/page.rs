@@ -9,6 +9,10 @@ use std::io::Read;
 
 use crate::json::decode::{Decoder, Place};
 use crate::json::token::{Escapes, Token};
+use crate::log::without_secrets;
+
+/// Most characters of a server's text in a message.
+const SHOWN_CHARS: usize = 300;
 
 /// One cell of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +98,7 @@ impl Page {
         let found = reader.answer()?;
         let Some(named) = found.columns else { return Err("the answer has no `columns`".to_owned()) };
         if !named.iter().map(String::as_str).eq(columns.iter().map(AsRef::as_ref)) {
-            return Err(format!("the answer has the columns {named:?}"));
+            return Err(format!("the answer has the columns {}", cut(&format!("{named:?}"))));
         }
         if !found.results {
             return Err("the answer has no `results`".to_owned());
@@ -225,8 +229,7 @@ impl<R: Read, F: FnMut(&Row<'_>) -> Result<(), String>> Reader<'_, R, F> {
             "error" => {
                 let place = self.decoder.value()?;
                 if place.token != Token::Null {
-                    let text: String = self.shown(place).chars().take(300).collect();
-                    return Err(format!("the answer carries an error: {text}"));
+                    return Err(format!("the answer carries an error: {}", cut(&self.shown(place))));
                 }
             }
             "timezone" => {
@@ -282,6 +285,11 @@ impl<R: Read, F: FnMut(&Row<'_>) -> Result<(), String>> Reader<'_, R, F> {
         }
         (self.on_row)(&Row::of(self.decoder.values(), &self.ends, first, width))
     }
+}
+
+/// The beginning of a server's text. Secrets go first: half of one would not be known again.
+fn cut(text: &str) -> String {
+    without_secrets(text).chars().take(SHOWN_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -31,6 +31,23 @@ fn results_may_come_first_and_types_last() {
 }
 
 #[test]
+fn secrets_are_removed_before_a_text_is_cut_and_long_texts_are_cut() {
+    let secret = "phx_half_of_it_would_still_be_told";
+    crate::log::conceal(secret);
+    for start in 301 - secret.len()..=300 {
+        let text = format!("{}{secret}", "e".repeat(start));
+        let told = page(&json!({"error": text}).to_string(), &["a"]).unwrap_err();
+        assert!(!told.contains("phx_h") && told.len() < 400, "{start}: {told}");
+        let body = json!({"columns": [text], "results": []});
+        let told = page(&body.to_string(), &["a"]).unwrap_err();
+        assert!(!told.contains("phx_h") && told.len() < 400, "{start}: {told}");
+    }
+    let columns: Vec<String> = (0..50_000).map(|n| format!("column {n}")).collect();
+    let told = page(&json!({"columns": columns, "results": []}).to_string(), &["a"]).unwrap_err();
+    assert!(told.contains("columns") && told.len() < 400, "{} bytes", told.len());
+}
+
+#[test]
 fn answers_that_must_not_be_believed_are_refused() {
     let cases = [
         (r#"{"columns":["a"],"results":[["x"]],"error":"no"}"#, "error"),
