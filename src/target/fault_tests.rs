@@ -180,6 +180,33 @@ fn versions_under(fault: Fault, apart: bool, disk: impl Fn() -> Memory) {
     }
 }
 
+/// Rows without a version stay when one is activated, whatever call fails, and also when they come again.
+#[test]
+fn rows_without_a_version_are_there_once_whatever_call_fails() {
+    let mut mixed = vec![json!({"type": "STATE", "value": {"v": 1}}), schema()];
+    mixed.extend((50..55).map(|id| json!({"type": "RECORD", "stream": "s", "record": {"id": id}})));
+    mixed.push(json!({"type": "STATE", "value": {"v": 1, "rows": true}}));
+    mixed.extend(version(2, 100..107, true).split_off(2));
+    let new: Vec<i64> = (50..55).chain(100..107).collect();
+    for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
+        for disk in [Memory::new, Memory::without_exchange] {
+            for n in 0.. {
+                let fs = disk();
+                assert!(run(&fs, &version(1, 0..5, false)).0);
+                fs.fail_at(n, fault);
+                let (ok, _) = run(&fs, &mixed);
+                let came = fs.restart();
+                assert!(!ok || ids(&fs) == new, "{fault:?} {n}: {:?}", ids(&fs));
+                assert!(run(&fs, &mixed).0, "{fault:?} {n}");
+                assert_eq!(ids(&fs), new, "{fault:?} {n}");
+                if !came {
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Old commits go while their removal fails at any call: those that are left have their fingerprints, and no gap.
 #[test]
 fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
