@@ -173,7 +173,7 @@ impl<'a> Project<'a> {
         let catalog =
             arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
         let choice = catalog.map(Choice::of).transpose()?;
-        check(&state, self.client.options(), &discover::wanted(&self.config, choice.as_ref())?)?;
+        check(&self.context(), &state, &discover::wanted(&self.config, choice.as_ref())?)?;
         Ok((state, choice))
     }
 

@@ -4,10 +4,10 @@
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
-use crate::posthog::http::client::Options;
 use crate::singer::state::{State, kind};
 
-use crate::tap::events::bookmark::{Bookmark, is_of_the_older_component};
+use crate::tap::context::Context;
+use crate::tap::events::bookmark::{Bookmark, check_filters, filters, is_of_the_older_component};
 use crate::tap::replication::{SOURCE, bookmark, refuse_foreign, source};
 use crate::tap::sink::REQUESTS;
 use crate::tap::stream::{STREAMS, Source, Stream};
@@ -19,13 +19,17 @@ const LONGEST_NAME: usize = 40;
 /// Checks a state. Of each selected stream, the replication key is given; none where the stream is read whole.
 ///
 /// # Errors
-/// [`Kind::Config`] for a state that this program did not write, or that is of another project.
-pub fn check(state: &State, options: &Options, streams: &[(&'static Stream, Option<String>)]) -> Result<()> {
+/// [`Kind::Config`] for a state that this program did not write, that is of another project, or whose half done run began
+/// with other settings.
+pub fn check(context: &Context<'_>, state: &State, streams: &[(&'static Stream, Option<String>)]) -> Result<()> {
     check_root(state)?;
-    let ours = source(options);
+    let ours = source(context.client.options());
     for (stream, replication_key) in streams {
         match stream.source {
-            Source::Events => drop(Bookmark::read(state, stream.name, &ours)?),
+            Source::Events => {
+                let half_done = Bookmark::read(state, stream.name, &ours)?.filter(|bookmark| bookmark.run.is_some());
+                half_done.map_or(Ok(()), |bookmark| check_filters(&bookmark, &filters(&context.config.events)))?;
+            }
             _ => drop(bookmark(state, stream.name, replication_key.as_deref(), Some(&ours))?),
         }
     }
