@@ -101,7 +101,7 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
     fake.world().insert((0..4_000).map(event));
     let set: Settings<'_> =
         &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(60)), ("page_size", json!(250))];
-    // More pages than the overlap has: a run that reads it again must come to its end.
+    // More pages than the overlap has twice: it is read to end the interrupted set, and again in the one that opens then.
     for pages in [9, 11] {
         let mut all = Vec::new();
         let mut state = json!({});
