@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::fake::{Fault, Held};
+use crate::fake::{Fault, HOUR_MICROS, Held};
 use crate::harness::{MINUTE, PAGE, Settings, Tap, at, fake_of, go_on, same_once, start, tap_with};
 
 /// A slice of several pages whose count is not proved: no STATE may have passed its start.
@@ -52,4 +52,21 @@ fn a_failed_proof_may_be_a_warning() {
     assert_eq!(run.events().len(), 399, "{}", run.stderr);
     assert!(run.stderr.contains("holds 400 events and 399 of them came"), "{}", run.stderr);
     assert!(run.stderr.contains("proved 0 of 1 slices"), "{}", run.stderr);
+}
+
+/// A server that counts 2^64 - 1 rows on each of two days: the sum would overflow.
+#[test]
+fn counts_that_no_table_can_have_are_not_believed() {
+    let fake = fake_of((0..10).map(|n| at(n, start() - n as i64 * 6 * HOUR_MICROS)));
+    fake.world().fault(Fault::new("absurd_counts").body("count() AS rows"));
+    // Each waits between its tries, so they wait side by side.
+    std::thread::scope(|scope| {
+        for tap in [Tap::new(&fake), Tap::new(&fake).arg("--plan")] {
+            scope.spawn(move || {
+                let run = tap.run();
+                assert_eq!(run.code, 4, "{}", run.stderr);
+                assert!(run.stderr.contains("CRITICAL") && !run.stderr.contains("internal fault"), "{}", run.stderr);
+            });
+        }
+    });
 }

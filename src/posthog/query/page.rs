@@ -54,6 +54,12 @@ impl<'a> Cell<'a> {
             _ => None,
         }
     }
+
+    /// The value of a cell that counts rows. None beyond what any table can hold: counts are added, and must not overflow.
+    pub fn count(self) -> Option<u64> {
+        const MOST: u64 = 1 << 48;
+        self.u64().filter(|count| *count <= MOST)
+    }
 }
 
 /// Where a cell ends in the buffer, and what it is; it starts where the one before it ends. Values above 4 GiB are refused.

@@ -109,7 +109,7 @@ impl Report<'_> {
         let sql = hogql::rows_per_bucket(range, &rest, 0);
         let columns = ["day", "event", "bucket", "rows"];
         let (mut days, since) =
-            match ask(self.client, &Query::new("plan of a day", &sql), &columns, |row| row.cell(3).u64()) {
+            match ask(self.client, &Query::new("plan of a day", &sql), &columns, |row| row.cell(3).count()) {
                 Ok(counts) => (vec![(day, counts.iter().sum())], day.end()),
                 // Too much to be counted by name: the whole day has to do.
                 Err(Fault::Split(_)) => (Vec::new(), day.start()),

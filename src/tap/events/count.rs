@@ -35,7 +35,7 @@ pub(super) fn stored(client: &Client, range: &Range, interval: &Interval) -> Res
     let sql = hogql::recount(range, interval);
     let query = Query::new("count of a slice", &sql).reworded(TEXTS);
     let counted = ask_one(client, &query, &["rows", "versions"], |row| {
-        Some(Stored { rows: row.cell(0).u64()?, versions: row.cell(1).u64()? })
+        Some(Stored { rows: row.cell(0).count()?, versions: row.cell(1).count()? })
     });
     Ok(counted?)
 }
@@ -50,7 +50,7 @@ pub(super) fn buckets(
     let sql = hogql::rows_per_bucket(range, interval, bits);
     ask(client, &Query::new("plan of a day", &sql), &["day", "event", "bucket", "rows"], |row| {
         let (day, event) = (Day::parse(row.text(0)?)?, row.text(1)?.to_owned());
-        Some(plan::Count { day, event, bucket: row.cell(2).u64()?, rows: row.cell(3).u64()? })
+        Some(plan::Count { day, event, bucket: row.cell(2).u64()?, rows: row.cell(3).count()? })
     })
 }
 
@@ -78,7 +78,7 @@ pub(super) fn arrivals(
         let part = Range { since, until, ..range.clone() };
         let sql = hogql::arrivals_per_hour(&part, late_days, unit == Unit::Versions);
         let counts = ask(client, &Query::new("arrivals per hour", &sql), &["hour", "rows"], |row| {
-            Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).u64()?))
+            Some((i64::try_from(row.cell(0).u64()?).ok()?, row.cell(1).count()?))
         });
         match counts {
             Ok(counts) => counts.into_iter().for_each(|(hour, rows)| *hours.entry(hour).or_default() += rows),
@@ -113,7 +113,7 @@ pub fn days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Day, u64
         let part = Range { since, until, ..range.clone() };
         let sql = hogql::rows_per_day(&part);
         let counted = ask(client, &Query::new("plan", &sql), &["day", "rows"], |row| {
-            Some((Day::parse(row.text(0)?)?, row.cell(1).u64()?))
+            Some((Day::parse(row.text(0)?)?, row.cell(1).count()?))
         });
         match counted {
             Ok(rows) => rows.into_iter().for_each(|row| merge_day(&mut days, row)),

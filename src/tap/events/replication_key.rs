@@ -122,7 +122,7 @@ fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
     }
     let sql = hogql::usable_arrivals(&range);
     let read = ask(client, &Query::new("check of created_at", &sql), &["rows", "usable"], |row| {
-        Some((row.cell(0).u64()?, row.cell(1).u64()?))
+        Some((row.cell(0).count()?, row.cell(1).count()?))
     });
     let usable = match read {
         Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),

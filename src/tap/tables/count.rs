@@ -70,7 +70,7 @@ impl<'a> Counter<'a> {
         let query = Query::new(&name, &sql);
         let query = if split == SplitBy::Caller { query } else { query.reworded(MAX_COUNTS) };
         let counted = ask_one(self.context.client, &query, &["rows", "keys"], |row| {
-            Some(Count { rows: row.cell(0).u64()?, keys: row.cell(1).u64()? })
+            Some(Count { rows: row.cell(0).count()?, keys: row.cell(1).count()? })
         });
         match counted {
             Ok(counted) => return Ok(Some(counted)),
