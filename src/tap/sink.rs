@@ -206,6 +206,11 @@ impl<'a, W: Write> Sink<'a, W> {
         !self.is_unsafe && !matches!(error.kind(), Kind::Pipe | Kind::Disk)
     }
 
+    /// True where rows went out behind the last safe place: they come again.
+    pub fn is_unsafe(&self) -> bool {
+        self.is_unsafe
+    }
+
     /// The failure with the last safe place said, where that may be.
     pub fn end_early(&mut self, error: Error) -> Error {
         if self.is_unsaid && self.may_say_after(&error) {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::metrics;
 use crate::posthog::http::usage::Usage;
@@ -23,11 +23,12 @@ use super::sink::{Sink, write_state};
 use super::stream::{Source, find};
 use super::tables::{sessions, whole};
 
-/// Syncs the streams in order. The first message repeats the state that the run was started with, so that a target can
-/// find the commit that it belongs to.
+/// Syncs the streams, `events` first. The first message repeats the state that the run was started with, so that a target
+/// can find the commit that it belongs to. A stream that fails keeps its bookmark and its version; the others are read.
 ///
 /// # Errors
-/// Whatever ended the run early; the last STATE that was written is safe to go on from.
+/// Whatever ended the run early, else the first failure of a stream, with the names of all that failed. The last STATE
+/// that was written is safe to go on from.
 pub fn sync<W: Write>(
     context: &Context<'_>,
     streams: &[SelectedStream],
@@ -36,16 +37,61 @@ pub fn sync<W: Write>(
 ) -> Result<()> {
     output.state(&state.to_value())?;
     state.set_member(SOURCE, json!(source(context.client.options())));
-    for stream in streams {
+    let mut failures: Vec<(&str, Error)> = Vec::new();
+    let (events, others): (Vec<_>, Vec<_>) = streams.iter().partition(|stream| is_of_events(stream));
+    for stream in events.into_iter().chain(others) {
         let started = Instant::now();
         let before = context.client.usage();
         let outcome = sync_one(context, stream, &mut state, output);
         let seconds = started.elapsed().as_secs_f64();
         metrics::timer("sync_duration", seconds, outcome.is_ok(), Some(&stream.name));
-        let summary = outcome?;
-        log::info(sentence(&stream.name, summary, &before, &context.client.usage(), seconds));
+        match outcome {
+            Ok(summary) => log::info(sentence(&stream.name, summary, &before, &context.client.usage(), seconds)),
+            Err(Failure { error, ends_run: false }) => {
+                log::warn(format!("{} is not read to the end: {error}; its bookmark stays", stream.name));
+                failures.push((&stream.name, error));
+            }
+            Err(failure) => return Err(failure.error),
+        }
     }
-    write_state(&mut state, context.client, output)
+    write_state(&mut state, context.client, output)?;
+    all_failed_streams(failures)
+}
+
+fn is_of_events(stream: &SelectedStream) -> bool {
+    find(&stream.id).is_ok_and(|row| matches!(row.source, Source::Events))
+}
+
+/// Why a stream was not read to its end.
+struct Failure {
+    error: Error,
+    /// No other stream is read after it.
+    ends_run: bool,
+}
+
+impl Failure {
+    /// A wrong key, a budget that is used up, a signal, a closed pipe and a fault of ours concern all streams. So does a
+    /// row of an event behind the last STATE: a later STATE would vouch for the row, and the row comes again.
+    fn new(error: Error, events_come_again: bool) -> Failure {
+        let concerns_one_stream = matches!(error.kind(), Kind::Service | Kind::Incomplete);
+        Failure { error, ends_run: events_come_again || !concerns_one_stream }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::new(error, false)
+    }
+}
+
+/// The failure to end with, which names all streams that failed.
+fn all_failed_streams(failures: Vec<(&str, Error)>) -> Result<()> {
+    let names: Vec<&str> = failures.iter().map(|(name, _)| *name).collect();
+    let names = names.join(", ");
+    match failures.into_iter().next() {
+        Some((_, first)) => Err(first.context(format!("not read to the end: {names}; the other streams were read"))),
+        None => Ok(()),
+    }
 }
 
 fn sync_one<W: Write>(
@@ -53,7 +99,7 @@ fn sync_one<W: Write>(
     stream: &SelectedStream,
     state: &mut State,
     output: &mut Output<W>,
-) -> Result<Summary> {
+) -> Result<Summary, Failure> {
     let row = find(&stream.id)?;
     let sink = &mut Sink::new(context, stream, state, output);
     // The loops of events and sessions read their bookmarks themselves.
@@ -66,8 +112,13 @@ fn sync_one<W: Write>(
         Source::List(list) => replication(sink.state())
             .and_then(|replication| lists::sync_stream(context, stream, list, replication, sink)),
     };
-    outcome.map_err(|error| sink.end_early(error))?;
-    Ok(sink.summary())
+    match outcome {
+        Ok(()) => Ok(sink.summary()),
+        Err(error) => {
+            let error = sink.end_early(error);
+            Err(Failure::new(error, is_of_events(stream) && sink.is_unsafe()))
+        }
+    }
 }
 
 /// The closing line of a stream.

@@ -3,8 +3,9 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::fake::{Fake, Options, micros};
-use crate::harness::{Tap, Target, catalog, incremental, with_catalog};
+use crate::fake::events::realistic;
+use crate::fake::{Fake, HOUR_MICROS, Options, micros};
+use crate::harness::{Run, Tap, Target, catalog, incremental, with_catalog};
 
 fn id(digit: u8) -> String {
     format!("0000000{digit}-0000-4000-8000-000000000000")
@@ -203,4 +204,30 @@ fn groups_and_definitions_can_be_read_from_their_last_change_on() {
         assert_eq!(run.texts(stream, "id")[..2], ["new", "silent"], "{stream}");
         assert_eq!(run.last_state()["bookmarks"][stream]["replication_key_value"], "2026-08-14T13:00:00.000000Z");
     }
+}
+
+#[test]
+fn a_list_that_fails_does_not_stop_the_other_streams() {
+    let fake = Fake::start(Options::default());
+    let now = fake.world().now;
+    fake.world().insert(realistic(5, 300, now, 4));
+    let all = || Tap::new(&fake).set("data_type", json!(null));
+    let before = all().run().ends(0);
+    fake.world().objects.of("cohorts")[3]["id"] = json!(null);
+    fake.world().objects.of("feature_flags")[3]["id"] = json!(null);
+    fake.world().advance(HOUR_MICROS);
+    let run = all().state(&before.last_state()).run().ends(4);
+    let last = run.stderr.lines().last().unwrap();
+    assert!(last.contains("CRITICAL") && last.contains("cohorts, feature_flags"), "{last}");
+    let streams: Vec<_> =
+        run.messages().iter().filter(|m| m["type"] == "SCHEMA").map(|m| m["stream"].clone()).collect();
+    assert_eq!(streams[0], "events", "{streams:?}");
+    assert!(streams.contains(&json!("persons")), "{streams:?}");
+    let activated = |run: &Run, stream: &str| {
+        run.messages().iter().any(|m| m["type"] == "ACTIVATE_VERSION" && m["stream"] == stream)
+    };
+    assert!(activated(&before, "cohorts") && !activated(&run, "cohorts") && activated(&run, "persons"));
+    assert_eq!(before.last_state()["bookmarks"]["cohorts"], run.last_state()["bookmarks"]["cohorts"]);
+    let horizon = |run: &Run| run.last_state()["bookmarks"]["events"]["replication_key_value"].clone();
+    assert_ne!(horizon(&before), horizon(&run));
 }
