@@ -12,7 +12,7 @@ use serde_json::Value as Json;
 pub(crate) const YOUR_OWN: &str = r#"  Make a personal API key in PostHog (Settings, Personal API keys) with the scope query:read, and a file tap.json:
       {"api_key": "phx_...", "project_id": 12345, "region": "us", "initial_since": "2026-01-01"}
   then, the first time without --state:
-      tap-posthog --config tap.json --state state.json | target-parquet > states.jsonl
+      tap-posthog --config tap.json --state state.json | target-parquet > states.jsonl &&
       tail -n 1 states.jsonl > state.json
 "#;
 

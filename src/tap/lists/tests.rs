@@ -107,7 +107,9 @@ fn a_list_that_lacks_items_activates_nothing_and_moves_no_bookmark() {
         let error = run.rows.as_ref().unwrap_err();
         assert_eq!(error.kind(), Kind::Incomplete);
         assert!(error.to_string().contains("of 105 items that PostHog counts 0 came"), "{error}");
-        assert_eq!(run.types(), ["SCHEMA"]);
+        // The STATE is the one behind all streams.
+        assert_eq!(run.types(), ["SCHEMA", "STATE"]);
+        assert_eq!(run.messages.last().unwrap()["value"]["bookmarks"].get(stream), None);
     }
     let warned = run("actions", json!({"count_proof": "warn"}), State::default(), lacking());
     assert_eq!((warned.rows.unwrap(), warned.asked.len()), (0, 4));
