@@ -23,20 +23,17 @@ fn speed() -> u32 {
 }
 
 /// What the clock shows.
-#[must_use]
 pub fn now() -> Instant {
     let (start, speed) = clock();
     start.checked_add(start.elapsed().saturating_mul(speed)).unwrap_or_else(Instant::now)
 }
 
 /// The time that passed on the clock since it showed `then`.
-#[must_use]
 pub fn since(then: Instant) -> Duration {
     now().saturating_duration_since(then)
 }
 
 /// How long somebody has to sleep until `duration` has passed on the clock.
-#[must_use]
 pub fn real(duration: Duration) -> Duration {
     duration / clock().1
 }

@@ -33,7 +33,6 @@ pub enum Kind {
 
 impl Kind {
     /// The exit code of the process for this class.
-    #[must_use]
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Internal => 1,
@@ -71,14 +70,12 @@ impl Error {
     }
 
     /// The same failure with `what:` in front of its text.
-    #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
         self
     }
 
     /// The class of the failure.
-    #[must_use]
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -94,7 +91,6 @@ impl std::error::Error for Error {}
 
 /// `text` on one line: control characters (server texts, stream names) are escaped so that they can neither forge a
 /// log line nor drive a terminal.
-#[must_use]
 pub fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

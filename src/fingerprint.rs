@@ -5,7 +5,6 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// `sha256:` and 64 hex digits over the canonical form of `value` (keys sorted at every level, no white space).
-#[must_use]
 pub fn of(value: &Value) -> String {
     let mut text = String::new();
     canonical(value, &mut text);
@@ -13,13 +12,11 @@ pub fn of(value: &Value) -> String {
 }
 
 /// `sha256:` and a hash in hex digits.
-#[must_use]
 pub fn named(hash: &[u8]) -> String {
     format!("sha256:{}", hex(hash))
 }
 
 /// Two hex digits a byte.
-#[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut out, byte| {

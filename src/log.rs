@@ -95,7 +95,6 @@ pub fn conceal(secret: &str) {
 }
 
 /// `text` with every registered secret replaced by `***`.
-#[must_use]
 pub fn without_secrets(text: &str) -> String {
     let secrets = SECRETS.lock().unwrap_or_else(PoisonError::into_inner);
     secrets.iter().fold(text.to_owned(), |text, secret| {
@@ -104,7 +103,6 @@ pub fn without_secrets(text: &str) -> String {
 }
 
 /// True if a line of this level would be printed: lets a caller skip building it.
-#[must_use]
 pub fn enabled(level: Level) -> bool {
     level >= LOGGER.get().map_or(Level::Info, |logger| logger.level)
 }

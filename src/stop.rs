@@ -25,7 +25,6 @@ pub enum Cause {
 
 impl Cause {
     /// The error that the run ends with.
-    #[must_use]
     pub fn error(self) -> Error {
         match self {
             Cause::Signal(number) => Error::new(Kind::Signal(number), format!("stopped by signal {number}")),
@@ -58,7 +57,6 @@ struct State {
 
 impl Stop {
     /// A handle that nothing has asked to stop.
-    #[must_use]
     pub fn new() -> Self {
         Stop::default()
     }
@@ -125,7 +123,6 @@ impl Stop {
     }
 
     /// Why the run should end, if it should.
-    #[must_use]
     pub fn cause(&self) -> Option<Cause> {
         cause(&self.lock(), clock::now())
     }

@@ -37,32 +37,27 @@ impl Day {
     pub const FIRST: Day = Day(0);
 
     /// The day of a time.
-    #[must_use]
     pub fn of(time: Micros) -> Day {
         let days = time.div_euclid(DAY_US).clamp(0, i64::from(u16::MAX));
         Day(u16::try_from(days).unwrap_or(u16::MAX))
     }
 
     /// Reads `YYYY-MM-DD`.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Day> {
         Some(Day::of(i64::from(date(text.as_bytes())?) * DAY_US))
     }
 
     /// The earliest time that `toDate` maps to this day.
-    #[must_use]
     pub fn start(self) -> Micros {
         i64::from(self.0) * DAY_US
     }
 
     /// The day after; `None` after the last one.
-    #[must_use]
     pub fn next(self) -> Option<Day> {
         self.0.checked_add(1).map(Day)
     }
 
     /// The end of this day: the first time that belongs to the next one.
-    #[must_use]
     pub fn end(self) -> Micros {
         self.next().map_or(FAR_FUTURE, Day::start)
     }
@@ -84,13 +79,11 @@ enum Strictness {
 }
 
 /// Reads an RFC 3339 time with any offset, with any number of digits of fraction of which six are kept.
-#[must_use]
 pub fn parse_rfc3339(text: impl AsRef<[u8]>) -> Option<Micros> {
     date_time(text.as_ref(), Strictness::Rfc3339).map(|moment| moment.micros)
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`: always 27 characters for the years 0 to 9999.
-#[must_use]
 pub fn to_rfc3339(time: Micros) -> String {
     DateTime::from_timestamp_micros(time).unwrap_or_default().format("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
@@ -129,7 +122,6 @@ fn civil(text: &[u8]) -> Option<i64> {
 }
 
 /// `YYYY-MM-DD` as days since 1970-01-01; years 1 to 9999.
-#[must_use]
 pub fn date(text: &[u8]) -> Option<i32> {
     let days = civil(text)?;
     if text.starts_with(b"0000") { None } else { i32::try_from(days).ok() }
@@ -181,7 +173,6 @@ fn fraction(text: &[u8], strictness: Strictness) -> Option<(Micros, usize)> {
 
 /// A time of day as microseconds since midnight. A trailing `Z` is allowed, another offset is not: a time of day
 /// without a date cannot be moved to UTC.
-#[must_use]
 pub fn time(text: &[u8]) -> Option<Micros> {
     let (micros, rest) = clock(text, Strictness::Exact)?;
     matches!(rest, b"" | b"Z" | b"z" | b"+00:00").then_some(micros)
@@ -197,7 +188,6 @@ pub struct Moment {
 }
 
 /// A date-time (`T`, `t` or a space in the middle; a bare date is its midnight) as a moment of the years 1 to 9999.
-#[must_use]
 pub fn moment(text: &[u8]) -> Option<Moment> {
     if text.len() == 10 {
         return Some(Moment { micros: i64::from(date(text)?) * DAY_US, zoned: false });

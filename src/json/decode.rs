@@ -49,14 +49,12 @@ pub struct Decoder<'v, R> {
 
 impl<'v, R: Read> Decoder<'v, R> {
     /// A decoder at the start of what `source` gives. What `values` holds is written over.
-    #[must_use]
     pub fn new(source: R, values: &'v mut Vec<u8>) -> Self {
         let window = vec![0; WINDOW_BYTES + REACH];
         Decoder { source, window, at: 0, end: 0, filled: 0, before: 0, is_over: false, values, values_end: 0 }
     }
 
     /// The values that were read.
-    #[must_use]
     pub fn values(&self) -> &[u8] {
         self.values.get(..self.values_end).unwrap_or_default()
     }
@@ -67,7 +65,6 @@ impl<'v, R: Read> Decoder<'v, R> {
     }
 
     /// Bytes of the document that were read.
-    #[must_use]
     pub fn offset(&self) -> usize {
         self.before + self.at
     }

@@ -64,7 +64,6 @@ pub fn unescape(text: Text<'_>, out: &mut Vec<u8>) -> u32 {
 
 /// The string without its escapes. Writers of JSON may escape what they like, such as the + of an offset.
 #[inline]
-#[must_use]
 pub fn plain(text: Text<'_>) -> Cow<'_, [u8]> {
     if !text.is_escaped() {
         return Cow::Borrowed(text.raw);

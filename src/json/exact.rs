@@ -1,7 +1,6 @@
 //! The text of a JSON number to the value of a column: exactly, or `None`. The grammar was checked by the scanner.
 
 /// A whole number that fits 64 bits. `1.0` and `1e2` are whole numbers too.
-#[must_use]
 pub fn int64(text: &[u8]) -> Option<i64> {
     let (negative, body) = sign(text);
     if body.len() <= 18 {
@@ -15,7 +14,6 @@ pub fn int64(text: &[u8]) -> Option<i64> {
 }
 
 /// A number times 10^`scale`, if it has at most `precision` digits then and loses none.
-#[must_use]
 pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let (negative, body) = sign(text);
     let (mantissa, exponent) = split_exponent(body)?;
@@ -50,7 +48,6 @@ pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
 /// The nearest double of a number. `None` where that would be another number: it is infinite, or a zero that was none,
 /// or the text is that of an integer, or of a number beyond 2^53, that is not the double's. An id must not change because
 /// its column is a number.
-#[must_use]
 pub fn float64(text: &[u8]) -> Option<f64> {
     let (negative, body) = sign(text);
     if let Some(value) = short_float(body) {
@@ -141,7 +138,6 @@ fn split_exponent(body: &[u8]) -> Option<(&[u8], i64)> {
 }
 
 /// The scale that `multipleOf` asks for: 2 for 0.01. `None` unless it is a number with at most 18 digits behind the point.
-#[must_use]
 pub fn scale_of(multiple: &str) -> Option<i8> {
     (0..=18).find(|scale| decimal(multiple.as_bytes(), 38, *scale).is_some_and(|n| n != 0))
 }

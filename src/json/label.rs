@@ -22,7 +22,6 @@ pub struct Label {
 
 impl Label {
     /// The label of `name`.
-    #[must_use]
     pub fn new(name: &str) -> Label {
         let text = format!(",{}:", Value::from(name)).into_bytes().into_boxed_slice();
         let mut head = [0; HEAD];
@@ -33,28 +32,24 @@ impl Label {
 
     /// A comma, the label, and zeros up to a length of blocks.
     #[inline]
-    #[must_use]
     pub fn head(&self) -> &[u8; HEAD] {
         &self.head
     }
 
     /// A comma and the label.
     #[inline]
-    #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
     /// The length of the label.
     #[inline]
-    #[must_use]
     pub fn length(&self) -> usize {
         self.text.len().wrapping_sub(1)
     }
 
     /// True if `text` begins with it.
     #[inline(always)]
-    #[must_use]
     pub fn begins(&self, text: &[u8]) -> bool {
         // Without a look at the length, which differs from name to name: one branch that nearly always goes one way.
         if let (Some(text), Some(label)) = (text.first_chunk::<BLOCK>(), self.head[1..].first_chunk::<BLOCK>())

@@ -19,13 +19,11 @@ pub struct Scanner<'a> {
 
 impl<'a> Scanner<'a> {
     /// A scanner at the start of `text`.
-    #[must_use]
     pub fn new(text: &'a [u8]) -> Self {
         Scanner { text, at: 0 }
     }
 
     /// The offset of the next byte.
-    #[must_use]
     pub fn at(&self) -> usize {
         self.at
     }
@@ -36,7 +34,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// The bytes from offset `from` up to here.
-    #[must_use]
     pub fn since(&self, from: usize) -> &'a [u8] {
         self.text.get(from..self.at).unwrap_or_default()
     }
@@ -110,7 +107,6 @@ impl<'a> Scanner<'a> {
     }
 
     /// The fault `what` at this place.
-    #[must_use]
     pub fn fault(&self, what: &'static str) -> Fault {
         Fault { at: self.at, what }
     }

@@ -69,7 +69,6 @@ pub struct Text<'a> {
 
 impl Text<'_> {
     /// True if there is a backslash in it.
-    #[must_use]
     pub fn is_escaped(&self) -> bool {
         self.escapes != Escapes::None
     }

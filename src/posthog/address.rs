@@ -74,20 +74,17 @@ impl BaseUrl {
     }
 
     /// True where what is sent can be read on the way.
-    #[must_use]
     pub fn is_clear_text(&self) -> bool {
         self.0.scheme() == "http"
     }
 
     /// The host's name.
-    #[must_use]
     pub fn host(&self) -> &str {
         self.0.host_str().unwrap_or_default()
     }
 
     /// The same region's counterpart on PostHog Cloud, if this is one of the two: where a key that is unknown here may
     /// have come from.
-    #[must_use]
     pub fn other_region(&self) -> Option<BaseUrl> {
         let other = match self.host() {
             "us.posthog.com" | "app.posthog.com" => EU,

@@ -34,7 +34,6 @@ impl Fault {
     }
 
     /// The fault of a reader that found an error of ours.
-    #[must_use]
     pub fn internal(error: Error) -> Fault {
         Fault::Fatal(Failure { cause: Cause::Internal, error })
     }
@@ -89,7 +88,6 @@ impl TooMuch {
     }
 
     /// The same with `what:` in front of its text.
-    #[must_use]
     pub fn context(self, what: &str) -> TooMuch {
         TooMuch { said: format!("{what}: {}", self.said), ..self }
     }
@@ -163,7 +161,6 @@ pub enum Cause {
 
 impl Cause {
     /// The request is refused as it stands, whatever of it is refused.
-    #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Cause::Request | Cause::UnknownColumn(_) | Cause::UnknownTable)
     }

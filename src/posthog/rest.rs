@@ -76,7 +76,6 @@ impl ListPage {
     }
 
     /// How many there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
@@ -97,7 +96,6 @@ struct Envelope<'a> {
 
 impl<'a> ListReader<'a> {
     /// The list at `path`, asked with `query` and `page_size` items a page.
-    #[must_use]
     pub fn new(client: &'a Client, path: String, query: &[(String, String)], class: RateClass, page_size: u32) -> Self {
         let mut first = query.to_vec();
         first.push((LIMIT.to_owned(), page_size.to_string()));
@@ -122,19 +120,16 @@ impl<'a> ListReader<'a> {
     }
 
     /// The same list for a caller that can do without it: with a retry policy of its own, and in pages as they are.
-    #[must_use]
     pub fn dispensable(self, retry_policy: RetryPolicy) -> Self {
         ListReader { retry_policy: Some(retry_policy), can_split: false, ..self }
     }
 
     /// The most items that the server said there are, on any page so far; 0 where it did not say.
-    #[must_use]
     pub fn counted(&self) -> u64 {
         self.counted
     }
 
     /// The server's clock when it gave the first page, in Unix seconds; none where it does not tell.
-    #[must_use]
     pub fn server_date(&self) -> Option<i64> {
         self.server_date
     }

@@ -18,7 +18,6 @@ impl Secret {
     }
 
     /// The text itself, for the one place that has to send it.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }

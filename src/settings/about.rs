@@ -25,7 +25,6 @@ pub enum Format {
 }
 
 /// The text of `--about`. `more` stands at the end of the Markdown form.
-#[must_use]
 pub fn about(table: &Table, format: Format, more: &str) -> String {
     match format {
         Format::Text => text(table),

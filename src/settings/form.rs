@@ -37,13 +37,11 @@ pub enum Form {
 }
 
 /// One of these words.
-#[must_use]
 pub const fn choice(words: &'static [&'static str]) -> Form {
     Form::Choice { words, also: &[] }
 }
 
 /// A whole number in this range.
-#[must_use]
 pub const fn whole(least: u64, most: u64) -> Form {
     Form::Whole { least, most }
 }
@@ -67,7 +65,6 @@ pub enum Typed {
 
 impl Form {
     /// Reads a value; none where it does not fit.
-    #[must_use]
     pub fn read(self, value: &Value) -> Option<Typed> {
         let text = value.as_str().map(str::trim);
         match self {
@@ -94,7 +91,6 @@ impl Form {
     }
 
     /// What to give, for a message.
-    #[must_use]
     pub fn allowed(self) -> String {
         match self {
             Form::Text => "a text that is not empty".to_owned(),

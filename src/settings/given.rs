@@ -54,7 +54,6 @@ pub struct Given {
 
 impl Given {
     /// Nothing is given yet.
-    #[must_use]
     pub fn new(table: &'static Table) -> Given {
         Given { table, entries: BTreeMap::new(), wrong: Vec::new() }
     }

@@ -45,7 +45,6 @@ pub struct Setting {
 }
 
 /// A row with nothing but what every row has.
-#[must_use]
 pub const fn row(name: &'static str, label: &'static str, form: Form, description: &'static str) -> Setting {
     Setting {
         name,
@@ -63,37 +62,31 @@ pub const fn row(name: &'static str, label: &'static str, form: Form, descriptio
 
 impl Setting {
     /// With other names.
-    #[must_use]
     pub const fn or(self, aliases: &'static [&'static str]) -> Setting {
         Setting { aliases, ..self }
     }
 
     /// With a value when it is not given.
-    #[must_use]
     pub const fn default(self, default: &'static str) -> Setting {
         Setting { default: Some(default), ..self }
     }
 
     /// A setting that nothing works without.
-    #[must_use]
     pub const fn required(self) -> Setting {
         Setting { required: true, ..self }
     }
 
     /// A setting whose value is never shown.
-    #[must_use]
     pub const fn secret(self) -> Setting {
         Setting { secret: true, ..self }
     }
 
     /// A setting that may also be `auto`.
-    #[must_use]
     pub const fn or_auto(self) -> Setting {
         Setting { auto: true, ..self }
     }
 
     /// With more words on what to give than the form has.
-    #[must_use]
     pub const fn expected(self, expected: &'static str) -> Setting {
         Setting { expected: Some(expected), ..self }
     }
@@ -106,13 +99,11 @@ impl Setting {
 
 impl Table {
     /// What the names of the program's variables begin with.
-    #[must_use]
     pub fn variables_begin_with(&self) -> String {
         format!("{}_", self.program.to_ascii_uppercase().replace('-', "_"))
     }
 
     /// The row that has this name, or another name like this.
-    #[must_use]
     pub fn row(&self, name: &str) -> Option<&'static Setting> {
         self.rows.iter().find(|row| row.names().any(|own| own == name))
     }

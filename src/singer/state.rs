@@ -49,13 +49,11 @@ impl State {
     }
 
     /// The state as a JSON value.
-    #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())
     }
 
     /// A member of the root.
-    #[must_use]
     pub fn member(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -120,7 +118,6 @@ fn unwrap(value: Value) -> std::result::Result<Map<String, Value>, String> {
 }
 
 /// What a JSON value is, for a person.
-#[must_use]
 pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

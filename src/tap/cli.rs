@@ -77,7 +77,6 @@ struct Arguments {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The program `tap-posthog`.
-#[must_use]
 pub fn main() -> ExitCode {
     program::main("tap-posthog", |arguments: Arguments| run(&arguments))
 }

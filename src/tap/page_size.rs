@@ -34,14 +34,12 @@ pub struct SizeModel {
 
 impl SizeModel {
     /// A model without experience. `page_size` is the user's bound on rows of one answer.
-    #[must_use]
     pub fn new(page_size: Option<u32>) -> Self {
         let rows_cap = u64::from(MAX_LIMIT);
         SizeModel { page_size: page_size.map(u64::from), average: None, by_name: HashMap::new(), rows_cap }
     }
 
     /// About how many bytes of body a row of this event makes.
-    #[must_use]
     pub fn row_bytes(&self, event: &str) -> u64 {
         let known = self.by_name.get(event).copied().or(self.average);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below a body's size")]
@@ -49,19 +47,16 @@ impl SizeModel {
     }
 
     /// Bytes of body that a slice aims at.
-    #[must_use]
     pub fn slice_bytes(&self) -> u64 {
         TARGET_BYTES
     }
 
     /// The most rows of a slice.
-    #[must_use]
     pub fn slice_rows(&self) -> u64 {
         self.page_size.unwrap_or(u64::from(MAX_LIMIT)).min(self.rows_cap).max(1)
     }
 
     /// About how many rows of this event one answer should hold.
-    #[must_use]
     pub fn rows_for(&self, event: &str) -> u64 {
         (TARGET_BYTES / self.row_bytes(event)).clamp(1, self.slice_rows())
     }

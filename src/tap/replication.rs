@@ -42,7 +42,6 @@ impl Replication {
     }
 
     /// The version of the records; none for an incremental reading.
-    #[must_use]
     pub fn version(self) -> Option<i64> {
         match self {
             Replication::Full { version } => Some(version),
@@ -51,7 +50,6 @@ impl Replication {
     }
 
     /// From when on changes are read; none for everything.
-    #[must_use]
     pub fn since(self) -> Option<Micros> {
         match self {
             Replication::Full { .. } => None,
@@ -61,7 +59,6 @@ impl Replication {
 }
 
 /// What a state belongs to: the installation and the project.
-#[must_use]
 pub fn source(options: &Options) -> String {
     let base = options.base.to_string();
     let place = base.split_once("://").map_or(base.as_str(), |(_, place)| place);

@@ -165,7 +165,6 @@ const SESSION_RECORDINGS: List =
     List { class: RateClass::ClickHouse, shape: Shape::Since, left_out: &["person"], ..list("session_recordings/") };
 
 /// The list whose items are the definitions of properties, and its row.
-#[must_use]
 pub fn definitions() -> Option<(&'static Stream, &'static List)> {
     STREAMS.iter().filter(|row| row.defines_properties).find_map(|row| match row.source {
         Source::List(list) => Some((row, list)),

@@ -57,7 +57,6 @@ enum Command {
 }
 
 /// The program `target-parquet`.
-#[must_use]
 pub fn main() -> ExitCode {
     allocator::keep_freed_memory();
     program::main("target-parquet", run)

@@ -12,14 +12,12 @@ const LEAST: usize = 8 << 20;
 const PER_COLUMN: usize = 1536;
 
 /// The budget of row groups when the streams together have so many columns.
-#[must_use]
 pub fn less_columns(budget: usize, columns: usize) -> usize {
     budget.saturating_sub(columns * PER_COLUMN).max(LEAST / 2)
 }
 
 /// The bytes that open row groups may take: as much again is in the encoder's hands at the same time. `window`: what the
 /// fingerprints of rows take.
-#[must_use]
 pub fn row_groups(limit: usize, compression: Compression, window: usize) -> usize {
     (limit.saturating_sub(FIXED + window + compressors(compression)) / 2).max(LEAST)
 }
@@ -48,7 +46,6 @@ fn compressors(compression: Compression) -> usize {
 }
 
 /// The least limit that a codec's compressors leave room in, if it is above `limit`.
-#[must_use]
 pub fn least_limit(compression: Compression, limit: usize) -> Option<usize> {
     let least = compressors(compression) + FIXED + 2 * LEAST;
     Some(least).filter(|least| *least > limit && compressors(compression) > LEAST * 2)

@@ -13,7 +13,6 @@ pub struct Backoff {
 
 impl Backoff {
     /// The wait before attempt number `attempt` (1 = the first retry). `random` is drawn from `[0, 1)`.
-    #[must_use]
     pub fn wait(&self, attempt: u32, random: f64) -> Duration {
         let ceiling = self.base.as_secs_f64() * 3f64.powi(i32::try_from(attempt.min(16)).unwrap_or(16));
         let ceiling = ceiling.min(self.limit.as_secs_f64());
@@ -24,7 +23,6 @@ impl Backoff {
 
 /// The wait that a `Retry-After` header asks for: whole seconds, or an HTTP date (RFC 9110 section 10.2.3) counted from
 /// `now` in Unix seconds. `None` where it is neither.
-#[must_use]
 pub fn retry_after(header: &str, now: i64) -> Option<Duration> {
     let header = header.trim();
     if let Ok(seconds) = header.parse::<u64>() {
@@ -35,7 +33,6 @@ pub fn retry_after(header: &str, now: i64) -> Option<Duration> {
 }
 
 /// A number in `[0, 1)` for jitter. Not for secrets: it comes from the seed that the standard library draws for hash maps.
-#[must_use]
 pub fn random_unit() -> f64 {
     use std::hash::{BuildHasher, Hasher};
     let bits = std::collections::hash_map::RandomState::new().build_hasher().finish();

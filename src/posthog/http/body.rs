@@ -24,7 +24,6 @@ pub struct BodyLimit<'a> {
 
 impl BodyLimit<'_> {
     /// So many bytes, and nobody is told.
-    #[must_use]
     pub fn of(max_bytes: usize) -> BodyLimit<'static> {
         BodyLimit { max_bytes, on_growth: None }
     }
@@ -103,13 +102,11 @@ impl<'a> Body<'a> {
     }
 
     /// Bytes that were read so far, unpacked.
-    #[must_use]
     pub fn length(&self) -> usize {
         self.length
     }
 
     /// Bytes that came over the wire so far.
-    #[must_use]
     pub fn wire_bytes(&self) -> u64 {
         match &self.source {
             Source::Plain(wire) => wire.bytes,

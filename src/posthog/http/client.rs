@@ -83,7 +83,6 @@ impl Client {
     }
 
     /// The same client; `stop` ends its waits and requests early.
-    #[must_use]
     pub fn ended_by(self, stop: &Stop) -> Client {
         Client { connection: Connection { stop: stop.clone(), ..self.connection }, ..self }
     }
@@ -152,19 +151,16 @@ impl Client {
     }
 
     /// What was sent and received so far.
-    #[must_use]
     pub fn usage(&self) -> Usage {
         self.counters.snapshot()
     }
 
     /// Requests that may still be sent within this policy.
-    #[must_use]
     pub fn requests_left(&self, retry_policy: &RetryPolicy) -> u64 {
         retry_policy.max_sent.saturating_sub(self.usage().requests)
     }
 
     /// Its waits.
-    #[must_use]
     pub fn waits(&self) -> &Arc<Waits> {
         &self.waits
     }
@@ -175,14 +171,12 @@ impl Client {
     }
 
     /// The options it was made from.
-    #[must_use]
     pub fn options(&self) -> &Options {
         &self.connection.options
     }
 
     /// True when the server refused `convertToProjectTimezone` (an old self-hosted PostHog): times then carry the
     /// project's offset, and `toDate` is the project's day.
-    #[must_use]
     pub fn modifiers_refused(&self) -> bool {
         self.form.is_without_modifiers()
     }

@@ -80,19 +80,16 @@ pub struct Query<'a> {
 
 impl<'a> Query<'a> {
     /// A query that goes on as long as its client, and tells its caller when it is too much.
-    #[must_use]
     pub fn new(name: &'a str, sql: &'a str) -> Query<'a> {
         Query { name, sql, retry_policy: None, on_split: OnSplit::Tell }
     }
 
     /// The same with a retry policy of its own.
-    #[must_use]
     pub fn with_retry_policy(self, retry_policy: RetryPolicy) -> Query<'a> {
         Query { retry_policy: Some(retry_policy), ..self }
     }
 
     /// The same in so many texts.
-    #[must_use]
     pub fn reworded(self, texts: u32) -> Query<'a> {
         Query { on_split: OnSplit::Reword(texts), ..self }
     }
@@ -115,7 +112,6 @@ pub struct Get<'a> {
 
 impl<'a> Get<'a> {
     /// A GET without query pairs that goes on as long as its client.
-    #[must_use]
     pub fn new(path: &'a str, class: RateClass) -> Get<'a> {
         Get { path, query: &[], class, retry_policy: None, can_split: false }
     }

@@ -59,19 +59,16 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// One attempt, no waits: for checks that must end within seconds.
-    #[must_use]
     pub fn none() -> RetryPolicy {
         RetryPolicy { max_attempts: 1, max_wait: Duration::ZERO, ..RetryPolicy::default() }
     }
 
     /// The same with no more than so many attempts: for answers that one can do without.
-    #[must_use]
     pub fn at_most(self, attempts: u32) -> RetryPolicy {
         RetryPolicy { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
     }
 
     /// The same until the client has sent so many requests in all, whatever they were for.
-    #[must_use]
     pub fn until_sent(self, max_sent: u64) -> RetryPolicy {
         RetryPolicy { max_sent, ..self }
     }
@@ -98,7 +95,6 @@ impl RequestTimer {
     }
 
     /// The time that it took so far.
-    #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.at.elapsed().saturating_sub(self.held.get())
     }

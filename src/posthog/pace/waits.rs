@@ -36,14 +36,12 @@ struct Untold {
 
 impl Waits {
     /// The time in which a request had to wait, until `now`. Waits that overlap count once.
-    #[must_use]
     pub fn total(&self, now: Instant) -> Duration {
         let state = self.lock();
         state.total + state.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// What is waited for at `now`, and how much longer; of several waits the longest.
-    #[must_use]
     pub fn current(&self, now: Instant) -> Option<(Duration, &'static str)> {
         let (end, kind) = self.lock().current.iter().max().copied()?;
         Some((end.saturating_duration_since(now), kind))

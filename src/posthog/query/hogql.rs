@@ -37,7 +37,6 @@ pub struct Range {
 
 impl Range {
     /// True where rows are chosen, ordered and told apart by their arrival too.
-    #[must_use]
     pub fn by_arrival(&self) -> bool {
         self.created_until.is_some()
     }
@@ -56,7 +55,6 @@ pub struct Key {
 
 impl Key {
     /// Before the first row of a day.
-    #[must_use]
     pub fn day_start(day: Day) -> Key {
         Key { day, event: String::new(), hash: 0 }
     }
@@ -90,7 +88,6 @@ pub enum Cursor {
 
 impl Cursor {
     /// The (day, event, hash) that the position lies in.
-    #[must_use]
     pub fn key(&self) -> &Key {
         match self {
             Cursor::At(key) => key,
@@ -118,13 +115,11 @@ pub struct Column {
 }
 
 /// The server's clock, in whole Unix seconds.
-#[must_use]
 pub fn server_time() -> &'static str {
     "SELECT toUnixTimestamp(now()) AS now LIMIT 1"
 }
 
 /// The first level of the plan: rows per UTC day.
-#[must_use]
 pub fn rows_per_day(range: &Range) -> String {
     format!(
         "SELECT {DAY} AS day, count() AS rows FROM events WHERE {} GROUP BY day ORDER BY day LIMIT {MAX_LIMIT}",
@@ -134,7 +129,6 @@ pub fn rows_per_day(range: &Range) -> String {
 
 /// The second level of the plan: rows per (event, bucket) of the days in `interval`, in key order. A bucket is the top
 /// `bits` bits of the hash. A full answer is continued from the last (day, event, bucket).
-#[must_use]
 pub fn rows_per_bucket(range: &Range, interval: &Interval, bits: u32) -> String {
     let bucket = match bits {
         0 => "0".to_owned(),
@@ -148,7 +142,6 @@ pub fn rows_per_bucket(range: &Range, interval: &Interval, bits: u32) -> String 
 }
 
 /// One page of rows in key order.
-#[must_use]
 pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) -> String {
     format!(
         "SELECT {} FROM events WHERE {} ORDER BY {DAY}, event, {HASH}, {} LIMIT {limit}",
@@ -159,7 +152,6 @@ pub fn page(range: &Range, interval: &Interval, columns: &[Column], limit: u32) 
 }
 
 /// The fresh count of a count proof: rows, and distinct stored versions of events.
-#[must_use]
 pub fn recount(range: &Range, interval: &Interval) -> String {
     format!(
         "SELECT count() AS rows, {} AS versions FROM events WHERE {} LIMIT 1",
@@ -170,7 +162,6 @@ pub fn recount(range: &Range, interval: &Interval) -> String {
 
 /// Per hour of arrival for the ledger: rows, or, `exactly`, stored versions, which costs the server more. A row counts when
 /// it is at most `late_days` older than the hour of its arrival (0: any).
-#[must_use]
 pub fn arrivals_per_hour(range: &Range, late_days: u32, exactly: bool) -> String {
     let late = match late_days {
         0 => String::new(),
@@ -185,7 +176,6 @@ pub fn arrivals_per_hour(range: &Range, late_days: u32, exactly: bool) -> String
 }
 
 /// How many rows of the range have a usable arrival time (`created_at` in or after 2000), of how many.
-#[must_use]
 pub fn usable_arrivals(range: &Range) -> String {
     let year_2000 = datetime(946_684_800_000_000);
     format!(
@@ -195,7 +185,6 @@ pub fn usable_arrivals(range: &Range) -> String {
 }
 
 /// Asks for names and types of columns without reading rows.
-#[must_use]
 pub fn probe(columns: &[Column], day: Day) -> String {
     format!(
         "SELECT {} FROM events WHERE timestamp >= {} AND timestamp < {} LIMIT 0",
@@ -206,7 +195,6 @@ pub fn probe(columns: &[Column], day: Day) -> String {
 }
 
 /// Columns as they stand between SELECT and FROM.
-#[must_use]
 pub fn column_list(columns: &[Column]) -> String {
     let mut out = String::new();
     for column in columns {
@@ -331,7 +319,6 @@ fn upper_bound(to: &Key, one_name: bool) -> String {
 }
 
 /// A time literal that means the same in every project.
-#[must_use]
 pub fn datetime(time: Micros) -> String {
     let time = chrono::DateTime::from_timestamp_micros(time).unwrap_or_default();
     format!("toDateTime64('{}', 6, 'UTC')", time.format("%Y-%m-%d %H:%M:%S%.6f"))
@@ -343,7 +330,6 @@ fn date(day: Day) -> String {
 
 /// A string literal. PostHog's own rule: backslash before backslash and quote, named escapes for control characters; but
 /// its grammar drops `\0`, so NUL stands as it is.
-#[must_use]
 pub fn string(value: &str) -> String {
     let mut out = String::with_capacity(value.len() + 2);
     out.push('\'');
@@ -353,7 +339,6 @@ pub fn string(value: &str) -> String {
 }
 
 /// A name in backticks.
-#[must_use]
 pub fn identifier(name: &str) -> String {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain && !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) {

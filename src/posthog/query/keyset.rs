@@ -21,7 +21,6 @@ pub enum KeyKind {
 
 impl KeyKind {
     /// The value of a cell as it stands in a query; none for a cell of another kind.
-    #[must_use]
     pub fn literal(self, cell: Cell<'_>) -> Option<String> {
         match self {
             KeyKind::Text => cell.text().map(string),
@@ -72,7 +71,6 @@ pub enum Place {
 
 impl Walk<'_> {
     /// The query for the page at `place`.
-    #[must_use]
     pub fn page(&self, place: &Place, limit: u32) -> String {
         let bound = match place {
             Place::Start => String::new(),
@@ -84,14 +82,12 @@ impl Walk<'_> {
     }
 
     /// The query for the row of one key that comes first by `order`.
-    #[must_use]
     pub fn first_of(&self, key: &[String], order: &str) -> String {
         let equal = self.key.iter().zip(key).map(|(part, value)| format!("{} = {value}", identifier(part.column)));
         self.query(&equal.collect::<Vec<_>>().join(" AND "), order, 1)
     }
 
     /// The query for how much the walk reads: stored rows, and the keys among them.
-    #[must_use]
     pub fn count(&self) -> String {
         let key: Vec<String> = self.key.iter().map(|part| identifier(part.column)).collect();
         let key = if let [one] = key.as_slice() { one.clone() } else { format!("tuple({})", key.join(", ")) };

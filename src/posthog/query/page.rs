@@ -36,7 +36,6 @@ pub enum Cell<'a> {
 
 impl<'a> Cell<'a> {
     /// The text of a string cell.
-    #[must_use]
     pub fn text(self) -> Option<&'a str> {
         match self {
             Cell::Text { text, .. } => std::str::from_utf8(text).ok(),
@@ -45,7 +44,6 @@ impl<'a> Cell<'a> {
     }
 
     /// The value of a cell that holds a whole number from 0 to 2^64 - 1.
-    #[must_use]
     pub fn u64(self) -> Option<u64> {
         match self {
             Cell::Number(digits) => digits.iter().try_fold(0u64, |value, b| {
@@ -115,31 +113,26 @@ impl Page {
     }
 
     /// How many rows there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len().checked_div(self.width).unwrap_or(0)
     }
 
     /// True without rows.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
     /// How many bytes the body had.
-    #[must_use]
     pub fn body_bytes(&self) -> usize {
         self.body_bytes
     }
 
     /// The project's time zone, where the answer names it.
-    #[must_use]
     pub fn timezone(&self) -> Option<&str> {
         self.timezone.as_deref()
     }
 
     /// The row number `row`, counted from zero; empty when there is none.
-    #[must_use]
     pub fn row(&self, row: usize) -> Row<'_> {
         Row::of(&self.values, &self.ends, row * self.width, self.width)
     }
@@ -150,7 +143,6 @@ impl Page {
     }
 
     /// The buffer, to be used for the next body.
-    #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {
         self.values
     }
@@ -172,7 +164,6 @@ impl<'a> Row<'a> {
     }
 
     /// The cell in column `column`, counted from zero; [`Cell::Null`] when there is none.
-    #[must_use]
     pub fn cell(&self, column: usize) -> Cell<'a> {
         let Some(cell) = self.ends.get(column) else { return Cell::Null };
         let before = column.checked_sub(1).and_then(|before| self.ends.get(before));
@@ -189,7 +180,6 @@ impl<'a> Row<'a> {
     }
 
     /// The decoded text in `column`, where it is a string.
-    #[must_use]
     pub fn text(&self, column: usize) -> Option<&'a str> {
         self.cell(column).text()
     }

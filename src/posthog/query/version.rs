@@ -52,7 +52,6 @@ pub struct Version<'a> {
 impl Version<'_> {
     /// The hash that stands for this version. It is cryptographic because names and ids are written by strangers, and a
     /// collision would drop an event. What `buffer` holds is written over.
-    #[must_use]
     pub fn hash(&self, buffer: &mut Vec<u8>) -> u64 {
         // In one piece: a hasher that is fed is made for long texts.
         buffer.clear();

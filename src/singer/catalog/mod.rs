@@ -25,7 +25,6 @@ pub enum Method {
 
 impl Method {
     /// The name in catalogs.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Method::Incremental => "INCREMENTAL",
@@ -148,7 +147,6 @@ pub struct Catalog(Map<String, Value>);
 impl Catalog {
     /// The catalog of these streams. `discovered_at` is the only part that differs between two discoveries of a project
     /// that did not change.
-    #[must_use]
     pub fn discovered(streams: &[StreamEntry], discovered_at: Option<&str>) -> Catalog {
         let streams: Value = streams.iter().map(StreamEntry::to_value).collect();
         let mut root = Map::new();
@@ -191,13 +189,11 @@ impl Catalog {
     }
 
     /// The catalog as a JSON value.
-    #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())
     }
 
     /// The fingerprint that was written when it was discovered.
-    #[must_use]
     pub fn fingerprint(&self) -> Option<&str> {
         self.0.get("fingerprint")?.as_str()
     }
@@ -213,7 +209,6 @@ impl Catalog {
     }
 
     /// The same catalog with this stream selected and no other; `None` when there is no such stream.
-    #[must_use]
     pub fn only(&self, stream: &str) -> Option<Catalog> {
         let mut root = self.0.clone();
         let mut kept = self.streams().iter().find(|value| name(value) == Some(stream))?.clone();
@@ -225,7 +220,6 @@ impl Catalog {
     /// The differences between this catalog and a fresh discovery of its selected streams: one line for each stream. The
     /// choices of the user (fields, methods) are no differences, and streams and fields for which `is_compared` does not
     /// hold are not looked at.
-    #[must_use]
     pub fn changes(&self, fresh: &Catalog, is_compared: impl Fn(&str, Option<&str>) -> bool) -> Vec<String> {
         changes::changes(self.streams(), fresh.streams(), is_compared)
     }

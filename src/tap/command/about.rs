@@ -8,7 +8,6 @@ use crate::tap::config::settings::TABLE;
 use crate::tap::stream::{STREAMS, Stream};
 
 /// What the tap says of itself.
-#[must_use]
 pub fn about(format: Format) -> String {
     about::about(TABLE, format, &streams())
 }

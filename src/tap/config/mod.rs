@@ -102,7 +102,6 @@ pub fn load(files: &[PathBuf], now_us: i64) -> Result<Config> {
 }
 
 /// Whether an error is about the key itself.
-#[must_use]
 pub fn is_about_the_key(error: &Error) -> bool {
     let text = error.to_string();
     let row = settings::TABLE.row("api_key");

@@ -22,7 +22,6 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// The obstacle that a fault shows for a stream.
-    #[must_use]
     pub fn of(stream: &Stream, fault: &Fault) -> Obstacle {
         let Fault::Fatal(failure) = fault else { return Obstacle::Failed };
         match &failure.cause {

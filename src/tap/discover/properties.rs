@@ -55,7 +55,6 @@ impl PropertyType {
     }
 
     /// The JSON Schema of the column.
-    #[must_use]
     pub fn schema(self) -> Value {
         let name = match self {
             PropertyType::Text => "string",

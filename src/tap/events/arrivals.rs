@@ -30,13 +30,11 @@ pub struct ArrivalCounts {
 }
 
 /// The start of the hour that a time lies in.
-#[must_use]
 pub fn hour_of(time: Micros) -> Micros {
     time.div_euclid(HOUR_US).saturating_mul(HOUR_US)
 }
 
 /// The end of an hour that is named by its first second.
-#[must_use]
 pub fn hour_end(hour: i64) -> Micros {
     hour.saturating_mul(SECOND_US).saturating_add(HOUR_US)
 }
@@ -56,7 +54,6 @@ fn add(hours: &mut Hours, hour: i64, more: u64) {
 impl ArrivalCounts {
     /// True if a version of this arrival and `timestamp` is one that is counted, or will be when the cut moves behind it.
     /// The query that counts on the server says the same.
-    #[must_use]
     pub fn watches(&self, arrived: Micros, timestamp: Micros) -> bool {
         let late = i64::from(self.late_days) * DAY_US;
         arrived >= self.from && (late == 0 || timestamp >= hour_of(arrived) - late)
@@ -88,7 +85,6 @@ impl ArrivalCounts {
 
     /// Stretches of arrival that hold more now than is counted here, neighbours joined. `now` must have been counted up to
     /// the same cut.
-    #[must_use]
     pub fn grown(&self, now: &[(i64, u64)]) -> Vec<(Micros, Micros)> {
         let mut grown: Vec<(Micros, Micros)> = Vec::new();
         let before = |hour: i64| self.hours.iter().find(|(h, _)| *h == hour).map_or(0, |(_, rows)| *rows);

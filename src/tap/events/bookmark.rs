@@ -38,7 +38,6 @@ pub struct Filters {
 
 impl Filters {
     /// The settings in which two sets of filters differ.
-    #[must_use]
     pub fn differences(&self, other: &Filters) -> Vec<&'static str> {
         let mut names = Vec::new();
         if self.initial_since != other.initial_since {
@@ -55,7 +54,6 @@ impl Filters {
 }
 
 /// The filters of the settings, in the form that the state keeps.
-#[must_use]
 pub fn filters(config: &EventsConfig) -> Filters {
     let mut names = config.event_types.clone();
     names.sort_unstable();
@@ -84,14 +82,12 @@ pub struct ReadRange {
 
 impl ReadRange {
     /// Where reading starts or goes on.
-    #[must_use]
     pub fn start(&self) -> Cursor {
         let first = || Cursor::At(Key::day_start(Day::of(self.since)));
         self.cursor.clone().unwrap_or_else(first)
     }
 
     /// The same as a query asks for it.
-    #[must_use]
     pub fn asked(&self, config: &EventsConfig) -> Range {
         Range {
             since: self.since,
@@ -154,7 +150,6 @@ pub struct Bookmark {
 
 impl Bookmark {
     /// The bookmark before the first run.
-    #[must_use]
     pub fn new(source: String, replication_key: &str) -> Bookmark {
         Bookmark {
             form: FORM,
@@ -217,13 +212,11 @@ impl Bookmark {
     }
 
     /// The horizon of the last finished run.
-    #[must_use]
     pub fn last_run(&self) -> Option<Micros> {
         self.replication_key_value.as_deref().and_then(parse_rfc3339)
     }
 
     /// The bookmark as JSON.
-    #[must_use]
     pub fn to_value(&self) -> Value {
         serde_json::to_value(self).unwrap_or(Value::Null)
     }
@@ -267,7 +260,6 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
 }
 
 /// Whether a state without bookmarks is one of the component before this one.
-#[must_use]
 pub fn is_of_the_older_component(state: &State) -> bool {
     older::is_root(state, "events")
 }

@@ -38,7 +38,6 @@ struct State {
 
 impl Memory {
     /// Memory for answers of about `max_bytes` in all.
-    #[must_use]
     pub fn new(max_bytes: usize) -> Memory {
         Memory { max_bytes, state: Mutex::default(), changed: Condvar::new() }
     }

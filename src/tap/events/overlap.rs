@@ -53,7 +53,6 @@ pub struct Overlap {
 
 impl Overlap {
     /// The overlap from `from` on before anything is delivered.
-    #[must_use]
     pub fn new(from: Micros) -> Overlap {
         Overlap { from, seconds: HOUR_SECONDS, cells: Vec::new() }
     }
@@ -190,7 +189,6 @@ fn most_bits(hashes: usize) -> u64 {
 }
 
 /// Sorted hashes as text: their differences Rice-coded, in base64, behind a head of the parameter and the number of hashes.
-#[must_use]
 pub(super) fn write(hashes: &[u64]) -> String {
     let count = hashes.len() as u64;
     // The parameter that suits the differences of random numbers: their mean, times 0.69.

@@ -88,7 +88,6 @@ pub struct Plan {
 
 impl Plan {
     /// A plan from `start` on. `days` are the rows per day, in order; those before the start are ignored.
-    #[must_use]
     pub fn new(start: Cursor, days: &[(Day, u64)]) -> Plan {
         let first = start.key().day;
         let begun = start != Cursor::At(Key::day_start(first));
@@ -102,7 +101,6 @@ impl Plan {
     }
 
     /// Rows that are still to be handed out, as far as they were counted.
-    #[must_use]
     pub fn rows_left(&self) -> u64 {
         self.units.iter().map(|unit| unit.rows).sum()
     }

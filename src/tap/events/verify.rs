@@ -24,7 +24,6 @@ pub struct Check<'a> {
 
 impl<'a> Check<'a> {
     /// For at most `limit` rows of `interval`. Where runs do not go `by_arrival`, a row's `timestamp` stands for its arrival.
-    #[must_use]
     pub fn new(interval: &'a Interval, by_arrival: bool, limit: u32) -> Check<'a> {
         let Key { day, event, hash } = interval.from.key();
         let event = event.as_bytes().to_vec();

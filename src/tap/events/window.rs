@@ -51,7 +51,6 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
 }
 
 /// Where events begin, if nobody chose it and no run has ended: a person may expect everything.
-#[must_use]
 pub fn default_start(bookmark: &Bookmark, config: &EventsConfig) -> Option<String> {
     let since = bookmark.since.filter(|_| config.since_is_default && bookmark.last_run().is_none())?;
     let day = Day::of(since);

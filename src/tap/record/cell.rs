@@ -112,7 +112,6 @@ pub fn write_time(cell: Cell<'_>, out: &mut impl LineText) {
 }
 
 /// The time in a cell.
-#[must_use]
 pub fn time(cell: Cell<'_>) -> Option<Micros> {
     match cell {
         Cell::Text { text, .. } => parse_rfc3339(text),

@@ -96,7 +96,6 @@ fn decimal(text: &[u8]) -> Option<(bool, Vec<u8>, i64)> {
 
 /// Whether a field of this schema takes text and nothing else, but for null. A number or a boolean goes into it as its text,
 /// to the last digit: a catalog may ask for that, for keys that are compared with texts elsewhere.
-#[must_use]
 pub fn is_text(schema: &Value) -> bool {
     let has_type = match &schema["type"] {
         Value::Array(several) => {
@@ -108,7 +107,6 @@ pub fn is_text(schema: &Value) -> bool {
 }
 
 /// A number or a boolean as a text; none for any other value.
-#[must_use]
 pub fn as_text(value: &RawValue) -> Option<Box<RawValue>> {
     let has_text = matches!(value.get().as_bytes().first(), Some(b'-' | b'0'..=b'9' | b't' | b'f'));
     has_text.then(|| RawValue::from_string(format!("\"{}\"", value.get())).ok())?
@@ -116,7 +114,6 @@ pub fn as_text(value: &RawValue) -> Option<Box<RawValue>> {
 
 /// Whether a field of this schema holds exactly this value: it is of a type that the schema allows, no number that a
 /// column of 64 bits would change, and a time where it has to be one.
-#[must_use]
 pub fn fits_schema(schema: &Value, value: &str) -> bool {
     let allowed = |kind: &str| match &schema["type"] {
         Value::String(one) => one == kind,

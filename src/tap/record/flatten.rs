@@ -35,13 +35,11 @@ pub enum Family {
 
 impl Family {
     /// A number for arrays of two.
-    #[must_use]
     pub fn index(self) -> usize {
         usize::from(self == Family::Person)
     }
 
     /// The expression and the name of the column that the document comes in. Not `person.properties`: that is a join.
-    #[must_use]
     pub fn column(self) -> (&'static str, &'static str) {
         match self {
             Family::Event => ("properties", "properties"),
@@ -50,7 +48,6 @@ impl Family {
     }
 
     /// The family and the property that a column of this name holds.
-    #[must_use]
     pub fn of_column(name: &str) -> Option<(Family, &str)> {
         if let Some(property) = name.strip_prefix("person_properties_") {
             return Some((Family::Person, property));
@@ -118,7 +115,6 @@ pub struct Properties {
 
 impl Properties {
     /// No fields yet, for the documents in the column `source`.
-    #[must_use]
     pub fn new(source: usize) -> Properties {
         Properties { source, flattener: Flattener::default(), unmapped: None }
     }

@@ -86,7 +86,6 @@ pub struct Projection {
 impl Projection {
     /// The projection of events onto the fields of `schema` (its `properties`, in order). `by_arrival` asks for `created_at`
     /// whether it is a field or not; `person_id_joined` for the person id as corrected by merges, at the cost of a join.
-    #[must_use]
     pub fn of_events(schema: &Map<String, Value>, by_arrival: bool, person_id_joined: bool) -> Projection {
         let mut projection = Projection { columns: key_columns(), ..Projection::default() };
         if by_arrival {
@@ -102,7 +101,6 @@ impl Projection {
     }
 
     /// The projection of a table onto the fields of `schema`. `column_of` gives the expression of a field's column.
-    #[must_use]
     pub fn of_table(schema: &Map<String, Value>, column_of: impl Fn(&str) -> String) -> Projection {
         let mut projection = Projection { has_one_family: true, ..Projection::default() };
         projection.add_fields(schema, column_of, |_, schema| Field::of_schema(schema));
@@ -142,7 +140,6 @@ impl Projection {
     }
 
     /// The same without the properties of these columns: they are deselected, so they are not among the unmapped ones either.
-    #[must_use]
     pub fn without(mut self, columns: &[String]) -> Projection {
         for (family, property) in columns.iter().filter_map(|name| Family::of_column(name)) {
             let family = self.family_of(family);
@@ -168,7 +165,6 @@ impl Projection {
     }
 
     /// The columns to ask for. Those of events begin with the ones of [`mod@column`].
-    #[must_use]
     pub fn columns(&self) -> &[Column] {
         &self.columns
     }

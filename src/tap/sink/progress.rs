@@ -44,7 +44,6 @@ struct Counts {
 
 impl Progress {
     /// Progress towards about `planned` rows, if that is known, with the waits on the way.
-    #[must_use]
     pub fn new(stream: &str, planned: Option<u64>, waits: &Arc<Waits>) -> Progress {
         let now = clock::now();
         let counts = Counts { planned, done: 0, started: now, waited_before: waits.total(now) };
@@ -76,7 +75,6 @@ impl Progress {
     }
 
     /// The rows that were read so far.
-    #[must_use]
     pub fn done(&self) -> u64 {
         self.counts().done
     }

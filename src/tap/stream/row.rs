@@ -91,7 +91,6 @@ pub struct PropertyObject {
 
 impl PropertyObject {
     /// Whether a setting (`persons_column_prefix`) says how its columns begin: where it is not called as events call it.
-    #[must_use]
     pub fn prefix_is_a_setting(&self) -> bool {
         self.field != self.family.column().1
     }
@@ -156,13 +155,11 @@ impl Stream {
     }
 
     /// Whether it has an object of properties of this name.
-    #[must_use]
     pub fn has_properties(&self, object: &str) -> bool {
         self.properties.iter().any(|known| known.field == object)
     }
 
     /// The table that it is read from, if it is one.
-    #[must_use]
     pub fn table(&self) -> Option<&'static Table> {
         match self.source {
             Source::Table(table) | Source::Sessions(table) => Some(table),
@@ -171,7 +168,6 @@ impl Stream {
     }
 
     /// Whether it is a REST list, which is read without a query.
-    #[must_use]
     pub fn is_list(&self) -> bool {
         matches!(self.source, Source::List(_))
     }
@@ -282,7 +278,6 @@ impl Stream {
 
 impl Table {
     /// The column of a field.
-    #[must_use]
     pub fn column<'a>(&self, field: &'a str) -> &'a str {
         self.renamed.iter().find(|(name, _)| *name == field).map_or(field, |(_, column)| column)
     }
@@ -290,14 +285,12 @@ impl Table {
 
 impl List {
     /// Its path below the base address.
-    #[must_use]
     pub fn full_path(&self, project_id: u64) -> String {
         format!("api/projects/{project_id}/{}", self.path)
     }
 }
 
 /// Whether a schema has a field of this name.
-#[must_use]
 pub fn has_field(schema: &Value, name: &str) -> bool {
     schema["properties"].get(name).is_some()
 }

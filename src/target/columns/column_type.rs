@@ -98,7 +98,6 @@ pub struct LayoutColumn {
 impl ColumnType {
     /// The Arrow type of the arrays that the encoder is given. Text is handed over as bytes: a line was checked for
     /// UTF-8 once, as a whole.
-    #[must_use]
     pub fn arrow(self) -> DataType {
         match self {
             ColumnType::Int64 | ColumnType::Timestamp | ColumnType::Time => DataType::Int64,
@@ -111,7 +110,6 @@ impl ColumnType {
     }
 
     /// The Arrow type that the footer tells readers who ask for one; for them JSON text is plain text.
-    #[must_use]
     pub fn described(self) -> DataType {
         match self {
             ColumnType::Text | ColumnType::Json => DataType::Utf8,

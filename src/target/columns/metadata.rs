@@ -18,7 +18,6 @@ pub const METADATA: [(&str, ColumnType); 7] = [
 pub const DELETED_AT: &str = "_sdc_deleted_at";
 
 /// True for the target's own columns.
-#[must_use]
 pub fn is_metadata(name: &str) -> bool {
     METADATA.iter().any(|(metadata, _)| *metadata == name)
 }
@@ -35,7 +34,6 @@ pub struct Origin {
 }
 
 /// The values for one row, in the order of [`METADATA`]. The deletion time is the record's own and not given here.
-#[must_use]
 pub fn values(origin: Origin) -> [Option<i64>; METADATA.len()] {
     let Origin { extracted, version, started_ms } = origin;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_micros());

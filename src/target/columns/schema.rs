@@ -96,7 +96,6 @@ impl StreamSchema {
     }
 
     /// True if files of the other schema and of this one can be the same file.
-    #[must_use]
     pub fn same_columns(&self, other: &StreamSchema) -> bool {
         self.footer == other.footer
             && self.fields.len() == other.fields.len()
@@ -111,7 +110,6 @@ impl StreamSchema {
 }
 
 /// The number of a property in a fingerprint: a hash of its name, so that other properties may come and go.
-#[must_use]
 pub fn slot(property: &str) -> u64 {
     let hash = blake3::hash(property.as_bytes());
     u64::from_le_bytes(hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default())

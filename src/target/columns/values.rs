@@ -49,7 +49,6 @@ const PIECE_CAPACITY: usize = 1 << 20;
 
 impl Piece {
     /// An empty piece behind a full one.
-    #[must_use]
     pub fn after(piece: &Piece) -> Self {
         let data = Vec::with_capacity(PIECE_CAPACITY);
         Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
@@ -64,7 +63,6 @@ impl Piece {
 
 impl Values {
     /// No values yet, of a column of type `kind`.
-    #[must_use]
     pub fn new(kind: ColumnType) -> Self {
         match kind {
             ColumnType::Int64 | ColumnType::Timestamp | ColumnType::Time => Values::Int(Vec::new()),
@@ -77,7 +75,6 @@ impl Values {
     }
 
     /// How many values there are.
-    #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Values::Int(v) => v.len(),
@@ -90,7 +87,6 @@ impl Values {
     }
 
     /// The bytes that the values take, with what their vectors have in reserve.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
             Values::Int(v) => v.capacity() * 8,
@@ -166,19 +162,16 @@ impl Validity {
     }
 
     /// The bytes that the bits take.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.bits.capacity() * 8
     }
 
     /// True if `row` has a value; `values` is the number of values in all.
-    #[must_use]
     pub fn is_set(&self, row: usize, values: usize) -> bool {
         if self.sparse { self.bits.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1) } else { row < values }
     }
 
     /// The bits, or `None` where the rows with a value are simply the first ones.
-    #[must_use]
     pub fn bits(&self) -> Option<&[u64]> {
         self.sparse.then_some(self.bits.as_slice())
     }

@@ -29,7 +29,6 @@ fn record_path(n: u64) -> String {
 }
 
 /// The path of the fingerprints of commit `n`.
-#[must_use]
 pub fn fingerprints_path(n: u64) -> String {
     format!("{COMMITS}/{n:020}.fp")
 }
@@ -54,13 +53,11 @@ impl CommitLog {
     }
 
     /// The last commit.
-    #[must_use]
     pub fn last(&self) -> Option<&Record> {
         self.last.as_ref()
     }
 
     /// The number of the next commit.
-    #[must_use]
     pub fn next(&self) -> u64 {
         self.last.as_ref().map_or(1, |record| record.n + 1)
     }
@@ -71,7 +68,6 @@ impl CommitLog {
     }
 
     /// The file system that the log is on.
-    #[must_use]
     pub fn fs(&self) -> &dyn Fs {
         &*self.fs
     }

@@ -62,7 +62,6 @@ impl Commits {
     }
 
     /// The number of the next commit.
-    #[must_use]
     pub fn next(&self) -> u64 {
         self.log.next()
     }

@@ -20,7 +20,6 @@ pub struct Due {
 
 impl Due {
     /// At the start of a run.
-    #[must_use]
     pub fn new(settings: Arc<Settings>) -> Self {
         let last_commit = Instant::now();
         Due { settings, rows_behind_state: 0, interval_rows: 0, interval_bytes: 0, bytes_at_state: 0, last_commit }
@@ -35,7 +34,6 @@ impl Due {
 
     /// True if a file of so many rows or bytes would grow beyond its limits in another interval as long as the last one,
     /// or is old enough.
-    #[must_use]
     pub fn is_due(&self, rows: u64, bytes: u64) -> bool {
         rows + self.interval_rows > self.settings.batch_size_rows
             || bytes + self.interval_bytes > self.settings.file_size_bytes
@@ -43,7 +41,6 @@ impl Due {
     }
 
     /// When rows have waited long enough, if nothing more comes.
-    #[must_use]
     pub fn deadline(&self) -> Instant {
         self.last_commit + self.settings.max_batch_age
     }

@@ -16,19 +16,16 @@ pub struct Recent {
 
 impl Recent {
     /// Room for `limit` rows, taken as they come.
-    #[must_use]
     pub fn new(limit: usize) -> Self {
         Recent { limit: limit.max(1), ring: Vec::new(), next: 0, places: HashTable::new() }
     }
 
     /// True if every further row takes the place of another one.
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.ring.len() >= self.limit
     }
 
     /// The bytes that it takes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.ring.capacity() * 16 + self.places.allocation_size()
     }

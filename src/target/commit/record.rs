@@ -56,7 +56,6 @@ pub struct Record {
 
 impl Record {
     /// True if its paths lead to files of streams and of the target: not out of the destination, and not to its roots.
-    #[must_use]
     pub fn leads_nowhere_else(&self) -> bool {
         let is_part = |part: &str| !matches!(part, "" | "." | "..");
         let is_path = |path: &str| path.split('/').all(is_part);

@@ -59,7 +59,6 @@ struct FingerprintFile {
 
 impl Replay {
     /// Nothing is left out until [`Replay::load`].
-    #[must_use]
     pub fn new(dedup: Dedup, window_rows: u64) -> Self {
         Replay {
             dedup,
@@ -78,19 +77,16 @@ impl Replay {
     }
 
     /// True where rows need no fingerprint at all.
-    #[must_use]
     pub fn is_off(&self) -> bool {
         self.dedup == Dedup::Off
     }
 
     /// Rows left out so far.
-    #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
     /// The bytes that the window takes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.window.capacity() * 16 + self.recent.bytes()
     }
@@ -215,13 +211,11 @@ impl Replay {
     }
 
     /// The commit behind which rows lie that the newest STATE does not cover. A later start from it needs the same window.
-    #[must_use]
     pub fn uncovered(&self) -> Option<u64> {
         self.uncovered.filter(|_| self.dedup == Dedup::Replay)
     }
 
     /// The first commit that holds rows of this run: `first`, or an earlier one whose rows come again.
-    #[must_use]
     pub fn begins_at(&self, first: u64) -> u64 {
         self.behind.map_or(first, |behind| first.min(behind + 1))
     }

@@ -15,7 +15,6 @@ pub struct States<W: Write> {
 
 impl<W: Write> States<W> {
     /// None yet.
-    #[must_use]
     pub fn new(output: Output<W>) -> Self {
         States { output, newest: None, printed: None }
     }
@@ -26,13 +25,11 @@ impl<W: Write> States<W> {
     }
 
     /// The newest one.
-    #[must_use]
     pub fn newest(&self) -> Option<&[u8]> {
         self.newest.as_deref()
     }
 
     /// True if the newest one was not printed.
-    #[must_use]
     pub fn waits(&self) -> bool {
         self.newest != self.printed
     }

@@ -60,7 +60,6 @@ pub struct Versions {
 
 impl Versions {
     /// As the log left them: the versions that are `visible`. With `overwrite` all rows of the run belong to that one.
-    #[must_use]
     pub fn new(fs: Arc<dyn Fs>, visible: BTreeMap<String, i64>, overwrite: Option<i64>) -> Self {
         Versions { fs, visible, held: Vec::new(), overwrite, due: Vec::new() }
     }
@@ -193,7 +192,6 @@ impl Versions {
     }
 
     /// The visible versions once `activations` are done.
-    #[must_use]
     pub fn visible(&self, activations: &[Activation]) -> BTreeMap<String, i64> {
         let mut visible = self.visible.clone();
         for (stream, folder, version) in &self.due {

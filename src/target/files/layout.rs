@@ -45,7 +45,6 @@ pub struct Layout {
 
 impl Layout {
     /// True where page indexes are left out.
-    #[must_use]
     pub fn wide(&self) -> bool {
         self.columns.len() > WIDE
     }

@@ -71,7 +71,6 @@ struct Done {
 
 impl RowGroup {
     /// A row group of `rows` rows for `layout`, with one [`Column`] per column of the layout.
-    #[must_use]
     pub fn new(layout: Arc<Layout>, rows: usize, columns: Vec<Column>) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(columns.len(), || None);

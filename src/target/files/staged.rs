@@ -89,7 +89,6 @@ pub struct Files {
 
 impl Files {
     /// No files yet; files to come belong to commit number `commit`. `bytes` is kept at the bytes written so far.
-    #[must_use]
     pub fn new(fs: Arc<dyn Fs>, commit: u64, bytes: Arc<AtomicU64>) -> Self {
         Files { fs, commit, named: 0, clock: 0, open: HashMap::new(), staged: Vec::new(), bytes }
     }

@@ -46,7 +46,6 @@ impl Encoder {
     }
 
     /// Bytes written to files since the last [`Encoder::finish`].
-    #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

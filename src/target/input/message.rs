@@ -51,7 +51,6 @@ impl<'a> Envelope<'a> {
     }
 
     /// `time_extracted` in microseconds; `None` also where it is no date-time in whole microseconds.
-    #[must_use]
     pub fn extracted(&self) -> Option<Micros> {
         time::moment(&plain(self.time_extracted?)).map(|moment| moment.micros)
     }
@@ -100,7 +99,6 @@ pub struct UsualHead {
 
 impl UsualHead {
     /// For `stream`.
-    #[must_use]
     pub fn new(stream: &str) -> Self {
         let name = serde_json::Value::from(stream).to_string();
         UsualHead {
@@ -111,7 +109,6 @@ impl UsualHead {
 
     /// The version (if it stands in front of the record) and a scanner at the record, if the line starts this way.
     #[inline]
-    #[must_use]
     pub fn find<'a>(&self, line: &'a [u8]) -> Option<(Option<i64>, Scanner<'a>)> {
         let mut scanner = Scanner::new(line);
         if scanner.eat(&self.compact) {

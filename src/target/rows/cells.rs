@@ -49,19 +49,16 @@ pub struct Cells {
 
 impl Cells {
     /// An empty column.
-    #[must_use]
     pub fn new(kind: ColumnType) -> Self {
         Cells { kind, values: Values::new(kind), count: 0, validity: Validity::default() }
     }
 
     /// The values and their rows.
-    #[must_use]
     pub fn into_column(self) -> Column {
         Column { values: self.values, validity: self.validity }
     }
 
     /// The bytes that the column takes.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.values.bytes() + self.validity.bytes()
     }

@@ -25,7 +25,6 @@ pub struct Hasher {
 
 impl Hasher {
     /// For rows of `stream`.
-    #[must_use]
     pub fn new(stream: &str) -> Self {
         Hasher { stream: stream.to_owned(), version: None, key: key(stream, None), text: Vec::new() }
     }
@@ -61,7 +60,6 @@ impl Hasher {
     }
 
     /// The fingerprint of the row.
-    #[must_use]
     pub fn finish(&self) -> Fingerprint {
         let hash = blake3::keyed_hash(&self.key, &self.text);
         hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
@@ -88,7 +86,6 @@ fn canonical(value: &[u8], out: &mut Vec<u8>) {
 
 /// A form of well-formed JSON that is the same for the same value, however its members are ordered and its strings and
 /// numbers are written.
-#[must_use]
 pub fn exact_form(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     form(value.trim_ascii(), &exact_number, &mut out);

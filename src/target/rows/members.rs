@@ -40,7 +40,6 @@ pub struct Members {
 
 impl Members {
     /// For records of `schema`.
-    #[must_use]
     pub fn new(schema: &StreamSchema) -> Self {
         let fields = &schema.fields;
         // The target's own columns come after those of the record, and no member may reach them but one.
@@ -60,7 +59,6 @@ impl Members {
 
     /// How many values were left out because the schema does not have their property, and how many properties that
     /// were; of these no more than a thousand are told apart.
-    #[must_use]
     pub fn left_out(&self) -> (u64, usize) {
         (self.left_out, self.unknown.len())
     }

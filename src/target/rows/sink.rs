@@ -67,7 +67,6 @@ pub struct Sink {
 
 impl Sink {
     /// An empty row group.
-    #[must_use]
     pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>) -> Self {
         let hasher = Hasher::new(&schema.stream);
         Sink {
@@ -87,13 +86,11 @@ impl Sink {
     }
 
     /// Rows in the row group.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.rows as usize
     }
 
     /// Rows since the last file of this layout was cut.
-    #[must_use]
     pub fn rows_in_file(&self) -> u64 {
         let cut = self.layout.rows_cut.load(Ordering::Relaxed).max(self.cut_rows);
         self.total_rows.saturating_sub(cut)
@@ -105,13 +102,11 @@ impl Sink {
     }
 
     /// The bytes that the row group takes: exact now and then, and about right in between.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes + self.uncounted
     }
 
     /// The bytes of the whole sink, with its row group.
-    #[must_use]
     pub fn footprint(&self) -> usize {
         IDLE_BYTES + self.layout.folder.len() * 2 + self.cells.len() * COLUMN_BYTES + self.bytes()
     }

@@ -129,7 +129,6 @@ impl Streams {
     }
 
     /// The number of the stream `name`, if its SCHEMA came.
-    #[must_use]
     pub fn find(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
@@ -264,7 +263,6 @@ impl Streams {
     }
 
     /// Bytes written to files since the last commit.
-    #[must_use]
     pub fn bytes_written(&self) -> u64 {
         self.encoder.bytes_written()
     }
@@ -286,7 +284,6 @@ impl Streams {
     }
 
     /// Columns of `partition_by` that no stream has: probably written wrongly.
-    #[must_use]
     pub fn idle_partition_columns(&self) -> Vec<&str> {
         let has = |name: &str| self.all.iter().any(|stream| stream.has(name));
         let names = self.settings.partition_by.iter().map(|column| column.property.as_str());

@@ -17,7 +17,6 @@ pub const COLUMNS: &str = "_target/columns";
 pub const HELD: &str = "_target/held";
 
 /// The folder that holds a version of the stream whose folder is `folder`.
-#[must_use]
 pub fn held_folder(folder: &str, version: i64) -> String {
     format!("{HELD}/{folder}/{version}")
 }
@@ -26,7 +25,6 @@ pub fn held_folder(folder: &str, version: i64) -> String {
 const MAX_BYTES: usize = 120;
 
 /// The folder of a stream.
-#[must_use]
 pub fn stream_folder(stream: &str) -> String {
     let mut name = encoded(stream, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
     if name.is_empty() {
@@ -45,7 +43,6 @@ const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The folder of a partition, `column=value`, as Hive and every reader of hive partitions knows it. `None` is null, which
 /// no text has the folder of.
-#[must_use]
 pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$' | b'@' | b'+' | b' ');
     let value = match value {

@@ -11,7 +11,6 @@ pub fn failed(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> Error {
 }
 
 /// The folder that holds `path`.
-#[must_use]
 pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

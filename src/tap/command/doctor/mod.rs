@@ -42,7 +42,6 @@ const FREE_BYTES: u64 = 20_000_000_000;
 const LITTLE_BYTES: u64 = 1_000_000_000;
 
 /// Looks whether a run with this configuration can work. Gives the report and the exit code; ends after `timeout`.
-#[must_use]
 pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8) {
     let started = Instant::now();
     let timeout = timeout.min(LONGEST);
