@@ -126,11 +126,12 @@ fn is_own_path(segments: &[&str]) -> bool {
 
 /// An address for a message: without what stands before an `@`, on one line, cut.
 fn shown(text: &str) -> String {
-    let without_user = match text.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://***@{host}"),
-            None => text.to_owned(),
-        },
+    let without_user = match text.rsplit_once('@') {
+        Some((user, host)) => {
+            let scheme = user.split_once("://").map(|(scheme, _)| scheme);
+            let scheme = scheme.filter(|scheme| scheme.chars().all(|c| c.is_ascii_alphabetic()));
+            scheme.map_or_else(|| format!("***@{host}"), |scheme| format!("{scheme}://***@{host}"))
+        }
         None => text.to_owned(),
     };
     format!("\"{}\"", one_line(&without_secrets(&without_user).chars().take(200).collect::<String>()))
@@ -148,6 +149,15 @@ mod tests {
 
     fn text(url: &str) -> String {
         BaseUrl::parse(url, false).map_or_else(|e| format!("! {e}"), |u| u.to_string())
+    }
+
+    #[test]
+    fn a_password_is_shown_in_no_form_of_an_address() {
+        for address in
+            ["https://u:hunter2@h", "HTTPS:\\\\u:hunter2@h", "x:hunter2@y", "https:u:hunter2@h", "u:hunter2@h://x@y"]
+        {
+            assert!(!shown(address).contains("hunter2"), "{}", shown(address));
+        }
     }
 
     #[test]

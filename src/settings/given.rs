@@ -136,7 +136,7 @@ impl Given {
     /// An unknown name is no error, because runners pass names of their own; but an address that is passed over sends the key
     /// or the rows to another place than was meant.
     fn unknown(&mut self, key: &str, value: &Value, place: &Place) {
-        let shown: String = one_line(key).chars().take(MAX_SHOWN).collect();
+        let shown = shown(key);
         let hint =
             nearest::known_name(self.table, key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
         if is_address(value) {
@@ -175,16 +175,17 @@ impl Given {
     fn refusal(&self, row: &Setting, value: &Value, written: Option<Written>) -> String {
         let is_secret =
             row.secret || self.table.secrets_begin_with.is_some_and(|begin| value.to_string().contains(begin));
-        let shown = if is_secret {
-            "this value".to_owned()
-        } else {
-            one_line(&value.to_string().chars().take(MAX_SHOWN).collect::<String>())
-        };
+        let shown = if is_secret { "this value".to_owned() } else { shown(&value.to_string()) };
         let allowed = row.expected.map_or_else(|| row.form.allowed(), str::to_owned);
         let Written { name, place } =
             written.unwrap_or_else(|| Written { name: row.name.to_owned(), place: "the defaults".to_owned() });
         format!("setting {name}: {shown} is not allowed; give {allowed} (in {place})")
     }
+}
+
+/// A text for a message: without secrets, on one line, cut.
+fn shown(text: &str) -> String {
+    one_line(&log::without_secrets(text)).chars().take(MAX_SHOWN).collect()
 }
 
 /// Hides texts that begin like a secret from every message, in whichever setting they stand: people mix up settings.
@@ -204,9 +205,12 @@ fn conceal_value(begin: &str, value: &Value) {
     }
 }
 
+/// A secret ends where its letters, digits and `_-` end.
 fn conceal_text(begin: &str, text: &str) {
-    if text.trim().starts_with(begin) {
-        log::conceal(text.trim());
+    for (at, _) in text.match_indices(begin) {
+        let rest = text.get(at..).unwrap_or_default();
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_-".contains(c))).unwrap_or(rest.len());
+        log::conceal(rest.get(..end).filter(|secret| secret.len() > begin.len()).unwrap_or_default());
     }
 }
 

@@ -115,6 +115,12 @@ fn a_secret_is_shown_nowhere() {
         format!("apikey: {SECRET}\n"),
         format!("resolved_connection: {SECRET}\n"),
         format!("{SECRET}: 1\n"),
+        format!("{{api_key:{SECRET} project_id: 1}}\n"),
+        format!("{{\"api_key={SECRET}\": 1}}\n"),
+        format!("{SECRET}{}: 1\n", "x".repeat(108)),
+        format!(
+            "api_key: phx_another\nproject_id: 1\ncustom_base_url: https://eu.posthog.com/?personal_api_key={SECRET}\n"
+        ),
         format!("api_key: phx_another\nproject_id: 1\nhost: {SECRET}\n"),
         format!("api_key: phx_another\nproject_id: 1\nca_file: {SECRET}\n"),
         format!("api_key: {SECRET}\n  project_id: 1\n"),

@@ -134,6 +134,26 @@ fn an_interrupted_run_with_a_list_that_is_too_long_ends_like_any_other() {
     }
 }
 
+/// Two days in a list that holds a tenth of their events: what shows late in an hour whose events were dropped is found, and
+/// no other hour is read again.
+#[test]
+fn what_shows_late_is_found_where_a_small_list_is_to_hold_two_days() {
+    let set: Settings<'_> =
+        &[("max_state_bytes", json!(10_000)), ("lookback_window_minutes", json!(2_880)), ("page_size", json!(500))];
+    let fake = fake_of((0..4_000).map(|n| at(n, start() - 47 * 60 * MINUTE + n as i64 * 42_000_000)));
+    let mut run = tap_with(&fake, set).run().ends(0);
+    let late = start() - 40 * 60 * MINUTE;
+    fake.world().insert((10_000..10_003).map(|n| at(n, late + n as i64)));
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        run = go_on(&fake, &run, MINUTE, set);
+        all.extend(run.events());
+    }
+    assert!(numbered(&fake, 10_000..10_003).iter().all(|held| all.contains(held)), "{}", run.stderr);
+    // An hour holds some 86 events.
+    assert!(all.len() < 200, "{} came again", all.len());
+}
+
 /// Where nothing is known of earlier arrivals, the ledger begins in the middle of an hour, and watches what is left of it.
 #[test]
 fn what_shows_late_of_the_hour_in_which_the_ledger_began_is_found() {

@@ -46,7 +46,7 @@ pub fn note(hours: &mut Hours, arrived: Micros) {
 
 fn add(hours: &mut Hours, hour: i64, more: u64) {
     match hours.binary_search_by_key(&hour, |(hour, _)| *hour) {
-        Ok(at) => hours.iter_mut().skip(at).take(1).for_each(|(_, count)| *count += more),
+        Ok(at) => hours.iter_mut().skip(at).take(1).for_each(|(_, count)| *count = count.saturating_add(more)),
         Err(at) => hours.insert(at, (hour, more)),
     }
 }
@@ -55,8 +55,8 @@ impl ArrivalCounts {
     /// True if a version of this arrival and `timestamp` is one that is counted, or will be when the cut moves behind it.
     /// The query that counts on the server says the same.
     pub fn watches(&self, arrived: Micros, timestamp: Micros) -> bool {
-        let late = i64::from(self.late_days) * DAY_US;
-        arrived >= self.from && (late == 0 || timestamp >= hour_of(arrived) - late)
+        let late = i64::from(self.late_days).saturating_mul(DAY_US);
+        arrived >= self.from && (late == 0 || timestamp >= hour_of(arrived).saturating_sub(late))
     }
 
     /// Counts a delivered version.

@@ -170,12 +170,14 @@ impl DedupWindow {
     }
 }
 
-/// Seconds of a cell: a part of an hour, or some hours where there would be too many of them.
+/// Seconds of a cell: a part of an hour. Never more than an hour where arrivals are counted: what is dropped is counted by
+/// the hour of its cell. Some hours in an overlap that is longer than the longest lookback.
 fn width(from: Micros, horizon: Micros, max_bytes: usize) -> i64 {
     let span = horizon.saturating_sub(from).max(0) / SECOND_US;
     let cells = i64::try_from(max_bytes / BYTES_A_CELL).unwrap_or(CELLS).clamp(1, CELLS);
     let part = (1..=HOUR_SECONDS).find(|seconds| HOUR_SECONDS % seconds == 0 && seconds * cells >= span);
-    part.unwrap_or_else(|| (span / (cells * HOUR_SECONDS) + 1) * HOUR_SECONDS)
+    let is_lookback = span <= CELLS * HOUR_SECONDS;
+    part.unwrap_or_else(|| if is_lookback { HOUR_SECONDS } else { (span / (cells * HOUR_SECONDS) + 1) * HOUR_SECONDS })
 }
 
 /// Most bits that a cell of so many hashes takes in the state. A hash of n takes at most 67 - log2(n) bits; a whole
@@ -207,9 +209,6 @@ pub(super) fn write(hashes: &[u64]) -> String {
 
 /// Reads what [`write`] wrote; none where it was damaged.
 pub(super) fn read(text: &str) -> Option<Vec<u64>> {
-    if text.is_empty() {
-        return Some(Vec::new());
-    }
     let bytes = BASE64.decode(text).ok()?;
     let [low_bits, count @ ..] = *bytes.first_chunk::<9>()?;
     let low_bits = u32::from(low_bits);

@@ -68,7 +68,7 @@ fn by_cell(listed: &Listed, from: Micros) -> Option<Overlap> {
     let last = end.div_euclid(width) * parts + end.rem_euclid(width) * parts / width;
     let mut reader = BitReader { bytes: &bytes, at: 64 };
     let mut cells: BTreeMap<i64, (u64, Vec<u64>)> = BTreeMap::new();
-    for hash in read(&listed.seen)? {
+    for hash in if listed.seen.is_empty() { Vec::new() } else { read(&listed.seen)? } {
         let back = i64::try_from(reader.take(CELL_BITS)?).ok()?;
         let (watched, hashes) = cells.entry((last - back).div_euclid(parts)).or_default();
         *watched += reader.take(1)?;
