@@ -13,8 +13,8 @@
 //!                                                             --(6) at a STATE: commit (fsync, log, rename), print STATE
 //! ```
 //!
-//! An event is never a [`serde_json::Value`] on this path. Two loops own everything: [`tap::sync`] and
-//! [`target::load`]. Both pull; there is no async code of ours.
+//! An event is never a [`serde_json::Value`] on this path. Two loops own everything: `tap/sync.rs` and
+//! `target/load.rs`. Both pull; there is no async code of ours.
 //!
 //! # The rooms
 //! A room imports only rooms below it; `tests/it/floors.rs` holds the rules.

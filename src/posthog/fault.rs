@@ -1,5 +1,5 @@
 //! What a fault is: why a request has no answer, and what its caller can do about that. Which answer of PostHog means which
-//! fault is said in [`super::http::decision`].
+//! fault is said in `http/decision.rs`.
 
 use std::fmt;
 use std::time::Duration;

@@ -7,10 +7,10 @@
 //! | SCHEMA | becomes columns, whose types stay for the life of a folder | [`columns::message`], [`rows::streams`] |
 //! | RECORD | becomes a row of the sink for its stream, version and partition | [`rows::streams`], [`rows::sink`], [`rows::cells`] |
 //! | ACTIVATE_VERSION | is remembered for the next commit | [`commit::versions`] |
-//! | STATE | commits, if that is [due](commit::due), and is [printed](commit::states) | [`commit::commits`], [`commit::log`] |
+//! | STATE | commits, if that is [due](commit::due), and is [printed](commit::states) | [`commit::commits`], [`commit::commit_log`] |
 //!
 //! A full sink becomes a row group, and row groups become files out of sight ([`files::thread`], [`files::staged`]). A
-//! commit makes these files durable, writes a record, and gives them their names ([`commit::publish`]).
+//! commit makes these files durable, writes a record, and gives them their names (`commit/publish.rs`).
 //!
 //! # The rooms
 //! Each imports only those below it.

@@ -4,9 +4,10 @@
 //! An event that PostHog stored again has a new `created_at`, is a new version, and comes out again. Runs that go by
 //! `timestamp` do not name `created_at`: for them, versions that differ in nothing else are one.
 //!
-//! Who changes the columns looks at three more places: `RowKey` in `hogql.rs` (where a page goes on), the columns that
-//! `tap/record/projection.rs` always asks for, and the form of the bookmark (`tap/events/bookmark.rs`), because the hashes
-//! of older states are of other versions then.
+//! Who changes the columns looks at these places, too: `Check::row` in `tap/events/verify.rs` fills a [`Version`];
+//! `RowKey` in `hogql.rs` says where a page goes on, `row_key` in `tap/events/page.rs` fills one and
+//! `tap/events/bookmark/cursor.rs` stores one; `tap/record/projection.rs` always asks for the columns; and `FORM` in
+//! `tap/events/bookmark.rs` goes up, because the hashes of older states are of other versions then.
 
 use crate::time::Micros;
 

@@ -16,6 +16,7 @@ use crate::settings::Values;
 use crate::time::{DAY_US, SECOND_US};
 
 /// How far back `initial_since` goes when it is not given.
+/// The row `initial_since` in `settings.rs` says the same.
 pub const DEFAULT_DAYS: i64 = 30;
 
 /// The configuration of a run.

@@ -47,7 +47,7 @@ pub struct Overlap {
     /// Seconds of a cell.
     pub seconds: i64,
     /// In order: the number of a cell since 1970, how many of its versions are watched, and the hashes of all of them
-    /// ([`write`]).
+    /// ([`write()`]).
     pub cells: Vec<(i64, u64, String)>,
 }
 
@@ -207,7 +207,7 @@ pub(super) fn write(hashes: &[u64]) -> String {
     BASE64.encode(bits.end())
 }
 
-/// Reads what [`write`] wrote; none where it was damaged.
+/// Reads what [`write()`] wrote; none where it was damaged.
 pub(super) fn read(text: &str) -> Option<Vec<u64>> {
     let bytes = BASE64.decode(text).ok()?;
     let [low_bits, count @ ..] = *bytes.first_chunk::<9>()?;
