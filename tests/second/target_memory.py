@@ -7,7 +7,8 @@ BINARY = os.environ.get("TARGET_PARQUET", "target/release/target-parquet")
 LIMIT_MB = 80  # of a release build
 # Row groups are at their least there, and more of them wait for the encoder where others take its core. Eight runs on two cores
 # with fifteen busy processes: 71 to 81 MB, and 79 to 89 MB.
-MORE_MB = {"columns_10000_sparse": 10, "wide_after_narrow": 20}
+# `columns_10000` took 64 to 80 MB in thirteen runs, before and after the rooms were built, by how far the encoder lags behind.
+MORE_MB = {"columns_10000": 4, "columns_10000_sparse": 10, "wide_after_narrow": 20}
 passed = failed = 0
 S = lambda stream, props: json.dumps({"type": "SCHEMA", "stream": stream, "key_properties": ["id"], "schema": {"properties": {"id": {"type": "integer"}, **props}}}) + "\n"
 R = lambda stream, body: '{"type":"RECORD","stream":"%s","record":{%s}}\n' % (stream, body)
