@@ -59,7 +59,7 @@ pub fn sync<W: Write>(
 }
 
 fn is_of_events(stream: &SelectedStream) -> bool {
-    find(&stream.id).is_ok_and(|row| matches!(row.source, Source::Events))
+    find(&stream.id).is_ok_and(|row| row.is_of_events())
 }
 
 /// Why a stream was not read to its end.

@@ -21,7 +21,7 @@ use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::CREATED_AT;
 use crate::tap::events::window;
 use crate::tap::page_size::TARGET_BYTES;
-use crate::tap::stream::{STREAMS, Source};
+use crate::tap::stream::STREAMS;
 
 /// The bytes of an event in an answer, as a guess. A project's own figure shows only once events are read.
 const BYTES_A_ROW: u64 = 2_000;
@@ -62,7 +62,7 @@ pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &S
 
 /// The id and the replication key of the stream `events`; none where it is not selected.
 fn chosen(config: &Config, choice: Option<&Choice>) -> Option<(String, String)> {
-    let row = STREAMS.iter().find(|row| matches!(row.source, Source::Events))?;
+    let row = STREAMS.iter().find(|row| row.is_of_events())?;
     let Some(choice) = choice else {
         let is_selected = config.only_stream.as_deref().is_none_or(|name| name == row.name);
         return is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned()));

@@ -5,7 +5,7 @@ use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 use crate::singer::catalog::SelectedStream;
 use crate::tap::record::flatten::Family;
-use crate::tap::stream::{Source, Stream, find};
+use crate::tap::stream::{Stream, find};
 
 /// Why a stream cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Obstacle {
         match &failure.cause {
             Cause::Scope(scope) => Obstacle::Scope(scope.clone()),
             // Every PostHog has events, and every project that can be queried.
-            _ if matches!(stream.source, Source::Events) => Obstacle::Failed,
+            _ if stream.is_of_events() => Obstacle::Failed,
             Cause::Access if stream.is_list() => Obstacle::Access,
             Cause::Missing if stream.is_list() => Obstacle::Absent,
             Cause::Request | Cause::UnknownColumn(_) | Cause::UnknownTable => Obstacle::Absent,
@@ -74,7 +74,7 @@ pub(super) fn left_out_for(stream: &Stream, fault: Fault, unreadable: Unreadable
 /// The fault, where the other streams would fail as well.
 fn failing_now(stream: &Stream, fault: Fault) -> Result<String> {
     match fault {
-        fault if matches!(stream.source, Source::Events) => Err(fault.into()),
+        fault if stream.is_of_events() => Err(fault.into()),
         Fault::Split(why) => Ok(why.to_string()),
         Fault::Fatal(failure) if matches!(failure.cause, Cause::Server | Cause::Timeout | Cause::Untrusted) => {
             Ok(failure.error.to_string())

@@ -159,6 +159,11 @@ impl Stream {
         self.properties.iter().any(|known| known.field == object)
     }
 
+    /// Whether it is the stream of events, which every PostHog has.
+    pub fn is_of_events(&self) -> bool {
+        matches!(self.source, Source::Events)
+    }
+
     /// The table that it is read from, if it is one.
     pub fn table(&self) -> Option<&'static Table> {
         match self.source {
