@@ -1,5 +1,5 @@
 //! `--about`: what a program is, can do and is set up with, made from its table, without settings and network. The JSON form
-//! is that of Singer SDK programs, which Meltano and its hub read; the Markdown form is a part of the README.
+//! is that of Singer SDK programs, which Meltano and its hub read; the Markdown form is a part of `docs/`.
 
 use std::fmt::Write as _;
 
@@ -20,7 +20,7 @@ pub enum Format {
     Text,
     /// As Singer SDK programs print it.
     Json,
-    /// A part of the README.
+    /// Parts of `docs/settings.md` and `docs/streams.md`.
     Markdown,
 }
 

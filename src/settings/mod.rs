@@ -1,5 +1,5 @@
 //! The settings of both programs as rows of a table: names, forms, defaults and texts. The same table reads settings from
-//! files and variables, finds what a misspelt name was meant to be, and prints `--about` and the README.
+//! files and variables, finds what a misspelt name was meant to be, and prints `--about` and the tables of `docs/`.
 //!
 //! Later places win over earlier ones, setting by setting: the defaults, the files of `--config` in their order, then, where
 //! `ENV` is among them, the `.env` file and the environment. What the values mean is each program's own business.

@@ -11,7 +11,7 @@ pub struct Table {
     pub description: &'static str,
     /// What Meltano and its hub may ask of the program; only what works.
     pub capabilities: &'static [&'static str],
-    /// Every setting, in the order of the README.
+    /// Every setting, in the order of `docs/settings.md`.
     pub rows: &'static [Setting],
     /// The name of an object in a settings file whose members are settings themselves.
     pub nested: Option<&'static str>,

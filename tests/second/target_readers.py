@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Files of one stream whose schema changed, united by each reader with the option that the README names; types as each reader
+"""Files of one stream whose schema changed, united by each reader with the option that docs/files.md names; types as each reader
 sees them. Needs duckdb, polars, pyarrow; chdb (ClickHouse) where it is installed. TARGET_PARQUET names the binary."""
 import datetime as dt, decimal, glob, json, os, subprocess, sys, tempfile
 import duckdb, polars as pl, pyarrow.dataset as ds, pyarrow as pa
@@ -19,7 +19,7 @@ def schema(**more):
 
 
 def partitions(work):
-    """Values that readers of folder names get wrong, read with the options of the README."""
+    """Values that readers of folder names get wrong, read with the options of docs/files.md."""
     import polars, pyarrow.parquet as pq
     out = os.path.join(work, "parts"); config = os.path.join(work, "p.json"); json.dump({"destination_path": out, "partition_by": ["e", "i", "b", "f"]}, open(config, "w"))
     texts = [None, "", "__HIVE_DEFAULT_PARTITION__", "a/b=c%2F", "é" * 200, "007", "true", ".", " "]

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 ///
 /// A new one is named here, and then in four places: `property` of `property.rs` (which schemas mean it), `Values` of
 /// `values.rs` (its values in memory), `Cells::read` of `rows/cells.rs` (JSON in), `arrays` of `files/row_group.rs`
-/// (Parquet out). The type table of the README says the same.
+/// (Parquet out). The type table of `docs/files.md` says the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum ColumnType {

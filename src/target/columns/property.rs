@@ -1,4 +1,4 @@
-//! What becomes of a property: the one place that decides a column's type. The type table of the README says the same.
+//! What becomes of a property: the one place that decides a column's type. The type table of `docs/files.md` says the same.
 //!
 //! Refuses nothing: a property whose type cannot be told becomes JSON text, which holds every value as it was written.
 
