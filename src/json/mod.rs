@@ -6,7 +6,7 @@
 //!
 //! | who | files |
 //! |---|---|
-//! | both programs | [`token`] (what there is), [`scan`] on top of [`walk`], [`escape`] and [`blocks`], [`walker`] |
+//! | both programs | [`token`] (what there is), [`scan`] on top of [`walk`], [`escape`] and [`blocks`], [`walker`], [`surrogate`] |
 //! | the tap alone | [`decode`] with [`stride`], [`label`], [`without`] |
 //! | the target alone | [`exact`] |
 
@@ -17,6 +17,7 @@ pub mod exact;
 pub mod label;
 pub mod scan;
 mod stride;
+pub mod surrogate;
 pub mod token;
 mod walk;
 pub mod walker;

@@ -5,6 +5,7 @@ use crate::stop::Stop;
 use crate::time::Micros;
 
 use super::config::Config;
+use super::record::exceptions::Exceptions;
 
 /// What every stream of a run works with.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub struct Context<'a> {
 }
 
 /// What was done for a stream.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// Rows written.
     pub rows: u64,
@@ -28,4 +29,6 @@ pub struct Summary {
     pub proved: u64,
     /// Slices read.
     pub slices: u64,
+    /// What the rows do not hold as it came.
+    pub exceptions: Exceptions,
 }

@@ -21,6 +21,8 @@ use crate::time::{Micros, SECOND_US};
 use super::config::CountProof;
 use super::context::Context;
 use super::proof::{Shortfall, read_until_proved};
+use super::record::exceptions::Exceptions;
+use super::record::repair::Repair;
 use super::replication::{Replication, set_bookmark};
 use super::sink::Sink;
 use super::stream::List;
@@ -47,11 +49,15 @@ pub fn sync_stream<W: Write>(
     replication: Replication,
     sink: &mut Sink<'_, W>,
 ) -> Result<()> {
-    let mut reading = Reading { context, list, items: Items::new(stream, list, replication.since())?, began: None };
+    let items = Items::new(stream, list, replication.since())?;
+    let repair = Repair::new(context.config.keeps_lone_surrogates);
+    let mut reading = Reading { context, list, items, repair, began: None };
     sink.write_schema(stream)?;
     sink.set_version(replication.version());
     sink.begin_progress(None);
-    reading.read(sink)?;
+    let outcome = reading.read(sink);
+    sink.note_exceptions(reading.exceptions());
+    outcome?;
     reading.items.tell_unseen();
     match replication {
         Replication::Full { version } => sink.activate_version(version)?,
@@ -64,6 +70,7 @@ struct Reading<'a> {
     context: &'a Context<'a>,
     list: &'static List,
     items: Items<'a>,
+    repair: Repair,
     /// When the reading began, by the server's clock.
     began: Option<Micros>,
 }
@@ -107,12 +114,18 @@ impl Reading<'_> {
                 sink.plan_progress(received_before + list.counted());
             }
             let (received, rows_before) = (page.len() as u64, sink.rows());
-            let outcome = page.items().try_for_each(|item| self.items.write(item, added, sink));
+            let outcome =
+                page.items().try_for_each(|item| self.items.write(self.repair.repaired(item.as_bytes()), added, sink));
             sink.count(received, sink.rows() - rows_before);
             outcome?;
             sink.write_state_if_due()?;
         }
         Ok((self.items.came_in_pass(), list.counted()))
+    }
+
+    /// What the records that were written do not hold as it came.
+    fn exceptions(&self) -> Exceptions {
+        Exceptions { lone_surrogates: self.repair.replaced() }
     }
 
     fn keep_bookmark(&self, stream: &SelectedStream, state: &mut State) {

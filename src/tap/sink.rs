@@ -19,6 +19,7 @@ use crate::stop::Cause;
 use crate::time::{Micros, to_rfc3339};
 
 use super::context::{Context, Summary};
+use super::record::exceptions::Exceptions;
 use progress::Progress;
 
 mod progress;
@@ -130,7 +131,12 @@ impl<'a, W: Write> Sink<'a, W> {
 
     /// What was done so far.
     pub fn summary(&self) -> Summary {
-        self.summary
+        self.summary.clone()
+    }
+
+    /// Notes what the records that were written do not hold as it came.
+    pub fn note_exceptions(&mut self, exceptions: Exceptions) {
+        self.summary.exceptions = exceptions;
     }
 
     /// Makes the records of a version the whole of the stream.

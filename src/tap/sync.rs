@@ -46,7 +46,7 @@ pub fn sync<W: Write>(
         let seconds = started.elapsed().as_secs_f64();
         metrics::timer("sync_duration", seconds, outcome.is_ok(), Some(&stream.name));
         match outcome {
-            Ok(summary) => log::info(sentence(&stream.name, summary, &before, &context.client.usage(), seconds)),
+            Ok(summary) => log::info(sentence(&stream.name, &summary, &before, &context.client.usage(), seconds)),
             Err(Failure { error, ends_run: false }) => {
                 log::warn(format!("{} is not read to the end: {error}; its bookmark stays", stream.name));
                 failures.push((&stream.name, error));
@@ -112,6 +112,9 @@ fn sync_one<W: Write>(
         Source::List(list) => replication(sink.state())
             .and_then(|replication| lists::sync_stream(context, stream, list, replication, sink)),
     };
+    for sentence in sink.summary().exceptions.sentences() {
+        log::warn(format!("{}: {sentence}", stream.name));
+    }
     match outcome {
         Ok(()) => Ok(sink.summary()),
         Err(error) => {
@@ -122,7 +125,7 @@ fn sync_one<W: Write>(
 }
 
 /// The closing line of a stream.
-fn sentence(stream: &str, summary: Summary, before: &Usage, after: &Usage, seconds: f64) -> String {
+fn sentence(stream: &str, summary: &Summary, before: &Usage, after: &Usage, seconds: f64) -> String {
     let (rows, requests) = (summary.rows, after.requests - before.requests);
     let mut line = format!("{stream}: {rows} rows in {seconds:.1} s with {requests} requests");
     let (read, body) = (after.bytes_read - before.bytes_read, after.body_bytes - before.body_bytes);

@@ -20,6 +20,7 @@ mod settings;
 mod tap_catalog;
 mod tap_delivery;
 mod tap_errors;
+mod tap_exact;
 mod tap_faults;
 mod tap_form_1;
 mod tap_lists;

@@ -30,6 +30,8 @@ pub struct Config {
     pub only_stream: Option<String>,
     /// Columns of properties, of events and persons.
     pub properties: Properties,
+    /// Halves of surrogate pairs in JSON stay as they are.
+    pub keeps_lone_surrogates: bool,
     /// Most bytes that a state uses to name the events of the overlap.
     pub max_state_bytes: usize,
 }
@@ -135,6 +137,7 @@ impl Config {
                 max_columns: size(settings, "max_property_columns")?,
                 persons_prefix: settings.word("persons_column_prefix")?.to_owned(),
             },
+            keeps_lone_surrogates: settings.word("lone_surrogates")? == "keep",
             max_state_bytes: size(settings, "max_state_bytes")?,
         })
     }

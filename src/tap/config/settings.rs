@@ -118,6 +118,13 @@ const ROWS: &[Setting] = &[
     )
     .default("properties"),
     row(
+        "lone_surrogates",
+        "Halves of surrogate pairs",
+        choice(&["replace", "keep"]),
+        "Half of a surrogate pair in JSON (`\\ud83d` alone) becomes U+FFFD, or stays; many readers refuse a document that holds one.",
+    )
+    .default("replace"),
+    row(
         "person_id_mode",
         "Person id",
         choice(&["event", "joined"]),

@@ -88,7 +88,9 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
             known,
             known_uuids,
             known_until: bookmark.last_run().unwrap_or(Micros::MIN),
-            projection: projection.without(&stream.fields_off),
+            projection: projection
+                .without(&stream.fields_off)
+                .keeping_lone_surrogates(context.config.keeps_lone_surrogates),
             bookmark,
             window,
             unsafe_rows: Vec::new(),
@@ -257,6 +259,7 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     /// Ends the run: with its horizon as bookmark, or, after a failure, at the last safe place.
     pub(super) fn end(mut self, outcome: Result<()>) -> Result<()> {
         self.sink.end_progress();
+        self.sink.note_exceptions(self.projection.exceptions());
         match outcome {
             Ok(()) => {
                 self.keep_overlap();

@@ -84,12 +84,12 @@ impl<'a> Items<'a> {
     /// Writes an item with `added` members, if it is new.
     pub(super) fn write<W: Write>(
         &mut self,
-        item: &str,
+        item: &[u8],
         added: &[(&str, String)],
         sink: &mut Sink<'_, W>,
     ) -> Result<()> {
         let broken = || Error::new(Kind::Service, format!("an item of {} is not an object", self.stream.id));
-        let mut members: Item<'_> = serde_json::from_str(item).map_err(|_| broken())?;
+        let mut members: Item<'_> = serde_json::from_slice(item).map_err(|_| broken())?;
         for (name, value) in added {
             members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
         }

@@ -24,7 +24,7 @@ impl Reading<'_> {
             Shape::Pages => self.pages(&[], &[], sink),
             Shape::AllowedFieldsOfObject => {
                 let object = rest::object(self.context.client, &path, self.list.class)?;
-                self.items.write(object.get(), &[], sink)?;
+                self.items.write(self.repair.repaired(object.get().as_bytes()), &[], sink)?;
                 sink.count(1, sink.rows());
                 Ok(())
             }

@@ -9,6 +9,14 @@ fn page(items: Value, next: Option<&str>) -> Play {
     json_answer(200, "", &json!({"results": items, "next": next}).to_string())
 }
 
+#[test]
+fn half_a_surrogate_pair_is_replaced() {
+    let item = r#"{"results": [{"id": 1, "name": "\ud83d", "new": {"\ude00": "\ud83d\ude00"}}], "next": null}"#;
+    let run = run_list("cohorts", vec![json_answer(200, "", item)]);
+    let new = json!({"new": {"\u{fffd}": "\u{1f600}"}});
+    assert_eq!(run.records(), [&json!({"id": 1, "name": "\u{fffd}", "unmapped_fields": new})]);
+}
+
 fn run_list(stream: &str, script: Vec<Play>) -> Run {
     run(stream, json!({}), State::default(), script)
 }

@@ -7,6 +7,8 @@ use crate::posthog::query::page::Cell;
 use crate::singer::output::LineText;
 use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 
+use super::repair::Repair;
+
 /// Text with escapes is written in parts of this size.
 const PART_BYTES: usize = 64 * 1024;
 
@@ -160,12 +162,12 @@ pub fn write_label(name: &str, out: &mut Vec<u8>) {
 
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as
 /// text under a name of our own, so that the line stays a line and nothing is lost.
-pub fn write_document(cell: Cell<'_>, out: &mut impl LineText) {
+pub fn write_document(cell: Cell<'_>, repair: &mut Repair, out: &mut impl LineText) {
     let text = document(cell);
     if text.is_empty() {
         out.extend_from_slice(b"null");
     } else if is_object(text) {
-        out.extend_from_slice(text);
+        out.extend_from_slice(repair.repaired(text));
     } else {
         write_invalid(text, out);
     }

@@ -20,6 +20,7 @@ use crate::singer::output::LineText;
 use super::cell::{Object, document, write_invalid, write_on_one_line, write_text};
 use super::fits::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
 use super::members::Members;
+use super::repair::Repair;
 
 /// Longer values are not copied before they are written.
 const LONG_BYTES: usize = 256;
@@ -136,8 +137,8 @@ impl Properties {
 
     /// Writes the fields that have a value, in the order of the document. One that is absent is left out: in a nullable
     /// column that means null.
-    pub fn write<T: LineText>(&mut self, row: &Row<'_>, object: &mut Object<'_, T>) {
-        let document = document(row.cell(self.source));
+    pub fn write<T: LineText>(&mut self, row: &Row<'_>, repair: &mut Repair, object: &mut Object<'_, T>) {
+        let document = repair.repaired(document(row.cell(self.source)));
         self.flattener.read(document);
         self.flattener.write_members(document, object);
         if let Some(label) = self.unmapped.as_ref().filter(|_| self.flattener.has_unmapped()) {

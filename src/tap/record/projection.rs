@@ -8,9 +8,13 @@ use crate::posthog::query::hogql::{Column, identifier};
 use crate::posthog::query::page::{Cell, Row};
 use crate::singer::output::LineText;
 
-use super::cell::{Object, write_as_text, write_boolean, write_cell, write_document, write_time, write_utc};
+use super::cell::{
+    Object, write_as_text, write_boolean, write_cell, write_document, write_on_one_line, write_time, write_utc,
+};
+use super::exceptions::Exceptions;
 use super::fits::is_text;
 use super::flatten::{Family, Properties};
+use super::repair::Repair;
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
 pub mod column {
@@ -81,6 +85,7 @@ pub struct Projection {
     families: [Option<Properties>; 2],
     /// A table has one family of properties, whichever names their fields go by.
     has_one_family: bool,
+    repair: Repair,
 }
 
 impl Projection {
@@ -150,6 +155,16 @@ impl Projection {
         self
     }
 
+    /// The same with halves of surrogate pairs replaced, or kept.
+    pub fn keeping_lone_surrogates(self, keeps: bool) -> Projection {
+        Projection { repair: Repair::new(keeps), ..self }
+    }
+
+    /// What the records that were written do not hold as it came.
+    pub fn exceptions(&self) -> Exceptions {
+        Exceptions { lone_surrogates: self.repair.replaced() }
+    }
+
     /// The place of a column in the page; asked for if it was not yet.
     pub fn ask(&mut self, expression: String, name: &str) -> usize {
         if let Some(at) = self.columns.iter().position(|column| column.name == name) {
@@ -173,10 +188,10 @@ impl Projection {
     pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
         let mut object = Object::open(out);
         for (label, field, column) in &self.fields {
-            write_field(row.cell(*column), *field, object.begin(label));
+            write_field(row.cell(*column), *field, &mut self.repair, object.begin(label));
         }
         for properties in self.families.iter_mut().flatten() {
-            properties.write(row, &mut object);
+            properties.write(row, &mut self.repair, &mut object);
         }
         object.close();
     }
@@ -184,14 +199,15 @@ impl Projection {
 
 /// Writes a field that is a column of the page.
 #[inline(never)]
-fn write_field(cell: Cell<'_>, field: Field, out: &mut impl LineText) {
-    match field {
-        Field::Scalar => write_cell(cell, out),
-        Field::Text => write_as_text(cell, out),
-        Field::Time => write_time(cell, out),
-        Field::Utc => write_utc(cell, out),
-        Field::Boolean => write_boolean(cell, out),
-        Field::Document => write_document(cell, out),
+fn write_field(cell: Cell<'_>, field: Field, repair: &mut Repair, out: &mut impl LineText) {
+    match (field, cell) {
+        (Field::Time, cell) => write_time(cell, out),
+        (Field::Utc, cell) => write_utc(cell, out),
+        (Field::Document, cell) => write_document(cell, repair, out),
+        (_, Cell::Json(text)) => write_on_one_line(repair.repaired(text), out),
+        (Field::Scalar, cell) => write_cell(cell, out),
+        (Field::Text, cell) => write_as_text(cell, out),
+        (Field::Boolean, cell) => write_boolean(cell, out),
     }
 }
 
@@ -210,7 +226,8 @@ mod tests {
 
     /// Puts documents through a page and a projection; gives the records as they are written.
     pub(crate) fn records(schema: &Value, documents: &[&str]) -> Vec<String> {
-        let mut projection = Projection::of_events(schema.as_object().unwrap(), true, false);
+        let mut projection =
+            Projection::of_events(schema.as_object().unwrap(), true, false).keeping_lone_surrogates(true);
         let names: Vec<&str> = projection.columns().iter().map(|c| c.name.as_str()).collect();
         let row = |document: &str| -> Vec<Value> {
             names

@@ -18,6 +18,7 @@ use crate::singer::catalog::SelectedStream;
 use crate::tap::context::Context;
 use crate::tap::page_size::SizeModel;
 use crate::tap::record::cell::time_of;
+use crate::tap::record::exceptions::Exceptions;
 use crate::tap::record::projection::Projection;
 use crate::tap::sink::Sink;
 use crate::tap::stream::{Raw, Table};
@@ -58,8 +59,9 @@ impl<'a> Reading<'a> {
         let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
         let part = |(field, kind): &(&'static str, _)| KeyPart { field, column: table.column(field), kind: *kind };
         let key: Vec<KeyPart> = table.key.iter().map(part).collect();
-        let record =
-            Projection::of_table(fields, |field| hogql::identifier(table.column(field))).without(&stream.fields_off);
+        let record = Projection::of_table(fields, |field| hogql::identifier(table.column(field)))
+            .without(&stream.fields_off)
+            .keeping_lone_surrogates(context.config.keeps_lone_surrogates);
         let place = |part: &KeyPart| record.columns().iter().position(|column| column.name == part.field);
         Reading {
             context,
@@ -77,6 +79,11 @@ impl<'a> Reading<'a> {
     /// The columns that are asked for.
     pub(super) fn columns(&self) -> &[Column] {
         self.record.columns()
+    }
+
+    /// What the records that were written do not hold as it came.
+    pub(super) fn exceptions(&self) -> Exceptions {
+        self.record.exceptions()
     }
 
     /// True if the stored versions behind the table can be told apart.

@@ -39,6 +39,18 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
     let mut reading = Reading::new(context, &SESSIONS, stream);
     sink.write_schema(stream)?;
     sink.begin_progress(None);
+    let outcome = read_stretches(context, stream, &mut reading, sink);
+    sink.note_exceptions(reading.exceptions());
+    outcome?;
+    sink.write_state()
+}
+
+fn read_stretches<W: Write>(
+    context: &Context<'_>,
+    stream: &SelectedStream,
+    reading: &mut Reading<'_>,
+    sink: &mut Sink<'_, W>,
+) -> Result<()> {
     let horizon = server_time(context.client)?;
     let end = context.config.events.until.unwrap_or(Micros::MAX).min(horizon);
     let mut from = first(context.config, bookmark_of(sink.state(), stream)?);
@@ -51,7 +63,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
         reading.split = if days > 1 { SplitBy::Caller } else { SplitBy::Rows };
         let outcome = read_until_proved(context.config.events.count_proof, MAX_READINGS, |_| {
-            read(&mut reading, SESSIONS.name, &condition, sink)
+            read(reading, SESSIONS.name, &condition, sink)
         });
         match outcome {
             Err(Refused::Split(why)) if days > 1 => {
@@ -74,7 +86,7 @@ pub fn sync_stream<W: Write>(context: &Context<'_>, stream: &SelectedStream, sin
         sink.mark_safe();
         sink.write_state_if_due()?;
     }
-    sink.write_state()
+    Ok(())
 }
 
 /// Where a run begins. A bound that nobody chose moves with the clock: it is for the first run alone.

@@ -43,7 +43,7 @@ pub fn sync_stream<W: Write>(
     });
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     let mut version = None;
-    read_until_proved(context.config.events.count_proof, MAX_READINGS, |before| {
+    let outcome = read_until_proved(context.config.events.count_proof, MAX_READINGS, |before| {
         // The version that is made current holds each key once, so each reading has its own.
         version = replication.version().map(|version| version + i64::from(before));
         sink.set_version(version);
@@ -58,7 +58,9 @@ pub fn sync_stream<W: Write>(
         // Also where something is missing: with `count_proof: warn` this reading may be the one that counts.
         let also = table.also.map(|also| read_if_known(&mut reading, also, &condition, sink)).transpose()?;
         Ok::<_, Refused>(missing.or(also.flatten()))
-    })?;
+    });
+    sink.note_exceptions(reading.exceptions());
+    outcome?;
     match version {
         Some(version) => sink.activate_version(version)?,
         None => set_bookmark(sink.state(), stream, started),
