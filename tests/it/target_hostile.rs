@@ -36,8 +36,8 @@ fn lines_that_are_not_singer() {
         "{\"type\":\"STATE\",\"value\":null}",
         "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{\"a\":{},\"\\u0061\":{}}},\"key_properties\":[]}",
         "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"key_properties\":[]}",
-        "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"schema\":{},\"key_properties\":[]}",
-        "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{}},\"key_properties\":[\"id\"]}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"schema\":5,\"key_properties\":[]}",
+        "{\"type\":\"SCHEMA\",\"stream\":\"x\",\"schema\":{\"properties\":{\"a\":{}}},\"key_properties\":[\"id\"]}",
         "{\"type\":\"ACTIVATE_VERSION\",\"stream\":\"s\"}",
         "{\"stream\":\"s\"}",
     ] {
@@ -92,6 +92,49 @@ fn lists_in_a_schema_may_be_long() {
     let ran = d.run(schema + &record("s", json!({"id": 1})));
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(d.rows("s"), [json!({"id": 1})]);
+}
+
+/// Never a file without columns: whole records stand in one, and their keys beside them.
+#[test]
+fn records_of_a_schema_without_properties_are_kept_whole() {
+    let line = |schema: Value, keys: Value| {
+        format!("{}\n", json!({"type": "SCHEMA", "stream": "s", "schema": schema, "key_properties": keys}))
+    };
+    for (schema, metadata) in [(json!({}), false), (json!({"properties": {}}), true), (json!({"anyOf": [{}]}), false)] {
+        let d = Target::with(json!({"add_record_metadata": metadata}));
+        // Without a record nothing happens, and nothing is remembered.
+        let ran = d.run(line(schema.clone(), json!([])) + &state(json!(1)));
+        assert_eq!((ran.code, ran.stdout.as_str()), (0, "1\n"), "{}", ran.stderr);
+        assert!(parquet_files(&d.out()).is_empty());
+        let text =
+            |id: &str| format!("{{\"type\":\"RECORD\",\"stream\":\"s\",\"record\":{{\"a\" : [1.50], \"id\":{id}}}}}\n");
+        let rows = text("7") + &text("\"x\\u0041\"") + &text("{\"b\":1}");
+        let input = state(json!({})) + &line(schema.clone(), json!(["id"])) + &rows + &state(json!(2));
+        let ran = d.run(&input);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("left out"), "{}", ran.stderr);
+        let record = |id: &str| json!(format!("{{\"a\" : [1.50], \"id\":{id}}}"));
+        assert_eq!(d.column("s", "id"), ["7", "xA", "{\"b\":1}"]);
+        assert_eq!(d.column("s", "record"), [record("7"), record("\"x\\u0041\""), record("{\"b\":1}")]);
+        assert_eq!(d.rows("s")[0].as_object().unwrap().contains_key("_sdc_extracted_at"), metadata);
+        // They come again, and one of them with another value.
+        let ran = d.run(input.replace(&text("7"), &(text("7") + &text("7").replace("1.50", "2"))));
+        assert_eq!(d.rows("s").len(), 4, "{}", ran.stderr);
+        for (bad, code) in [(text("null"), 7), (text("1,\"id\":2"), 7), (text("tru"), 6)] {
+            let ran = d.run(line(schema.clone(), json!(["id"])) + &bad);
+            assert_eq!(ran.code, code, "{bad}: {}", ran.stderr);
+        }
+    }
+}
+
+/// A SCHEMA without properties that no record follows leaves the columns of a later one as they are.
+#[test]
+fn a_schema_without_properties_takes_no_names() {
+    let d = Target::new();
+    let empty = "{\"type\":\"SCHEMA\",\"stream\":\"s\",\"schema\":{},\"key_properties\":[\"id\"]}\n";
+    let ran = d.run(empty.to_owned() + &state(json!(1)) + &head() + &record("s", json!({"id": 1})) + &state(json!(2)));
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(d.rows("s"), [json!({"id": 1, "o": null})], "{}", ran.stderr);
 }
 
 #[test]

@@ -73,8 +73,8 @@ impl SchemaMessage {
     /// Reads the line.
     ///
     /// # Errors
-    /// [`Kind::NotSinger`] for a member that is missing, of another type or given twice, and for a schema without
-    /// properties, with too many or too long ones.
+    /// [`Kind::NotSinger`] for a member that is missing, of another type or given twice, and for properties that are too many
+    /// or too long.
     pub fn read(line: &[u8]) -> Result<Self> {
         let mut scanner = Scanner::new(line);
         let mut places = Places::default();
@@ -123,23 +123,22 @@ fn twice(at: usize) -> Fault {
     Fault { at, what: "a member of the message comes twice" }
 }
 
-/// The properties of the schema at `scanner`.
+/// The properties of the schema at `scanner`; none where it does not say any.
 fn properties(scanner: Scanner<'_>, stream: &str) -> Result<Vec<Declared>> {
     let (mut found, mut required) = (None, None);
-    if scanner.clone().peek() == b'{' {
-        members(&mut scanner.clone(), |name, scanner| {
-            match name {
-                b"properties" if scanner.peek() == b'{' => found = Some(*scanner),
-                b"required" if scanner.peek() == b'[' => required = Some(*scanner),
-                _ => {}
-            }
-            scanner.value().map(drop)
-        })
-        .map_err(malformed)?;
+    if scanner.clone().peek() != b'{' {
+        return Err(refused(stream, "it is no object, so there is no properties object in it"));
     }
-    let Some(mut found) = found else {
-        return Err(refused(stream, "there is no properties object in it"));
-    };
+    members(&mut scanner.clone(), |name, scanner| {
+        match name {
+            b"properties" if scanner.peek() == b'{' => found = Some(*scanner),
+            b"required" if scanner.peek() == b'[' => required = Some(*scanner),
+            _ => {}
+        }
+        scanner.value().map(drop)
+    })
+    .map_err(malformed)?;
+    let Some(mut found) = found else { return Ok(Vec::new()) };
     let mut properties: Vec<Declared> = Vec::new();
     let mut by_name: HashMap<String, usize> = HashMap::new();
     let (mut count, mut bad_name, mut again) = (0, false, None);
@@ -276,11 +275,18 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_may_have_no_properties() {
+        for schema in ["{}", r#"{"properties":{}}"#, r#"{"properties":null}"#, r#"{"anyOf":[{"properties":{"a":{}}}]}"#]
+        {
+            assert!(read(schema).unwrap().properties.is_empty(), "{schema}");
+        }
+    }
+
+    #[test]
     fn refusals_name_the_stream_or_the_column() {
         let many: Vec<String> = (0..=MAX_COLUMNS).map(|i| format!("\"c{i}\":{{}}")).collect();
         for (schema, said) in [
             (r#"{"properties":{"a":{},"\u0061":{"type":"string"}}}"#.to_owned(), "\"a\" is in it twice"),
-            ("{}".to_owned(), "no properties object"),
             ("5".to_owned(), "no properties object"),
             (r#"{"properties":{"":{}}}"#.to_owned(), "name is empty"),
             (format!("{{\"properties\":{{\"{}\":{{}}}}}}", "n".repeat(1025)), "name is empty or longer"),

@@ -10,6 +10,9 @@ use super::message::{Declared, SchemaMessage, refused};
 use super::metadata::{METADATA, is_metadata};
 use crate::error::Result;
 
+/// The column of whole records.
+const RECORD: &str = "record";
+
 /// One column.
 #[derive(Debug)]
 pub struct Field {
@@ -34,6 +37,9 @@ pub struct StreamSchema {
     pub stream: String,
     /// The columns of the record; the metadata columns follow, if there are any.
     pub fields: Vec<Field>,
+    /// True if its SCHEMA has no columns: each record is kept whole as JSON text in the last column of the record, with the
+    /// key properties in front of it.
+    pub whole: bool,
     /// Where the metadata columns begin.
     pub metadata_from: usize,
     /// True if rows can be told apart.
@@ -53,8 +59,9 @@ impl StreamSchema {
     pub fn new(message: &SchemaMessage, folder: &mut FolderColumns, with_metadata: bool) -> Result<Self> {
         let stream = message.stream.as_str();
         let keys = message.key_properties.clone().unwrap_or_default();
+        let whole = message.properties.iter().all(|declared| is_metadata(&declared.name));
         let is_there = |key: &&String| message.properties.iter().any(|declared| declared.name == **key);
-        if let Some(key) = keys.iter().find(|key| !is_there(key)) {
+        if let Some(key) = keys.iter().find(|key| !whole && !is_there(key)) {
             return Err(refused(stream, format!("the key property {key:?} is not among its properties")));
         }
         folder.set_keys(&keys)?;
@@ -70,11 +77,19 @@ impl StreamSchema {
                 slot: None,
             });
         }
+        if whole {
+            fields = whole_fields(&keys, folder);
+        }
         let metadata_from = fields.len();
         if with_metadata {
             fields.extend(METADATA.iter().map(|(name, kind)| metadata_field(name, *kind, folder)));
         }
-        let covered = choose_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default());
+        // No value of a whole record is told apart, so its fingerprint covers all of it.
+        let covered = if whole {
+            Some(usize::MAX)
+        } else {
+            choose_slots(&mut fields, &keys, message.bookmark_properties.as_deref().unwrap_or_default())
+        };
         // Values of the target's own columns say when a row was read: they tell no rows apart.
         let keyed = !keys.is_empty() && !keys.iter().any(|key| is_metadata(key));
         let footer = Arc::new([
@@ -82,7 +97,7 @@ impl StreamSchema {
             ("singer.key_properties".to_owned(), Value::from(keys.clone()).to_string()),
             ("singer.schema".to_owned(), message.fingerprint.clone()),
         ]);
-        Ok(StreamSchema { stream: message.stream.clone(), fields, metadata_from, keyed, covered, footer })
+        Ok(StreamSchema { stream: message.stream.clone(), fields, whole, metadata_from, keyed, covered, footer })
     }
 
     /// The columns as a file declares them; with `json`, JSON text as JSON and not as a string.
@@ -98,6 +113,7 @@ impl StreamSchema {
     /// True if files of the other schema and of this one can be the same file.
     pub fn same_columns(&self, other: &StreamSchema) -> bool {
         self.footer == other.footer
+            && self.whole == other.whole
             && self.fields.len() == other.fields.len()
             && self.fields.iter().zip(&other.fields).all(|(a, b)| {
                 a.property == b.property
@@ -113,6 +129,17 @@ impl StreamSchema {
 pub fn slot(property: &str) -> u64 {
     let hash = blake3::hash(property.as_bytes());
     u64::from_le_bytes(hash.as_bytes().first_chunk::<8>().copied().unwrap_or_default())
+}
+
+/// The columns of a stream whose SCHEMA has none.
+fn whole_fields(keys: &[String], folder: &mut FolderColumns) -> Vec<Field> {
+    let keys = keys.iter().filter(|key| !is_metadata(key)).map(|key| (key.as_str(), ColumnType::Text));
+    let all = keys.chain([(RECORD, ColumnType::Json)]);
+    all.map(|(name, kind)| {
+        let column = folder.column(name, kind);
+        Field { property: name.to_owned(), column, kind, nullable: false, required: true, slot: None }
+    })
+    .collect()
 }
 
 fn metadata_field(name: &str, kind: ColumnType, folder: &mut FolderColumns) -> Field {

@@ -12,6 +12,7 @@ use super::fingerprint::{Fingerprint, Hasher};
 use super::members::Members;
 use crate::json::scan::Scanner;
 use crate::json::token::Fault;
+use crate::json::walker::collected;
 use crate::target::columns::metadata::METADATA;
 use crate::target::columns::schema::StreamSchema;
 use crate::target::columns::values::Column;
@@ -136,6 +137,9 @@ impl Sink {
         self.marks.clear();
         scanner.peek();
         let start = scanner.at();
+        if self.schema.whole {
+            return self.read_whole(scanner, start, odd);
+        }
         let mut last = self.schema.fields.len();
         scanner.expect(b'{', "expected an object as record")?;
         if scanner.peek() != b'}' {
@@ -165,6 +169,30 @@ impl Sink {
             Some(field) => Err(RowError::Misfit(field.property.clone(), "the record must have this property")),
             None => Ok(()),
         }
+    }
+
+    /// Reads a record that is kept whole, and its key properties as text.
+    fn read_whole(&mut self, scanner: &mut Scanner<'_>, start: usize, odd: &mut Oddities) -> Result<(), RowError> {
+        if scanner.peek() != b'{' {
+            return Err(scanner.fault("expected an object as record").into());
+        }
+        let mut record = *scanner;
+        scanner.value()?;
+        self.record = start..scanner.at();
+        let members = collected(scanner.since(start));
+        let last = self.schema.metadata_from.saturating_sub(1);
+        for index in 0..last {
+            let Some(key) = self.schema.fields.get(index).map(|field| field.property.as_str()) else { break };
+            let mut found = members.iter().filter(|(name, _)| name == key.as_bytes());
+            let (value, again) = (found.next().map_or(&b"null"[..], |(_, value)| *value), found.next());
+            if again.is_some() {
+                return Err(RowError::Misfit(key.to_owned(), "the record has this property twice"));
+            }
+            let is_text = matches!(value.first(), Some(b'"' | b'n'));
+            let quoted = if is_text { Vec::new() } else { json_string(value) };
+            self.cell(index, &mut Scanner::new(if is_text { value } else { &quoted }), odd)?;
+        }
+        self.cell(last, &mut record, odd)
     }
 
     #[inline]
@@ -240,4 +268,9 @@ impl Sink {
             }
         }
     }
+}
+
+/// A JSON string with the text of a value that is none.
+fn json_string(value: &[u8]) -> Vec<u8> {
+    serde_json::Value::from(String::from_utf8_lossy(value)).to_string().into_bytes()
 }

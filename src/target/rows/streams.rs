@@ -149,6 +149,10 @@ impl Streams {
             return Ok(());
         };
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
+        if stream.rows_in_run == 0 {
+            // What earlier messages asked for was for rows that never came.
+            stream.columns = FolderColumns::read(&*self.fs, &stream.name, &stream.folder)?;
+        }
         let schema = StreamSchema::new(message, &mut stream.columns, self.settings.add_record_metadata)?;
         if schema.same_columns(&stream.schema) {
             return Ok(());
@@ -290,9 +294,10 @@ impl Streams {
         names.filter(|name| !self.all.is_empty() && !has(name)).collect()
     }
 
-    /// Writes down the columns that folders got.
+    /// Writes down the columns that folders got. A SCHEMA without columns gives a folder some with its first record only.
     pub fn save_columns(&mut self) -> Result<()> {
-        self.all.iter_mut().try_for_each(|stream| stream.columns.save(&*self.fs))
+        let mut used = self.all.iter_mut().filter(|stream| stream.rows_in_run > 0 || !stream.schema.whole);
+        used.try_for_each(|stream| stream.columns.save(&*self.fs))
     }
 }
 
