@@ -29,6 +29,8 @@ pub enum Kind {
     Stopped,
     /// A signal ended the run; the number is the signal's.
     Signal(u8),
+    /// The tap that this run started failed with this exit code.
+    Tap(u8),
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Incomplete => 9,
             Kind::Stopped => 75,
             Kind::Signal(number) => 128u8.saturating_add(number),
+            Kind::Tap(code) => code,
         }
     }
 }

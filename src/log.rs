@@ -2,16 +2,27 @@
 //!
 //! The level comes from `<PROGRAM>_LOGLEVEL`, then `LOGLEVEL`, default INFO (the convention of Singer SDK programs).
 //! Where `SINGER_SDK_LOG_CONFIG` names a file that asks for the SDK's `StructuredFormatter` (Meltano always sets the
-//! variable), each line is one JSON object of the form that Meltano parses. Every line passes the secret filter: a key
+//! variable), each line is one JSON object of the form that Meltano parses. On a terminal a line says which program speaks,
+//! and nothing that is only for machines. Every line passes the secret filter: a key
 //! that was given to [`conceal`] leaves this process only as `***`.
 
-use std::io::Write as _;
+mod form;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
 
 use crate::error::one_line;
+use form::Form;
+
+/// A variable of the environment: another program reads the lines of this one, and shows them on a terminal.
+pub const SHOWN: &str = "SINGER_LINES_ARE_SHOWN";
+/// How a line begins that is no line of a log but says how far the program is, for who shows it.
+pub const PROGRESS: &str = "PROGRESS ";
+/// How a line begins that holds a JSON array of a stream and of what its summary is to say.
+pub const REMARK: &str = "REMARK ";
 
 /// How important a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +47,8 @@ impl Level {
         }
     }
 
-    fn parse(text: &str) -> Option<Level> {
+    /// The level that a word names, in any case.
+    pub fn parse(text: &str) -> Option<Level> {
         match text.trim().to_ascii_uppercase().as_str() {
             "DEBUG" | "TRACE" => Some(Level::Debug),
             "INFO" => Some(Level::Info),
@@ -49,11 +61,12 @@ impl Level {
 
 struct Logger {
     program: &'static str,
-    level: Level,
-    structured: bool,
+    form: Form,
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
+/// The least level that is printed.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
@@ -61,14 +74,45 @@ static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 /// above are printed plainly.
 pub fn init(program: &'static str) {
     let own = format!("{}_LOGLEVEL", program.to_ascii_uppercase().replace('-', "_"));
-    let level = [own.as_str(), "LOGLEVEL"]
-        .iter()
-        .find_map(|name| Level::parse(&std::env::var(name).ok()?))
-        .unwrap_or(Level::Info);
+    set_level(
+        [own.as_str(), "LOGLEVEL"]
+            .iter()
+            .find_map(|name| Level::parse(&std::env::var(name).ok()?))
+            .unwrap_or(Level::Info),
+    );
     let structured = std::env::var_os("SINGER_SDK_LOG_CONFIG")
         .and_then(|path| std::fs::read_to_string(path).ok())
         .is_some_and(|text| text.contains("StructuredFormatter"));
-    let _ = LOGGER.set(Logger { program, level, structured });
+    let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let form = if structured {
+        Form::Structured
+    } else if has(SHOWN) {
+        Form::Shown
+    } else if std::io::stderr().is_terminal() {
+        Form::Terminal { colours: !has("NO_COLOR") && std::env::var_os("TERM").is_some_and(|term| term != "dumb") }
+    } else {
+        Form::Plain
+    };
+    let _ = LOGGER.set(Logger { program, form });
+}
+
+/// Lines below this level are left out from now on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+}
+
+/// True where a person reads the lines on a terminal, without another program between.
+pub fn is_terminal() -> bool {
+    matches!(form(), Form::Terminal { .. })
+}
+
+/// True where another program shows the lines on a terminal.
+pub fn is_shown() -> bool {
+    form() == Form::Shown
+}
+
+fn form() -> Form {
+    LOGGER.get().map_or(Form::Plain, |logger| logger.form)
 }
 
 /// Registers a secret: from now on it is replaced by `***` in every line, also in its percent-encoded form.
@@ -104,20 +148,34 @@ pub fn without_secrets(text: &str) -> String {
 
 /// True if a line of this level would be printed: lets a caller skip building it.
 pub fn enabled(level: Level) -> bool {
-    level >= LOGGER.get().map_or(Level::Info, |logger| logger.level)
+    level as u8 >= LEVEL.load(Ordering::Relaxed)
 }
 
 /// Prints one line. Failures to write are ignored: there is nowhere left to report them.
 pub fn line(level: Level, text: &str) {
-    if !enabled(level) {
-        return;
+    line_of(LOGGER.get().map_or("", |logger| logger.program), level, text);
+}
+
+/// Prints one line that another program said.
+pub fn line_of(program: &str, level: Level, text: &str) {
+    if enabled(level) {
+        write(&form().line(program, level, &one_line(&without_secrets(text))));
     }
-    let text = one_line(&without_secrets(text));
-    let logger = LOGGER.get();
-    let line = match logger {
-        Some(logger) if logger.structured => structured(logger.program, level, &text),
-        _ => format!("{} {} {text}\n", chrono::Utc::now().format("%Y-%m-%dT%H:%M:%S%.3fZ"), level.name()),
-    };
+}
+
+/// Tells the program that shows the lines how far this one is.
+pub fn progress(text: &str) {
+    write(&format!("{PROGRESS}{}\n", one_line(text)));
+}
+
+/// Tells the program that shows the lines what its summary of a stream is to say; nothing where none does.
+pub fn remark(stream: &str, text: &str) {
+    if is_shown() {
+        write(&format!("{REMARK}{}\n", serde_json::json!([stream, without_secrets(text)])));
+    }
+}
+
+fn write(line: &str) {
     let write = || {
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     };
@@ -130,15 +188,6 @@ pub fn line(level: Level, text: &str) {
 /// From now on lines are written above this bar, or, with none, plainly.
 pub fn show_above(bar: Option<ProgressBar>) {
     *BAR.lock().unwrap_or_else(PoisonError::into_inner) = bar;
-}
-
-fn structured(program: &str, level: Level, text: &str) -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64());
-    let object = serde_json::json!({
-        "level": level.name().to_ascii_lowercase(), "pid": std::process::id(), "logger_name": program, "ts": seconds,
-        "thread_name": "main", "app_name": program, "stream_name": null, "message": text, "extra": {},
-    });
-    format!("{object}\n")
 }
 
 /// A DEBUG line.
@@ -178,15 +227,6 @@ mod tests {
     fn secrets_are_replaced_in_plain_and_encoded_form() {
         conceal("phx_se+cret/1");
         assert_eq!(without_secrets("key phx_se+cret/1 in ?k=phx_se%2Bcret%2F1"), "key *** in ?k=***");
-    }
-
-    #[test]
-    fn a_structured_line_has_the_keys_that_meltano_looks_for() {
-        let value: serde_json::Value = serde_json::from_str(&structured("tap-posthog", Level::Info, "hello")).unwrap();
-        for key in ["level", "pid", "logger_name", "ts", "thread_name", "app_name", "message"] {
-            assert!(!value[key].is_null(), "{key}");
-        }
-        assert_eq!(value["level"], "info");
     }
 
     #[test]

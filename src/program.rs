@@ -3,11 +3,33 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Args, Parser};
 
 use crate::error::{Error, Kind, Result};
-use crate::log;
+use crate::log::{self, Level};
 use crate::singer::output::Output;
+
+/// How much a program says.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Words {
+    /// Say only what went wrong
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say every request and every step
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Words {
+    /// From now on so much is said; without a flag, as much as the environment asks for.
+    pub fn set(self) {
+        if self.quiet {
+            log::set_level(Level::Warning);
+        } else if self.verbose {
+            log::set_level(Level::Debug);
+        }
+    }
+}
 
 /// Reads the command line and runs the program called `name` with it.
 pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<()>) -> ExitCode {
@@ -46,7 +68,12 @@ fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log::critical(error.to_string());
+            match error.kind() {
+                // Somebody wanted it so.
+                Kind::Signal(_) => log::info(error.to_string()),
+                Kind::Stopped | Kind::Tap(75) => log::warn(error.to_string()),
+                _ => log::critical(error.to_string()),
+            }
             ExitCode::from(error.kind().exit_code())
         }
     }

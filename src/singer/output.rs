@@ -1,7 +1,7 @@
 //! Standard output, owned by one type. Whole lines go out in large writes. A reader that went away is an error of its own
 //! kind, not a panic.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 use serde_json::Value;
 
@@ -123,6 +123,21 @@ pub struct Output<W: Write> {
 
 /// How RECORD lines begin.
 const RECORD: &[u8] = b"{\"type\":\"RECORD\"";
+
+impl Output<Box<dyn Write>> {
+    /// Standard output for lines that nobody reads on a terminal: there they go nowhere.
+    pub fn for_machines() -> Self {
+        match is_terminal() {
+            true => Output::new(Box::new(io::sink())),
+            false => Output::new(Box::new(io::stdout())),
+        }
+    }
+}
+
+/// Whether a person reads standard output.
+pub fn is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
 
 impl<W: Write> Output<W> {
     /// An output over `inner`.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::http::client::Client;
-use crate::program;
+use crate::program::{self, Words};
 use crate::settings::about::Format;
 use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::singer::output::Output;
@@ -71,6 +71,8 @@ struct Arguments {
     /// End cleanly after so many seconds (exit code 75); the next run continues
     #[arg(long, value_name = "SECONDS")]
     max_runtime: Option<u64>,
+    #[command(flatten)]
+    words: Words,
 }
 
 /// How long the process still runs after a signal: it may hang in a write that nobody takes.
@@ -116,6 +118,7 @@ impl Arguments {
 
 /// Does the job that the arguments name.
 fn run(arguments: &Arguments) -> Result<()> {
+    arguments.words.set();
     let (mode, stop) = (arguments.mode()?, Stop::new());
     // A doctor saves nothing: it has nothing to end in good order.
     stop.watch_signals(if matches!(mode, Mode::Doctor(_)) { Duration::ZERO } else { PATIENCE })?;

@@ -46,7 +46,12 @@ pub fn sync<W: Write>(
         let seconds = started.elapsed().as_secs_f64();
         metrics::timer("sync_duration", seconds, outcome.is_ok(), Some(&stream.name));
         match outcome {
-            Ok(summary) => log::info(sentence(&stream.name, &summary, &before, &context.client.usage(), seconds)),
+            Ok(summary) => {
+                if summary.slices > 0 {
+                    log::remark(&stream.name, &proved(&summary));
+                }
+                log::info(sentence(&stream.name, &summary, &before, &context.client.usage(), seconds));
+            }
             Err(Failure { error, ends_run: false }) => {
                 log::warn(format!("{} is not read to the end: {error}; its bookmark stays", stream.name));
                 failures.push((&stream.name, error));
@@ -135,7 +140,11 @@ fn sentence(stream: &str, summary: &Summary, before: &Usage, after: &Usage, seco
         line += &format!("; PostHog read {} MB for {} MB of answers ({ratio:.2}x)", read / 1_000_000, body / 1_000_000);
     }
     if summary.slices > 0 {
-        line += &format!("; proved {} of {} slices", summary.proved, summary.slices);
+        line += &format!("; {}", proved(summary));
     }
     line
+}
+
+fn proved(summary: &Summary) -> String {
+    format!("proved {} of {} slices", summary.proved, summary.slices)
 }

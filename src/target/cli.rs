@@ -1,6 +1,8 @@
 //! The command line of `target-parquet`.
 
+use std::ffi::OsString;
 use std::fs::File;
+use std::io::IsTerminal as _;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,18 +16,18 @@ use super::input::lines::Lines;
 use super::settings::{Settings, TABLE};
 use super::store::disk::Disk;
 use super::store::tree::make_dirs;
-use super::{allocator, load};
+use super::{allocator, load, run};
 use crate::error::{Error, Kind, Result};
 use crate::log;
-use crate::program::{self, say};
+use crate::program::{self, Words, say};
 use crate::settings::about::{Format, about};
 use crate::singer::output::Output;
 use crate::stop::Stop;
 
-/// Writes any Singer stream as Parquet files. Reads messages from standard input; prints each state once the rows
-/// before it are on disk.
+/// Writes any Singer stream as Parquet files. Reads messages from standard input, or starts the tap itself (`run`); prints
+/// each state once the rows before it are on disk.
 #[derive(Debug, Parser)]
-#[command(name = "target-parquet", version)]
+#[command(name = "target-parquet", version, after_help = MORE_HELP)]
 struct Cli {
     /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TARGET_PARQUET_*` too
     #[arg(long, short, value_name = "FILE")]
@@ -39,9 +41,25 @@ struct Cli {
     /// The form of --about.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    words: Words,
     #[command(subcommand)]
     command: Option<Command>,
 }
+
+const MORE_HELP: &str = "\
+Examples:
+  target-parquet run -- tap-posthog --config posthog.json
+          one command: starts the tap where the last run ended, loads what is new
+  tap-posthog --config posthog.json --state state.json | target-parquet > states.jsonl
+          the pipe: keep the last line as the next state
+  target-parquet state
+          the state of the last commit
+
+Exit codes:
+  0 done   2 command line   3 settings   5 disk, or another target writes there   6 input is not Singer
+  7 a record does not fit its schema   8 nobody reads standard output   128+n ended by signal n
+  of run, also that of a tap that failed, and 75: the tap stopped early by a limit, the next run goes on";
 
 /// After a signal the process ends in this time, whatever it waits for: a commit, a disk, a reader of its states.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +72,17 @@ enum Command {
         #[arg(long, short, value_name = "FILE")]
         config: Vec<PathBuf>,
     },
+    /// Start a tap where the last run ended, and load what it writes: `run -- tap-posthog --config posthog.json`.
+    Run {
+        /// Settings file, as for a run without a tap.
+        #[arg(long, short, value_name = "FILE")]
+        config: Vec<PathBuf>,
+        #[command(flatten)]
+        words: Words,
+        /// The tap and its arguments, without --state.
+        #[arg(last = true, required = true, value_name = "TAP")]
+        tap: Vec<OsString>,
+    },
 }
 
 /// The program `target-parquet`.
@@ -63,23 +92,44 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    if let Some(Command::State { config }) = cli.command {
-        if cli.about || cli.input.is_some() {
-            return Err(Error::new(Kind::Usage, "state takes --config alone; --help says what is possible"));
+    cli.words.set();
+    match cli.command {
+        Some(_) if cli.about || cli.input.is_some() => {
+            Err(Error::new(Kind::Usage, "a command takes --config alone; --help says what is possible"))
         }
-        return state(&Settings::load(&[cli.config, config].concat())?);
+        Some(Command::State { config }) => state(&Settings::load(&[cli.config, config].concat())?),
+        Some(Command::Run { config, words, tap }) => {
+            words.set();
+            run_tap(Settings::load(&[cli.config, config].concat())?, &tap)
+        }
+        None if cli.about => say(&about(TABLE, cli.format, "")),
+        None => load(Settings::load(&cli.config)?, cli.input),
     }
-    if cli.about {
-        return say(&about(TABLE, cli.format, ""));
+}
+
+/// Starts a tap and loads what it writes.
+fn run_tap(settings: Settings, tap: &[OsString]) -> Result<()> {
+    let stop = Stop::new();
+    stop.watch_signals(run::PATIENCE)?;
+    let disk = locked(&settings)?;
+    run::run(settings, disk, tap, &stop, Output::for_machines())
+}
+
+/// Loads what comes on standard input, or from a file.
+fn load(settings: Settings, path: Option<PathBuf>) -> Result<()> {
+    if path.is_none() && std::io::stdin().is_terminal() {
+        log::info(
+            "waits for Singer messages on standard input, which is this terminal: pipe a tap into it, or use `target-parquet \
+             run -- tap-posthog --config posthog.json` (--help says more); Ctrl-C ends it",
+        );
     }
-    let settings = Settings::load(&cli.config)?;
-    let input = input(cli.input)?;
+    let input = input(path)?;
     let stop = Stop::new();
     stop.watch_signals(PATIENCE)?;
-    warn_of_lost_states();
+    tell_of_lost_states();
     let disk = locked(&settings)?;
     let lines = Lines::new(input, stop, settings.max_line_bytes)?;
-    load::run(settings, lines, Output::new(std::io::stdout()), Arc::new(disk))
+    load::run(settings, lines, None, Output::for_machines(), Arc::new(disk))
 }
 
 fn input(path: Option<PathBuf>) -> Result<File> {
@@ -96,13 +146,13 @@ fn input(path: Option<PathBuf>) -> Result<File> {
 }
 
 /// A standard output that is closed is /dev/null from the start of the process on: no write to it ever fails.
-fn warn_of_lost_states() {
+fn tell_of_lost_states() {
     let output = rustix::fs::stat("/proc/self/fd/1");
     let null = rustix::fs::stat("/dev/null");
     if let (Ok(output), Ok(null)) = (output, null)
         && (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino)
     {
-        log::warn(
+        log::info(
             "standard output is closed or /dev/null: states go nowhere; `target-parquet state` prints the last one",
         );
     }

@@ -40,7 +40,7 @@ fn run(fs: &Memory, lines: &[Value]) -> (bool, Vec<Value>) {
     let settings = Settings::of(&json!({"batch_size_rows": 4})).unwrap();
     let printed = Printed::default();
     let lines = Lines::new(input, Stop::new(), settings.max_line_bytes).unwrap();
-    let ended = load::run(settings, lines, Output::new(printed.clone()), Arc::new(fs.clone()));
+    let ended = load::run(settings, lines, None, Output::new(printed.clone()), Arc::new(fs.clone()));
     let text = String::from_utf8(printed.0.lock().unwrap().clone()).unwrap();
     if let Err(error) = &ended {
         eprintln!("ended with: {error}");

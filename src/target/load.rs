@@ -29,11 +29,27 @@ use crate::singer::output::Output;
 
 /// Messages between two looks at how much memory is left for row groups.
 const SHARE_MEMORY_EVERY: u64 = 1 << 16;
+/// Messages between two looks at how many there were.
+const LOOK_EVERY: u64 = 1 << 9;
+
+/// The program that writes the input, where this one started it.
+pub trait Upstream {
+    /// The state that it was started with.
+    fn start_state(&self) -> Option<Box<[u8]>>;
+    /// Called behind its last message: waits for its end, and says whether it ended well.
+    fn ended(&mut self) -> Result<()>;
+    /// So many messages came.
+    fn came(&mut self, messages: u64);
+    /// What it said of a stream, for the summary.
+    fn remarks(&self, stream: &str) -> Vec<String>;
+}
 
 /// One run.
-#[derive(Debug)]
-pub struct Load<W: Write> {
-    settings: Arc<Settings>,
+pub struct Load<'a, W: Write> {
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The program that writes the input.
+    pub upstream: Option<&'a mut dyn Upstream>,
     /// The streams of the input, and their rows.
     pub streams: Streams,
     /// What makes rows visible.
@@ -57,17 +73,28 @@ pub struct Load<W: Write> {
 }
 
 /// Runs the target: reads the lines to their end. Where that fails, everything that was committed before stays.
-pub fn run<W: Write>(settings: Settings, mut lines: Lines, output: Output<W>, fs: Arc<dyn Fs>) -> Result<()> {
+pub fn run<W: Write>(
+    settings: Settings,
+    mut lines: Lines,
+    upstream: Option<&mut dyn Upstream>,
+    output: Output<W>,
+    fs: Arc<dyn Fs>,
+) -> Result<()> {
     let started = Instant::now();
-    let mut load = Load::open(settings, output, fs)?;
+    let mut load = Load::open(settings, upstream, output, fs)?;
     let ended = load.read(&mut lines).or_else(|error| load.rescue(error));
     metrics::timer("sync_duration", started.elapsed().as_secs_f64(), ended.is_ok(), None);
     load.report();
     ended
 }
 
-impl<W: Write> Load<W> {
-    fn open(settings: Settings, output: Output<W>, fs: Arc<dyn Fs>) -> Result<Self> {
+impl<'a, W: Write> Load<'a, W> {
+    fn open(
+        settings: Settings,
+        upstream: Option<&'a mut dyn Upstream>,
+        output: Output<W>,
+        fs: Arc<dyn Fs>,
+    ) -> Result<Self> {
         let settings = Arc::new(settings);
         let commits = Commits::open(&settings, Arc::clone(&fs))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
@@ -79,7 +106,8 @@ impl<W: Write> Load<W> {
             odd: Oddities::default(),
             counted: (Oddities::default(), 0),
             line: 0,
-            start_state: None,
+            start_state: upstream.as_ref().and_then(|upstream| upstream.start_state()),
+            upstream,
             begun: false,
             messages: 0,
             last_stream: 0,
@@ -98,9 +126,27 @@ impl<W: Write> Load<W> {
                     self.message(line)?;
                 }
                 Next::Silence => self.commit(End::NotYet)?,
-                Next::End => return self.commit(self.end()),
+                Next::End => return self.last_commit(),
+                Next::Torn => return self.torn(),
             }
         }
+    }
+
+    /// At the end of the input: what came of a program that failed is kept, and is not taken for all of its work.
+    fn last_commit(&mut self) -> Result<()> {
+        let ended = self.upstream.as_mut().map_or(Ok(()), |upstream| upstream.ended());
+        self.commit(if ended.is_ok() { self.end() } else { End::Interrupted })?;
+        ended
+    }
+
+    /// The input ends with half a line. Where the program that wrote it failed, that is the trouble.
+    fn torn(&mut self) -> Result<()> {
+        let text = "the input ends in the middle of a line; the tap did not end well";
+        let error = Error::new(Kind::NotSinger, format!("line {}: {text}", self.line + 1));
+        let Some(upstream) = &mut self.upstream else { return Err(error) };
+        let ended = upstream.ended();
+        self.commit(End::Interrupted)?;
+        ended.and(Err(error))
     }
 
     /// When to commit if nothing more comes: only after a STATE, and only if something waits.
@@ -128,8 +174,8 @@ impl<W: Write> Load<W> {
             return Err(self.not_singer("it is not UTF-8"));
         }
         self.messages += 1;
-        if self.messages.is_multiple_of(SHARE_MEMORY_EVERY) {
-            self.share_memory();
+        if self.messages.is_multiple_of(LOOK_EVERY) {
+            self.look_around();
         }
         if let Some((version, record)) = self.streams.get(self.last_stream).and_then(|stream| stream.head.find(line)) {
             self.begin()?;
@@ -157,6 +203,15 @@ impl<W: Write> Load<W> {
         self.commits.begin(start_state.as_deref())?;
         self.share_memory();
         Ok(())
+    }
+
+    fn look_around(&mut self) {
+        if self.messages.is_multiple_of(SHARE_MEMORY_EVERY) {
+            self.share_memory();
+        }
+        if let Some(upstream) = &mut self.upstream {
+            upstream.came(self.messages);
+        }
     }
 
     /// Row groups cannot have the memory that the replay window takes.

@@ -18,6 +18,7 @@
 //! | room | holds |
 //! |---|---|
 //! | [`cli`] | the command line |
+//! | [`run`] | a tap is started, shown and ended with the loop |
 //! | [`load`], [`report`] | the loop, and the messages of a run |
 //! | [`commit`] | files become visible with the state behind them; full tables are exchanged; repeats are left out |
 //! | [`rows`] | a record becomes a row, and rows wait within the memory budget |
@@ -36,6 +37,7 @@ mod load;
 mod memory;
 mod report;
 mod rows;
+mod run;
 mod settings;
 mod store;
 

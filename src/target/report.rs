@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::commit::commits::Written;
 use super::load::Load;
 use crate::error::{Error, Kind};
 use crate::json::token::Fault;
@@ -9,7 +10,7 @@ use crate::log;
 use crate::target::rows::cells::Oddities;
 use crate::target::rows::sink::RowError;
 
-impl<W: Write> Load<W> {
+impl<W: Write> Load<'_, W> {
     pub(super) fn report(&self) {
         self.commits.versions.report();
         for stream in self.streams.iter() {
@@ -45,12 +46,44 @@ impl<W: Write> Load<W> {
                  _sdc_extracted_at is null"
             ));
         }
+        if log::is_terminal() {
+            return self.summary();
+        }
         let rows: u64 = self.streams.iter().map(|stream| stream.rows_in_run).sum();
         log::info(format!(
             "{} messages, {rows} records, skipped_repeats {}",
             self.messages,
             self.commits.replay.skipped()
         ));
+    }
+
+    /// For a person: a line for each stream, where the state is, and a query to try.
+    fn summary(&self) {
+        let destination = self.settings.destination.display();
+        let mut first = None;
+        for stream in self.streams.iter() {
+            let Written { files, rows, bytes } = self.commits.written.get(&stream.name).copied().unwrap_or_default();
+            let mut parts = vec![format!("{} rows", thousands(rows))];
+            if stream.repeats > 0 {
+                parts.push(format!("{} repeats left out", thousands(stream.repeats)));
+            }
+            if files > 0 {
+                parts.push(format!("{files} {}, {}", if files == 1 { "file" } else { "files" }, size(bytes)));
+                first.get_or_insert(stream);
+            }
+            parts.extend(self.upstream.iter().flat_map(|upstream| upstream.remarks(&stream.name)));
+            log::info(format!("{}: {}, in {destination}/{}/", stream.name, parts.join(", "), stream.folder));
+        }
+        if self.streams.iter().next().is_none() {
+            log::info("no stream came");
+        }
+        log::info(format!("state kept in {destination}/_target"));
+        if let Some(stream) = first {
+            let files = format!("{destination}/{}/**/*.parquet", stream.folder).replace('\'', "''");
+            log::info(format!(
+                "try: duckdb -c \"SELECT * FROM read_parquet('{files}', union_by_name = true, hive_partitioning = false) LIMIT 5\""
+            ));
+        }
     }
 
     pub(super) fn not_singer(&self, what: impl std::fmt::Display) -> Error {
@@ -72,5 +105,39 @@ impl<W: Write> Load<W> {
                 Error::new(Kind::Misfit, format!("line {}: stream {stream:?}, column {column:?}: {what}", self.line))
             }
         }
+    }
+}
+
+/// A number with commas between the thousands.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes in the unit that a person reads.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", bytes / 1_000),
+        1_000_000..1_000_000_000 => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([999, 12_345, 1_260_000, 7_500_000_000].map(size), ["999 bytes", "12 kB", "1.2 MB", "7.5 GB"]);
     }
 }

@@ -100,12 +100,17 @@ const ROOMS: &[(&str, &str, &str)] = &[
         "the loop of the target",
         "singer target/input target/store target/columns target/settings target/rows target/commit",
     ),
+    ("target/report", "what a run says at its end", "target/rows target/commit target/load"),
+    (
+        "target/run",
+        "a tap is started, shown and ended with the loop",
+        "singer target/input target/store target/settings target/commit target/load",
+    ),
     (
         "target/cli",
         "the target's command line",
-        "settings singer program target/allocator target/input target/store target/settings target/commit target/load",
+        "settings singer program target/allocator target/input target/store target/settings target/commit target/load target/run",
     ),
-    ("target/report", "what a run says at its end", "target/rows target/load"),
 ];
 
 /// A word and the only rooms, or files, that may use it.

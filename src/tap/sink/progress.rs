@@ -1,7 +1,7 @@
-//! How far a run is: a bar on a terminal, otherwise a line every ten seconds. Both go on while the run waits: they are
+//! How far a run is: a bar on a terminal (of this program, or of the one that shows its lines), otherwise a line every ten
+//! seconds. Both go on while the run waits: they are
 //! written by a thread of their own.
 
-use std::io::IsTerminal as _;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock;
-use crate::log;
+use crate::log::{self, Level};
 use crate::metrics;
 use crate::posthog::pace::waits::Waits;
 
@@ -51,7 +51,8 @@ impl Progress {
         let (sender, ended) = mpsc::channel();
         let (shown, waits, prefix) = (Arc::clone(&counts), Arc::clone(waits), stream.to_owned());
         let show = std::thread::Builder::new().name("progress".to_owned()).stack_size(256 * 1024).spawn(move || {
-            let mut display = Display::new(std::io::stderr().is_terminal().then(ProgressDrawTarget::stderr));
+            let is_shown = log::is_terminal() && log::enabled(Level::Info);
+            let mut display = Display::new(is_shown.then(ProgressDrawTarget::stderr));
             while ended.recv_timeout(clock::real(LOOK_EVERY)) == Err(RecvTimeoutError::Timeout) {
                 let counts = *shown.lock().unwrap_or_else(PoisonError::into_inner);
                 display.show(&counts, &waits, &prefix, clock::now());
@@ -140,6 +141,8 @@ impl Display {
             }
             bar.set_position(counts.done);
             bar.set_message(format!("{stream}: {}", counts.text(waits, now)));
+        } else if log::is_shown() {
+            log::progress(&format!("{stream}: {}", counts.text(waits, now)));
         } else if now - self.last_line >= LINE_EVERY {
             self.last_line = now;
             log::info(format!("{stream}: {}", counts.text(waits, now)));

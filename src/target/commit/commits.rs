@@ -1,5 +1,6 @@
 //! The commits of a run: the log, the versions of streams, and the rows that come again, in the order that a commit needs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -15,9 +16,22 @@ use crate::target::rows::streams::Streams;
 use crate::target::settings::{Dedup, LoadMethod, Settings};
 use crate::target::store::Fs;
 
+/// What the commits of a run wrote of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    /// Files.
+    pub files: u64,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
 /// The commits of a run.
 #[derive(Debug)]
 pub struct Commits {
+    /// What they wrote, by stream.
+    pub written: BTreeMap<String, Written>,
     log: CommitLog,
     /// Which version of each stream is visible.
     pub versions: Versions,
@@ -52,6 +66,7 @@ impl Commits {
         let visible = log.last().map(|last| last.versions.clone()).unwrap_or_default();
         let run = overwrites.then(|| i64::try_from(log.next()).unwrap_or(i64::MAX));
         Ok(Commits {
+            written: BTreeMap::new(),
             versions: Versions::new(fs, visible, run),
             replay: Replay::new(dedup, settings.dedup_window_rows),
             overwrites,
@@ -114,6 +129,12 @@ impl Commits {
         staged.extend(fingerprints);
         streams.save_columns()?;
         let record = self.log.commit(record, &staged)?;
+        for file in record.files.iter().filter(|file| !file.stream.is_empty()) {
+            let written = self.written.entry(file.stream.clone()).or_default();
+            written.files += 1;
+            written.rows += file.rows;
+            written.bytes += file.bytes;
+        }
         self.versions.after_commit(&record.versions)?;
         self.replay.forget(&self.log)
     }

@@ -21,6 +21,8 @@ pub enum Next<'a> {
     Line(&'a [u8]),
     /// Nothing came until the time given.
     Silence,
+    /// The end of the input, in the middle of a line.
+    Torn,
     /// The end of the input.
     End,
 }
@@ -66,8 +68,7 @@ impl Lines {
     /// The next line; [`Next::Silence`] if none came by `until`.
     ///
     /// # Errors
-    /// The [`Stop`]'s error when a signal came; [`Kind::NotSinger`] for a line that is too long or cut off by the end of
-    /// the input; [`Kind::Disk`] when reading fails.
+    /// The [`Stop`]'s error when a signal came; [`Kind::NotSinger`] for a line that is too long; [`Kind::Disk`] when reading fails.
     pub fn next(&mut self, until: Option<Instant>) -> Result<Next<'_>> {
         loop {
             let waiting = self.buffer.get(self.start + self.searched..self.end).unwrap_or_default();
@@ -104,12 +105,10 @@ impl Lines {
         if rest.iter().all(u8::is_ascii_whitespace) {
             return Ok(Next::End);
         }
-        self.number += 1;
         if !rest.trim_ascii_end().ends_with(b"}") {
-            let text =
-                format!("line {}: the input ends in the middle of a line; the tap did not end well", self.number);
-            return Err(Error::new(Kind::NotSinger, text));
+            return Ok(Next::Torn);
         }
+        self.number += 1;
         let from = std::mem::replace(&mut self.start, self.end);
         self.searched = 0;
         Ok(Next::Line(self.buffer.get(from..self.end).unwrap_or_default()))
