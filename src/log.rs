@@ -16,6 +16,7 @@ use indicatif::ProgressBar;
 
 use crate::error::one_line;
 use form::Form;
+pub use form::Level;
 
 /// A variable of the environment: another program reads the lines of this one, and shows them on a terminal.
 pub const SHOWN: &str = "SINGER_LINES_ARE_SHOWN";
@@ -23,41 +24,6 @@ pub const SHOWN: &str = "SINGER_LINES_ARE_SHOWN";
 pub const PROGRESS: &str = "PROGRESS ";
 /// How a line begins that holds a JSON array of a stream and of what its summary is to say.
 pub const REMARK: &str = "REMARK ";
-
-/// How important a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    /// Every request.
-    Debug,
-    /// What a person wants to know while it runs.
-    Info,
-    /// Something to look at; the run goes on.
-    Warning,
-    /// The run ends; printed once, last.
-    Critical,
-}
-
-impl Level {
-    fn name(self) -> &'static str {
-        match self {
-            Level::Debug => "DEBUG",
-            Level::Info => "INFO",
-            Level::Warning => "WARNING",
-            Level::Critical => "CRITICAL",
-        }
-    }
-
-    /// The level that a word names, in any case.
-    pub fn parse(text: &str) -> Option<Level> {
-        match text.trim().to_ascii_uppercase().as_str() {
-            "DEBUG" | "TRACE" => Some(Level::Debug),
-            "INFO" => Some(Level::Info),
-            "WARNING" | "WARN" => Some(Level::Warning),
-            "ERROR" | "CRITICAL" | "FATAL" => Some(Level::Critical),
-            _ => None,
-        }
-    }
-}
 
 struct Logger {
     program: &'static str,
@@ -227,12 +193,5 @@ mod tests {
     fn secrets_are_replaced_in_plain_and_encoded_form() {
         conceal("phx_se+cret/1");
         assert_eq!(without_secrets("key phx_se+cret/1 in ?k=phx_se%2Bcret%2F1"), "key *** in ?k=***");
-    }
-
-    #[test]
-    fn levels_are_read_in_any_case() {
-        assert_eq!(Level::parse("warning"), Some(Level::Warning));
-        assert_eq!(Level::parse("nonsense"), None);
-        assert!(Level::Critical > Level::Debug);
     }
 }

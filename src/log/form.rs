@@ -2,7 +2,40 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Level;
+/// How important a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Every request.
+    Debug,
+    /// What a person wants to know while it runs.
+    Info,
+    /// Something to look at; the run goes on.
+    Warning,
+    /// The run ends; printed once, last.
+    Critical,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Level::Debug => "DEBUG",
+            Level::Info => "INFO",
+            Level::Warning => "WARNING",
+            Level::Critical => "CRITICAL",
+        }
+    }
+
+    /// The level that a word names, in any case.
+    pub fn parse(text: &str) -> Option<Level> {
+        match text.trim().to_ascii_uppercase().as_str() {
+            "DEBUG" | "TRACE" => Some(Level::Debug),
+            "INFO" => Some(Level::Info),
+            "WARNING" | "WARN" => Some(Level::Warning),
+            "ERROR" | "CRITICAL" | "FATAL" => Some(Level::Critical),
+            _ => None,
+        }
+    }
+}
 
 /// Begins a line, and clears what a bar of another program may have left on it.
 const CLEAR: &str = "\r\u{1b}[2K";
@@ -77,5 +110,12 @@ mod tests {
         assert_eq!(line(Level::Warning), "\r\u{1b}[2Ktap: warning: hello\n");
         assert_eq!(line(Level::Critical), "\r\u{1b}[2Ktap: failed: hello\n");
         assert_eq!(Form::Shown.line("tap", Level::Info, "hello"), "INFO hello\n");
+    }
+
+    #[test]
+    fn levels_are_read_in_any_case() {
+        assert_eq!(Level::parse("warning"), Some(Level::Warning));
+        assert_eq!(Level::parse("nonsense"), None);
+        assert!(Level::Critical > Level::Debug);
     }
 }

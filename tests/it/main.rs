@@ -16,6 +16,7 @@ mod floors;
 mod harness;
 mod pipe_files;
 mod readme;
+mod run;
 mod settings;
 mod tap_catalog;
 mod tap_delivery;

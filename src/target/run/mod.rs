@@ -11,9 +11,9 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use display::Display;
+pub use tap::PATIENCE;
 use tap::Tap;
 
 use crate::error::{Error, Kind, Result};
@@ -29,9 +29,6 @@ use crate::target::store::tree::{exists, put, remove};
 
 /// The state that the tap is started with, as a file for it.
 const START_STATE: &str = "_target/start_state.json";
-/// How long the process still runs after a signal: the tap ends in half of it, and then there is a commit to make.
-pub const PATIENCE: Duration = Duration::from_secs(8);
-
 /// Runs `command` and loads what it writes. The destination is locked.
 ///
 /// # Errors

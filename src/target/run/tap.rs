@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::PATIENCE;
 use crate::clock;
 use crate::error::{Error, Kind, Result};
 use crate::log::{self, Level};
 use crate::stop::{Cause, Stop};
 
+/// How long the process still runs after a signal: the tap ends in half of it, and then there is a commit to make.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 /// How often a tap that has to end is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 

@@ -14,10 +14,12 @@ use crate::fake::Held;
 mod events;
 mod tap;
 mod target;
+mod terminal;
 
 pub(crate) use events::*;
 pub(crate) use tap::*;
 pub(crate) use target::*;
+pub(crate) use terminal::*;
 
 /// How many seconds of the programs' clock pass in one (src/clock.rs): what they wait for takes less time than they say.
 pub(crate) const CLOCK: u32 = if cfg!(debug_assertions) { 20 } else { 1 };

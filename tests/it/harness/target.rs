@@ -150,7 +150,7 @@ fn object(row: &Row) -> Value {
     Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect())
 }
 
-fn held_in_row(row: &Value) -> Held {
+pub(crate) fn held_in_row(row: &Value) -> Held {
     let text = |name: &str| row[name].as_str().unwrap_or_else(|| panic!("{name} of {row}")).to_owned();
     let time = |name: &str| row[name].as_i64().unwrap_or_else(|| panic!("{name} of {row}"));
     let day = time("timestamp").div_euclid(DAY_MICROS);
