@@ -1,9 +1,9 @@
 //! Times and days as numbers: microseconds and days since 1970-01-01 UTC, read from RFC 3339 and written as such.
 //!
 //! The two programs share the arithmetic and differ in strictness. The tap reads what a service sends, with
-//! [`parse_rfc3339`]: an offset must be there, and digits beyond the microsecond are cut off. The target reads what a
-//! column must hold exactly, with [`moment`], [`date`] and [`time`]: no leap seconds, no year 0, no digit beyond the
-//! microsecond that is not zero; a value outside these bounds is refused by the caller, never rounded.
+//! [`parse_rfc3339`]: an offset must be there, and digits beyond the microsecond are cut off. The target reads what
+//! programs of all kinds write, with [`moment`], [`date`] and [`time`], and says in [`Changes`] what a column of
+//! microseconds in the years 1 to 9999 could not hold of a value. There is no year 0.
 
 use chrono::DateTime;
 
@@ -74,8 +74,40 @@ impl std::fmt::Display for Day {
 enum Strictness {
     /// As RFC 3339 writes times: with an offset; year 0 and leap seconds exist; digits beyond the microsecond are cut.
     Rfc3339,
-    /// As a column holds times: the offset, the seconds and the clock itself may be left out, and nothing is lost.
-    Exact,
+    /// As programs write times into columns: the offset and the seconds may be left out, a space may stand in front of the
+    /// offset, and an hour may have one digit.
+    Column,
+}
+
+/// What a column could not hold of a time, and what was assumed about a time: one bit each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes(u8);
+
+impl Changes {
+    /// Digits behind the microsecond were cut off.
+    pub const CUT: Changes = Changes(1);
+    /// The moment lies outside the years 1 to 9999, of which it became the first or the last.
+    pub const HELD: Changes = Changes(2);
+    /// A leap second became the last microsecond before it.
+    pub const LEAP: Changes = Changes(4);
+    /// No offset was written, and UTC was taken.
+    pub const ZONELESS: Changes = Changes(8);
+    /// The offset of a time of day was left out.
+    pub const OFFSET: Changes = Changes(16);
+
+    /// True if these are among them.
+    pub fn has(self, other: Changes) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// True if there are none.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    fn add(&mut self, other: Changes, is_so: bool) {
+        self.0 |= if is_so { other.0 } else { 0 };
+    }
 }
 
 /// Reads an RFC 3339 time with any offset, with any number of digits of fraction of which six are kept.
@@ -121,104 +153,138 @@ fn civil(text: &[u8]) -> Option<i64> {
     days(digits(text.get(0..4)?)?, digits(text.get(5..7)?)?, digits(text.get(8..10)?)?)
 }
 
-/// `YYYY-MM-DD` as days since 1970-01-01; years 1 to 9999.
+/// `YYYY-MM-DD` as days since 1970-01-01; years 1 to 9999. A midnight may stand behind it, at any offset.
 pub fn date(text: &[u8]) -> Option<i32> {
-    let days = civil(text)?;
-    if text.starts_with(b"0000") { None } else { i32::try_from(days).ok() }
+    let (day, behind) = text.split_at_checked(10)?;
+    let is_midnight = || {
+        let (clock, rest) = clock(behind.get(1..)?, Strictness::Column)?;
+        let whole = clock.micros == 0 && clock.changes.is_empty() && offset(rest, Strictness::Column).is_some();
+        (is_separator(behind.first()) && whole).then_some(())
+    };
+    if !behind.is_empty() {
+        is_midnight()?;
+    }
+    if day.starts_with(b"0000") { None } else { i32::try_from(civil(day)?).ok() }
+}
+
+fn is_separator(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b'T' | b't' | b' '))
 }
 
 /// `hh:mm[:ss[.fraction]]` as microseconds, and the text behind it.
-fn clock(text: &[u8], strictness: Strictness) -> Option<(Micros, &[u8])> {
-    let (hour, minute) = (digits(text.get(0..2)?)?, digits(text.get(3..5)?)?);
-    if text.get(2) != Some(&b':') || hour > 23 || minute > 59 {
+fn clock(text: &[u8], strictness: Strictness) -> Option<(Moment, &[u8])> {
+    let is_column = strictness == Strictness::Column;
+    let short = is_column && text.get(1) == Some(&b':');
+    let hour = digits(text.get(0..if short { 1 } else { 2 })?)?;
+    let text = text.get(if short { 1 } else { 2 }..)?;
+    let minute = digits(text.get(1..3)?)?;
+    if text.first() != Some(&b':') || hour > 23 || minute > 59 {
         return None;
     }
-    let minutes = hour * HOUR_US + minute * MINUTE_US;
-    let is_exact = strictness == Strictness::Exact;
-    if text.get(5) != Some(&b':') {
-        return if is_exact { Some((minutes, text.get(5..)?)) } else { None };
+    let mut found = Moment { micros: hour * HOUR_US + minute * MINUTE_US, changes: Changes::default() };
+    if text.get(3) != Some(&b':') {
+        return if is_column { Some((found, text.get(3..)?)) } else { None };
     }
-    let second = digits(text.get(6..8)?)?;
-    if second > if is_exact { 59 } else { 60 } {
+    let second = digits(text.get(4..6)?)?;
+    if second > 60 {
         return None;
     }
-    let whole = minutes + second * SECOND_US;
-    let rest = text.get(8..)?;
-    match rest.first() {
-        Some(b'.') => {}
-        Some(b',') if is_exact => {}
-        _ => return Some((whole, rest)),
+    found.micros += second * SECOND_US;
+    let mut rest = text.get(6..)?;
+    if rest.first() == Some(&b'.') || (is_column && rest.first() == Some(&b',')) {
+        let (micros, used, is_cut) = fraction(rest.get(1..)?)?;
+        found.micros += micros;
+        found.changes.add(Changes::CUT, is_cut);
+        rest = rest.get(1 + used..)?;
     }
-    let (micros, used) = fraction(rest.get(1..)?, strictness)?;
-    Some((whole + micros, rest.get(1 + used..)?))
+    if is_column && second == 60 {
+        found = Moment { micros: hour * HOUR_US + (minute + 1) * MINUTE_US - 1, changes: Changes::LEAP };
+    }
+    Some((found, rest))
 }
 
-/// The digits of a fraction of a second as microseconds, and how many digits there are. `None` without a digit, or where
-/// a digit beyond the sixth would be lost that must not be.
-fn fraction(text: &[u8], strictness: Strictness) -> Option<(Micros, usize)> {
-    let (mut micros, mut used) = (0, 0);
+/// The digits of a fraction of a second as microseconds, how many digits there are, and whether one that is not zero lies
+/// behind the sixth. `None` without a digit.
+fn fraction(text: &[u8]) -> Option<(Micros, usize, bool)> {
+    let (mut micros, mut used, mut is_cut) = (0, 0, false);
     for byte in text.iter().take_while(|b| b.is_ascii_digit()) {
-        match used {
-            0..6 => micros = micros * 10 + i64::from(byte - b'0'),
-            _ if *byte != b'0' && strictness == Strictness::Exact => return None,
-            _ => {}
+        if used < 6 {
+            micros = micros * 10 + i64::from(byte - b'0');
+        } else {
+            is_cut |= *byte != b'0';
         }
         used += 1;
     }
     for _ in used..6 {
         micros *= 10;
     }
-    (used > 0).then_some((micros, used))
+    (used > 0).then_some((micros, used, is_cut))
 }
 
-/// A time of day as microseconds since midnight. A trailing `Z` is allowed, another offset is not: a time of day
-/// without a date cannot be moved to UTC.
-pub fn time(text: &[u8]) -> Option<Micros> {
-    let (micros, rest) = clock(text, Strictness::Exact)?;
-    matches!(rest, b"" | b"Z" | b"z" | b"+00:00").then_some(micros)
+/// A time of day as microseconds since midnight. An offset is left out, as a change: a time of day without a date cannot be
+/// moved to UTC.
+pub fn time(text: &[u8]) -> Option<Moment> {
+    let (mut time, rest) = clock(text, Strictness::Column)?;
+    let (micros, zoned) = offset(rest, Strictness::Column)?;
+    time.changes.add(Changes::OFFSET, zoned && micros != 0);
+    Some(time)
 }
 
-/// A moment, and whether its text said at which offset.
+/// A moment, or a time of day, as a column holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Microseconds since 1970-01-01T00:00:00Z, or since midnight.
     pub micros: Micros,
-    /// False: no offset was written, and UTC was taken.
-    pub zoned: bool,
+    /// What the text said besides.
+    pub changes: Changes,
 }
 
 /// A date-time (`T`, `t` or a space in the middle; a bare date is its midnight) as a moment of the years 1 to 9999.
 pub fn moment(text: &[u8]) -> Option<Moment> {
-    if text.len() == 10 {
-        return Some(Moment { micros: i64::from(date(text)?) * DAY_US, zoned: false });
+    if text.starts_with(b"0000") {
+        return None;
     }
-    let moment = date_time(text, Strictness::Exact)?;
-    // The offset may lead out of the years that there are, but not back into them.
-    (MOMENTS.contains(&moment.micros) && !text.starts_with(b"0000")).then_some(moment)
+    if text.len() == 10 {
+        return Some(Moment { micros: i64::from(date(text)?) * DAY_US, changes: Changes::ZONELESS });
+    }
+    let mut moment = date_time(text, Strictness::Column)?;
+    // The offset may lead out of the years that there are.
+    moment.changes.add(Changes::HELD, !MOMENTS.contains(&moment.micros));
+    moment.micros = moment.micros.clamp(*MOMENTS.start(), *MOMENTS.end());
+    Some(moment)
 }
 
 /// A date and a time of day.
 fn date_time(text: &[u8], strictness: Strictness) -> Option<Moment> {
     let day = civil(text.get(0..10)?)? * DAY_US;
-    if !matches!(text.get(10)?, b'T' | b't' | b' ') {
+    if !is_separator(text.get(10)) {
         return None;
     }
-    let (micros, rest) = clock(text.get(11..)?, strictness)?;
-    let (offset, zoned) = match rest {
-        b"Z" | b"z" => (0, true),
-        b"" if strictness == Strictness::Exact => (0, false),
-        _ => (offset(rest, strictness)?, true),
-    };
-    Some(Moment { micros: day + micros - offset, zoned })
+    let (mut moment, rest) = clock(text.get(11..)?, strictness)?;
+    let (offset, zoned) = offset(rest, strictness)?;
+    moment.micros += day - offset;
+    moment.changes.add(Changes::ZONELESS, !zoned);
+    Some(moment)
 }
 
-/// `+hh:mm` in microseconds; where the strictness is that of a column also `+hhmm` and `+hh`.
-fn offset(text: &[u8], strictness: Strictness) -> Option<Micros> {
+/// `Z` or `+hh:mm` in microseconds; in columns also `+hhmm`, `+hh`, `UTC` and nothing, which is no zone. Whether there is one.
+fn offset(text: &[u8], strictness: Strictness) -> Option<(Micros, bool)> {
+    if let b"Z" | b"z" = text {
+        return Some((0, true));
+    }
+    let is_column = strictness == Strictness::Column;
+    if is_column && text.is_empty() {
+        return Some((0, false));
+    }
+    let text = if is_column { text.strip_prefix(b" ").unwrap_or(text) } else { text };
+    if is_column && [&b"Z"[..], b"UTC", b"GMT"].iter().any(|name| text.eq_ignore_ascii_case(name)) {
+        return Some((0, true));
+    }
     let (sign, text) = text.split_first()?;
     let (hours, minutes) = match text.len() {
         5 if text.get(2) == Some(&b':') => (text.get(0..2)?, text.get(3..5)?),
-        4 if strictness == Strictness::Exact => text.split_at(2),
-        2 if strictness == Strictness::Exact => (text, &b"00"[..]),
+        4 if is_column => text.split_at(2),
+        2 if is_column => (text, &b"00"[..]),
         _ => return None,
     };
     let (hours, minutes) = (digits(hours)?, digits(minutes)?);
@@ -227,8 +293,8 @@ fn offset(text: &[u8], strictness: Strictness) -> Option<Micros> {
     }
     let micros = hours * HOUR_US + minutes * MINUTE_US;
     match sign {
-        b'+' => Some(micros),
-        b'-' => Some(-micros),
+        b'+' => Some((micros, true)),
+        b'-' => Some((-micros, true)),
         _ => None,
     }
 }
@@ -250,7 +316,8 @@ mod tests {
         assert_eq!(micros("2026-03-01 12:30:45-0800"), Some(1_772_368_245_000_000 + 28_800_000_000));
         assert_eq!(micros("0001-01-01T00:00:00Z"), Some(-62_135_596_800_000_000));
         assert_eq!(micros("9999-12-31T23:59:59.999999Z"), Some(253_402_300_799_999_999));
-        assert_eq!(moment(b"2026-03-01"), Some(Moment { micros: 1_772_323_200_000_000, zoned: false }));
+        let midnight = Moment { micros: 1_772_323_200_000_000, changes: Changes::ZONELESS };
+        assert_eq!(moment(b"2026-03-01"), Some(midnight));
     }
 
     #[test]
@@ -261,14 +328,15 @@ mod tests {
             "2025-02-29T00:00:00Z",
             "0000-01-01T00:00:00Z",
             "10000-01-01T00:00:00Z",
-            "9999-12-31T23:59:59-05:00",
-            "0001-01-01T00:00:00+05:00",
             "2026-13-01T00:00:00Z",
             "2026-01-01T24:00:00Z",
             "2026-01-01T00:60:00Z",
-            "2026-12-31T23:59:60Z",
-            "2026-01-01T00:00:00.1234567Z",
+            "2026-12-31T23:59:61Z",
             "2026-01-01T00:00:00.Z",
+            "2026-01-01T00:00:00  Z",
+            "2026-01-01T00:00:00 CET",
+            "0000-12-31T23:00:00-05:00",
+            "2026-01-01T123:00:00Z",
             "2026-01-01T00:00:00+24:00",
             "2026-1-1T00:00:00Z",
             "2026-01-01X00:00:00Z",
@@ -279,10 +347,60 @@ mod tests {
         ] {
             assert_eq!(micros(bad), None, "{bad}");
         }
-        assert_eq!(time(b"12:00:00+01:00"), None);
-        assert_eq!(time(b"23:59:59.999999"), Some(86_399_999_999));
-        assert_eq!(date(b"2024-02-29"), Some(19_782));
-        assert_eq!(date(b"2024-02-29T00:00:00Z"), None);
+        for bad in ["24:00:00", "8", "8:3", ":30:00", "12:00:00 CET", "12:00:00+1", "-01:00:00"] {
+            assert_eq!(time(bad.as_bytes()), None, "{bad}");
+        }
+        for bad in [
+            "2024-02-30",
+            "0000-01-01",
+            "2024-02-29T00:00:01Z",
+            "2024-02-29T00:00:00.0000001",
+            "2024-02-29T",
+            "2024-02-29 00:00:00 CET",
+            "2024-02-29X00:00:00",
+        ] {
+            assert_eq!(date(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_and_times_of_day_are_read_as_programs_write_them() {
+        let of = |text: &str| time(text.as_bytes()).map(|time| (time.micros, time.changes));
+        let none = Changes::default();
+        assert_eq!(of("23:59:59.999999"), Some((86_399_999_999, none)));
+        assert_eq!(of("8:30:00"), Some((30_600_000_000, none)));
+        assert_eq!(of("08:30Z"), Some((30_600_000_000, none)));
+        assert_eq!(of("12:00:00+01:00"), Some((43_200_000_000, Changes::OFFSET)));
+        assert_eq!(of("12:00:00 -03"), Some((43_200_000_000, Changes::OFFSET)));
+        assert_eq!(of("23:59:60"), Some((86_399_999_999, Changes::LEAP)));
+        assert_eq!(of("00:00:00.0000001"), Some((0, Changes::CUT)));
+        for text in ["2024-02-29", "2024-02-29T00:00:00Z", "2024-02-29 00:00:00", "2024-02-29T00:00:00.000+05:30"] {
+            assert_eq!(date(text.as_bytes()), Some(19_782), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_column_cannot_hold_of_a_moment_is_said() {
+        let of = |text: &str| moment(text.as_bytes()).map(|moment| (moment.micros, moment.changes));
+        let last = *MOMENTS.end();
+        let at = 1_772_368_245_000_000;
+        for (text, micros, changes) in [
+            ("2026-03-01T12:30:45.1234567Z", at + 123_456, Changes::CUT),
+            ("2026-03-01T12:30:45.123456789Z", at + 123_456, Changes::CUT),
+            ("2026-03-01T12:30:45.1234560000001Z", at + 123_456, Changes::CUT),
+            ("2026-03-01T12:30:45.123456000Z", at + 123_456, Changes::default()),
+            ("2026-03-01 18:00:45 +05:30", at, Changes::default()),
+            ("2026-03-01 12:30:45 UTC", at, Changes::default()),
+            ("2026-03-01 12:30:45utc", at, Changes::default()),
+            ("2026-03-01 12:30:45 GMT", at, Changes::default()),
+            ("2026-03-01 12:30:45", at, Changes::ZONELESS),
+            ("9999-12-31T23:59:59-05:00", last, Changes::HELD),
+            ("0001-01-01T00:00:00+05:00", *MOMENTS.start(), Changes::HELD),
+            ("9999-12-31T23:59:60Z", last, Changes::LEAP),
+            ("1970-01-01T00:00:60.5Z", 59_999_999, Changes::LEAP),
+        ] {
+            assert_eq!(of(text), Some((micros, changes)), "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! The text of a JSON number to the value of a column: exactly, or `None`. The grammar was checked by the scanner.
+//! [`without_noise`] is the one exception, and says so.
 
 /// A whole number that fits 64 bits. `1.0` and `1e2` are whole numbers too.
 pub fn int64(text: &[u8]) -> Option<i64> {
@@ -43,6 +44,40 @@ pub fn decimal(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
     let scaled = digits.checked_mul(10i128.checked_pow(shift)?)?;
     let limit = 10i128.checked_pow(u32::from(precision))?;
     (scaled < limit).then_some(if negative { -scaled } else { scaled })
+}
+
+/// A decimal in a string, as [`decimal`] takes it: there may be a plus sign, zeros in front, or no digit on one side of the
+/// point. `None` if it is no number.
+pub fn loose(text: &[u8]) -> Option<&[u8]> {
+    let plus = text.strip_prefix(b"+");
+    let (text, body) = plus.map_or_else(|| (text, sign(text).1), |text| (text, text));
+    let end = memchr::memchr2(b'e', b'E', body).unwrap_or(body.len());
+    let (mantissa, exponent) = body.split_at(end);
+    let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
+    let mut halves = mantissa.splitn(2, |b| *b == b'.');
+    let is_number = halves.all(digits) && mantissa.iter().any(u8::is_ascii_digit);
+    let exponent = exponent.get(1..).map(|text| text.strip_prefix(b"+").or(text.strip_prefix(b"-")).unwrap_or(text));
+    (is_number && exponent.is_none_or(|text| !text.is_empty() && digits(text))).then_some(text)
+}
+
+/// The decimal that was meant by a number whose last digits are the noise of a double, or of a float that became one: 0.30
+/// for 0.30000000000000004 and 1.10 for 1.100000023841858. Nothing else is rounded: the text has the 16 or 17 digits of
+/// such a print, the decimal far fewer, and the two are as near as a few steps of a double, or as the nearest float.
+pub fn without_noise(text: &[u8], precision: u8, scale: i8) -> Option<i128> {
+    let (digits, _) = scientific(sign(text).1)?;
+    if !(16..=17).contains(&digits.len()) {
+        return None;
+    }
+    let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let rounded = format!("{value:.*}", usize::try_from(scale).ok()?);
+    let (kept, _) = scientific(sign(rounded.as_bytes()).1)?;
+    let near: f64 = rounded.parse().ok()?;
+    let of_double = kept.len() <= 14 && (near - value).abs() <= value.abs() * f64::EPSILON * 16.0;
+    #[expect(clippy::cast_possible_truncation, reason = "a float is what is looked for")]
+    let (float, near) = (value as f32, near as f32);
+    let of_float =
+        kept.len() <= 6 && f64::from(float).to_bits() == value.to_bits() && near.to_bits() == float.to_bits();
+    (of_double || of_float).then(|| decimal(rounded.as_bytes(), precision, scale)).flatten()
 }
 
 /// The nearest double of a number. `None` where that would be another number: it is infinite, or a zero that was none,
@@ -225,6 +260,51 @@ mod tests {
         assert_eq!(decimal(b"99999999999999999999999999999999999999", 38, 0), Some(10i128.pow(38) - 1));
         assert_eq!(decimal(b"100000000000000000000000000000000000000", 38, 0), None);
         assert_eq!(decimal(b"18446744073709551616", 38, 0), Some(1 << 64));
+    }
+
+    #[test]
+    fn decimals_in_strings_are_written_in_many_ways() {
+        for (text, number) in [
+            (".5", 50),
+            ("+1.5", 150),
+            ("007.50", 750),
+            ("5.", 500),
+            ("-.5", -50),
+            ("-0012.", -1200),
+            ("+1.5E+1", 1500),
+            ("0", 0),
+        ] {
+            assert_eq!(decimal(loose(text.as_bytes()).unwrap(), 38, 2), Some(number), "{text}");
+        }
+        for bad in
+            ["", ".", "+", "-", "+-1", "--1", "1.2.3", "1e", "1e+", "e5", ".e1", "1 ", "0x1", "NaN", "1,5", "1_0"]
+        {
+            assert_eq!(loose(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_noise_of_doubles_is_no_part_of_a_decimal_and_everything_else_is() {
+        for (text, number) in [
+            ("0.30000000000000004", 30),
+            ("19.989999999999998", 1999),
+            ("434.99999999999994", 43_500),
+            ("-0.9999999999999999", -100),
+            ("1.100000023841858", 110),
+            ("59.970000000000006", 5997),
+            ("1234567890.1200001", 123_456_789_012),
+        ] {
+            assert_eq!(decimal(text.as_bytes(), 38, 2), None, "{text}");
+            let near = without_noise(text.as_bytes(), 38, 2);
+            assert_eq!(near, Some(number), "{text}");
+        }
+        for text in ["1.001", "12.345", "1.2345678901234567", "0.123456789012345678901234567890", "0.3000001", "1e-20"]
+        {
+            assert_eq!(without_noise(text.as_bytes(), 38, 2), None, "{text}");
+        }
+        assert_eq!(without_noise(b"12.345678901234567", 38, 13), None);
+        assert_eq!(without_noise(b"0.12345678901234567", 38, 16), None);
+        assert_eq!(without_noise(b"100.00000000000001", 2, 0), None);
     }
 
     #[test]

@@ -16,7 +16,6 @@ use super::commit::states::States;
 use super::commit::versions::End;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
-use super::rows::cells::Oddities;
 use super::rows::streams::Streams;
 use super::settings::{LoadMethod, Settings};
 use super::store::Fs;
@@ -56,10 +55,8 @@ pub struct Load<'a, W: Write> {
     pub commits: Commits,
     states: States<W>,
     due: Due,
-    /// What the closing report says of odd input.
-    pub odd: Oddities,
-    /// What was counted before the record in work.
-    counted: (Oddities, u64),
+    /// How many values were left out before the record in work.
+    left_out: u64,
     /// The line that is read.
     pub line: u64,
     /// The first STATE, if no record came before it, until the run has begun.
@@ -103,8 +100,7 @@ impl<'a, W: Write> Load<'a, W> {
             commits,
             states: States::new(output),
             due: Due::new(Arc::clone(&settings)),
-            odd: Oddities::default(),
-            counted: (Oddities::default(), 0),
+            left_out: 0,
             line: 0,
             start_state: upstream.as_ref().and_then(|upstream| upstream.start_state()),
             upstream,
@@ -257,10 +253,11 @@ impl<'a, W: Write> Load<'a, W> {
 
     fn read_row(&mut self, index: usize, version: Option<i64>, record: &mut Scanner<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
-        self.counted = (self.odd, stream.members.left_out().0);
+        stream.odd.start_row();
+        self.left_out = stream.members.left_out().0;
         let place = self.commits.versions.place(stream, version)?;
         let routed = self.streams.route(index, place, *record);
-        let read = routed.and_then(|()| self.streams.read(index, record, &mut self.odd));
+        let read = routed.and_then(|()| self.streams.read(index, record));
         read.map_err(|error| self.misfit(index, error))
     }
 
@@ -269,10 +266,9 @@ impl<'a, W: Write> Load<'a, W> {
         if let Some(sink) = self.streams.current(index) {
             sink.undo();
         }
-        let (odd, left_out) = self.counted;
-        self.odd = odd;
         if let Some(stream) = self.streams.get(index) {
-            stream.members.set_left_out(left_out);
+            stream.odd.undo_row();
+            stream.members.set_left_out(self.left_out);
         }
     }
 
@@ -291,9 +287,11 @@ impl<'a, W: Write> Load<'a, W> {
         }
         if self.settings.add_record_metadata {
             let extracted = envelope.extracted();
-            self.odd.odd_extraction_times += u64::from(envelope.time_extracted.is_some() && extracted.is_none());
             let origin = Origin { extracted, version: envelope.version, started_ms: self.started_ms };
             sink.metadata(metadata::values(origin));
+            if let Some(stream) = self.streams.get(index).filter(|_| extracted.is_none()) {
+                stream.odd.counts.odd_extraction_times += u64::from(envelope.time_extracted.is_some());
+            }
         }
         self.due.rows_behind_state += 1;
         self.streams.keep(index, line.len())

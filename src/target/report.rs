@@ -7,7 +7,6 @@ use super::load::Load;
 use crate::error::{Error, Kind};
 use crate::json::token::Fault;
 use crate::log;
-use crate::target::rows::cells::Oddities;
 use crate::target::rows::sink::RowError;
 
 impl<W: Write> Load<'_, W> {
@@ -30,21 +29,14 @@ impl<W: Write> Load<'_, W> {
                 ));
             }
         }
+        for stream in self.streams.iter() {
+            let said = stream.odd.said();
+            if !said.is_empty() {
+                log::warn(format!("stream {:?}: {}", stream.name, said.join("; ")));
+            }
+        }
         for column in self.streams.idle_partition_columns() {
             log::warn(format!("partition_by: no stream of this run has a property {column:?}; it made no folders"));
-        }
-        let Oddities { lone_surrogates, zoneless_times, odd_extraction_times } = self.odd;
-        if lone_surrogates > 0 {
-            log::warn(format!("{lone_surrogates} halves of surrogate pairs in strings were written as U+FFFD"));
-        }
-        if zoneless_times > 0 {
-            log::warn(format!("{zoneless_times} date-times had no offset and were taken as UTC"));
-        }
-        if odd_extraction_times > 0 {
-            log::warn(format!(
-                "time_extracted of {odd_extraction_times} records is no date-time in whole microseconds: their \
-                 _sdc_extracted_at is null"
-            ));
         }
         if log::is_terminal() {
             return self.summary();

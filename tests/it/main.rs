@@ -39,3 +39,4 @@ mod target_commit;
 mod target_hostile;
 mod target_replay;
 mod target_types;
+mod target_valid;

@@ -22,8 +22,10 @@ pub struct Field {
     pub column: String,
     /// Its type.
     pub kind: ColumnType,
-    /// Whether null is allowed.
+    /// Whether the SCHEMA allows null.
     pub nullable: bool,
+    /// Whether it is a key property: null is refused.
+    pub key: bool,
     /// Whether every record must have the property.
     pub required: bool,
     /// Its number in the row's fingerprint, if it is part of it.
@@ -73,6 +75,7 @@ impl StreamSchema {
                 column: folder.column(name, property.kind),
                 kind: property.kind,
                 nullable: property.nullable && !key,
+                key,
                 required: key || *required,
                 slot: None,
             });
@@ -119,6 +122,7 @@ impl StreamSchema {
                 a.property == b.property
                     && a.column == b.column
                     && a.nullable == b.nullable
+                    && a.key == b.key
                     && a.required == b.required
                     && a.slot == b.slot
             })
@@ -137,14 +141,15 @@ fn whole_fields(keys: &[String], folder: &mut FolderColumns) -> Vec<Field> {
     let all = keys.chain([(RECORD, ColumnType::Json)]);
     all.map(|(name, kind)| {
         let column = folder.column(name, kind);
-        Field { property: name.to_owned(), column, kind, nullable: false, required: true, slot: None }
+        let key = kind == ColumnType::Text;
+        Field { property: name.to_owned(), column, kind, nullable: false, key, required: true, slot: None }
     })
     .collect()
 }
 
 fn metadata_field(name: &str, kind: ColumnType, folder: &mut FolderColumns) -> Field {
     let column = folder.column(name, kind);
-    Field { property: name.to_owned(), column, kind, nullable: true, required: false, slot: None }
+    Field { property: name.to_owned(), column, kind, nullable: true, key: false, required: false, slot: None }
 }
 
 /// Chooses the columns of the fingerprint: keys and bookmarks, or everything where there is no bookmark. Returns how many

@@ -50,7 +50,7 @@ impl<'a> Envelope<'a> {
         Ok(self)
     }
 
-    /// `time_extracted` in microseconds; `None` also where it is no date-time in whole microseconds.
+    /// `time_extracted` in microseconds; `None` also where it is no date-time.
     pub fn extracted(&self) -> Option<Micros> {
         time::moment(&plain(self.time_extracted?)).map(|moment| moment.micros)
     }

@@ -3,13 +3,16 @@
 //!
 //! A cell is read from the line straight into here. A value that the column's type cannot hold exactly is refused.
 
+use std::borrow::Cow;
+
+use super::oddities::Oddities;
 use crate::json::escape::plain;
 use crate::json::exact;
 use crate::json::scan::Scanner;
 use crate::json::token::{Fault, Text};
 use crate::target::columns::column_type::ColumnType;
 use crate::target::columns::values::{Column, PIECE_BYTES, Piece, Validity, Values};
-use crate::time;
+use crate::time::{self, Moment};
 
 /// Why a cell was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +27,6 @@ impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         Refusal::Syntax(fault)
     }
-}
-
-/// Values that were changed or taken on trust; the run reports their numbers once, at its end.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Oddities {
-    /// Halves of surrogate pairs that became U+FFFD in a text column.
-    pub lone_surrogates: u64,
-    /// Date-times without an offset, taken as UTC.
-    pub zoneless_times: u64,
-    /// `time_extracted` that is no moment, or not in whole microseconds.
-    pub odd_extraction_times: u64,
 }
 
 /// One column of a row group that is being filled.
@@ -91,7 +83,7 @@ impl Cells {
                     if first != b'"' {
                         return Err(other_type(scanner, "this column holds strings"));
                     }
-                    odd.lone_surrogates += u64::from(scanner.string_into(data)?);
+                    odd.counts.lone_surrogates += u64::from(scanner.string_into(data)?);
                 } else {
                     let start = scanner.at();
                     scanner.value()?;
@@ -119,7 +111,7 @@ impl Cells {
                 values.push(fits.ok_or(Refusal::Misfit("this column holds doubles, and the number is not one"))?);
             }
             Values::Bool(values) => values.push(boolean(scanner)?),
-            Values::Decimal(values) => values.push(decimal(self.kind, scanner, first)?),
+            Values::Decimal(values) => values.push(decimal(self.kind, scanner, first, odd)?),
         }
         self.validity.set(row, before);
         self.count += 1;
@@ -160,31 +152,33 @@ fn boolean(scanner: &mut Scanner<'_>) -> Result<bool, Refusal> {
 }
 
 fn moment(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8, odd: &mut Oddities) -> Result<i64, Refusal> {
-    if kind == ColumnType::Time {
-        let misfit = "this column holds times of day, hh:mm:ss with at most microseconds and no offset";
-        let text = string(scanner, first, misfit)?;
-        return time::time(&plain(text)).ok_or(Refusal::Misfit(misfit));
-    }
-    let misfit = "this column holds date-times (RFC 3339), years 0001 to 9999, at most microseconds, no leap seconds";
-    let text = string(scanner, first, misfit)?;
-    let moment = time::moment(&plain(text)).ok_or(Refusal::Misfit(misfit))?;
-    odd.zoneless_times += u64::from(!moment.zoned);
-    Ok(moment.micros)
+    let is_time = kind == ColumnType::Time;
+    let misfit = if is_time {
+        "this column holds times of day, hh:mm:ss"
+    } else {
+        "this column holds date-times (RFC 3339), years 0001 to 9999"
+    };
+    let text = plain(string(scanner, first, misfit)?);
+    let read = if is_time { time::time(&text) } else { time::moment(&text) };
+    let Moment { micros, changes } = read.ok_or(Refusal::Misfit(misfit))?;
+    odd.counts.time(changes);
+    Ok(micros)
 }
 
 /// A decimal comes as a number, or as a string that holds one (the Singer SDK's `x-singer.decimal`).
-fn decimal(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8) -> Result<i128, Refusal> {
+fn decimal(kind: ColumnType, scanner: &mut Scanner<'_>, first: u8, odd: &mut Oddities) -> Result<i128, Refusal> {
     let misfit =
         Refusal::Misfit("this column holds decimals, and the number has too many digits before or behind the point");
     let ColumnType::Decimal { precision, scale } = kind else { return Err(misfit) };
-    if first != b'"' {
-        let text = any_number(scanner, first, "this column holds decimals")?;
-        return exact::decimal(text, precision, scale).ok_or(misfit);
+    let none = "this column holds decimals";
+    let text = if first == b'"' { plain(scanner.string()?) } else { Cow::Borrowed(any_number(scanner, first, none)?) };
+    let number = exact::loose(&text).ok_or(Refusal::Misfit(none))?;
+    if let Some(exact) = exact::decimal(number, precision, scale) {
+        return Ok(exact);
     }
-    let text = plain(scanner.string()?);
-    let mut inner = Scanner::new(&text);
-    let number = inner.number().ok().filter(|_| inner.end().is_ok());
-    exact::decimal(number.ok_or(Refusal::Misfit("this column holds decimals"))?, precision, scale).ok_or(misfit)
+    let meant = exact::without_noise(number, precision, scale).ok_or(misfit)?;
+    odd.counts.noisy_decimals += 1;
+    Ok(meant)
 }
 
 #[cfg(test)]

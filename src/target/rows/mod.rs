@@ -4,6 +4,7 @@ mod budget;
 pub mod cells;
 pub mod fingerprint;
 mod members;
+pub mod oddities;
 mod partition;
 pub mod sink;
 pub mod streams;

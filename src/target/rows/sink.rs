@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::cells::{Cells, Oddities, Refusal};
+use super::cells::{Cells, Refusal};
 use super::fingerprint::{Fingerprint, Hasher};
 use super::members::Members;
+use super::oddities::{Odd, Oddities};
 use crate::json::scan::Scanner;
 use crate::json::token::Fault;
 use crate::json::walker::collected;
@@ -218,7 +219,11 @@ impl Sink {
         if present || field.nullable {
             return Ok(());
         }
-        Err(RowError::Misfit(field.property.clone(), "null is not allowed in this column"))
+        if field.key {
+            return Err(RowError::Misfit(field.property.clone(), "null is not allowed in a key property"));
+        }
+        odd.note(&field.property, Odd::Null);
+        Ok(())
     }
 
     /// The fingerprint of the row that was read last, out of its line. Not of the key alone: a row without a bookmark may

@@ -7,8 +7,8 @@ use std::sync::atomic::AtomicU64;
 
 use ahash::RandomState;
 
-use super::cells::Oddities;
 use super::members::Members;
+use super::oddities::Oddities;
 use super::partition;
 use super::sink::{COLUMN_BYTES, RowError, Sink};
 use crate::error::Result;
@@ -55,6 +55,8 @@ pub struct Stream {
     pub schema: Arc<StreamSchema>,
     /// How members find their columns.
     pub members: Members,
+    /// What the closing report says of odd values.
+    pub odd: Oddities,
     columns: FolderColumns,
     /// The columns as its files declare them.
     declared: Arc<[LayoutColumn]>,
@@ -225,10 +227,10 @@ impl Streams {
     }
 
     /// Reads the record at `record` into the sink that [`Streams::route`] chose.
-    pub fn read(&mut self, index: usize, record: &mut Scanner<'_>, odd: &mut Oddities) -> Result<(), RowError> {
+    pub fn read(&mut self, index: usize, record: &mut Scanner<'_>) -> Result<(), RowError> {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         match stream.sinks.get_mut(stream.current) {
-            Some(slot) => slot.sink.read(record, &mut stream.members, odd),
+            Some(slot) => slot.sink.read(record, &mut stream.members, &mut stream.odd),
             None => Ok(()),
         }
     }
@@ -316,6 +318,7 @@ impl Stream {
             rows: 0,
             rows_in_run: 0,
             members: Members::new(&schema),
+            odd: Oddities::default(),
             schema: Arc::new(schema),
             columns,
             declared: Arc::new([]),
