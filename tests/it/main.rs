@@ -36,6 +36,7 @@ mod tap_state;
 mod tap_tables;
 mod tap_timestamp;
 mod target_commit;
+mod target_folders;
 mod target_hostile;
 mod target_replay;
 mod target_types;

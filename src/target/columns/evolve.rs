@@ -38,11 +38,11 @@ pub struct FolderColumns {
 }
 
 impl FolderColumns {
-    /// Reads the columns of `folder`; none, if it is new.
+    /// Reads the columns of `folder`: none, if it is new. `None`, if it is another stream's.
     ///
     /// # Errors
     /// [`Kind::Disk`] when there is something, and it cannot be read.
-    pub fn read(fs: &dyn Fs, stream: &str, folder: &str) -> Result<Self> {
+    pub fn read(fs: &dyn Fs, stream: &str, folder: &str) -> Result<Option<Self>> {
         let path = format!("{COLUMNS}/{folder}.json");
         let (content, known) = match fs.read(&path) {
             Ok(text) => {
@@ -52,10 +52,13 @@ impl FolderColumns {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Content::default(), false),
             Err(e) => return Err(failed(format!("reading {path}"))(e)),
         };
+        if known && content.stream != stream {
+            return Ok(None);
+        }
         let content = Content { stream: stream.to_owned(), ..content };
         // Without files there are no rows that other keys could contradict.
         let known = known && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
-        Ok(FolderColumns { path, content, known, changed: !known })
+        Ok(Some(FolderColumns { path, content, known, changed: !known }))
     }
 
     /// Sets the key properties.
@@ -134,12 +137,12 @@ mod tests {
     fn a_type_of_a_newer_version_is_refused_and_not_taken_for_a_change() {
         let fs = Memory::new();
         make_dirs(&fs, COLUMNS).unwrap();
-        let mut columns = FolderColumns::read(&fs, "s", "s").unwrap();
+        let mut columns = FolderColumns::read(&fs, "s", "s").unwrap().unwrap();
         assert_eq!(columns.column("id", ColumnType::Int64), "id");
         columns.save(&fs).unwrap();
         let path = format!("{COLUMNS}/s.json");
         let text = String::from_utf8(fs.read(&path).unwrap()).unwrap();
-        assert_eq!(FolderColumns::read(&fs, "s", "s").unwrap().column("id", ColumnType::Int64), "id");
+        assert_eq!(FolderColumns::read(&fs, "s", "s").unwrap().unwrap().column("id", ColumnType::Int64), "id");
         put(&fs, &path, text.replace("int64", "int65").as_bytes()).unwrap();
         let error = FolderColumns::read(&fs, "s", "s").unwrap_err();
         assert_eq!(error.kind().exit_code(), 5);

@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::json::scan::Scanner;
 use crate::target::columns::column_type::LayoutColumn;
 use crate::target::columns::evolve::FolderColumns;
+use crate::target::columns::folders::Folders;
 use crate::target::columns::message::SchemaMessage;
 use crate::target::columns::schema::StreamSchema;
 use crate::target::files::layout::{Layout, Place};
@@ -25,7 +26,7 @@ use crate::target::input::message::UsualHead;
 use crate::target::memory;
 use crate::target::settings::{PartitionColumn, Settings};
 use crate::target::store::Fs;
-use crate::target::store::names::{held_folder, stream_folder};
+use crate::target::store::names::held_folder;
 
 /// Rows of a row group, at most.
 const MAX_ROWS: usize = 1 << 20;
@@ -87,6 +88,7 @@ pub(super) struct Slot {
 pub struct Streams {
     pub(super) all: Vec<Stream>,
     by_name: HashMap<String, usize>,
+    folders: Folders,
     pub(super) encoder: Encoder,
     settings: Arc<Settings>,
     fs: Arc<dyn Fs>,
@@ -107,6 +109,7 @@ impl Streams {
             all: Vec::new(),
             by_name: HashMap::new(),
             encoder: Encoder::start(Arc::clone(&fs), commit)?,
+            folders: Folders::read(&*fs)?,
             settings,
             fs,
             budget: 0,
@@ -144,16 +147,19 @@ impl Streams {
     /// the new schema follow.
     pub fn schema(&mut self, message: &SchemaMessage) -> Result<()> {
         let Some(index) = self.find(&message.stream) else {
-            let stream = Stream::new(message, &self.settings, &*self.fs)?;
+            let folder = self.folders.of(&*self.fs, &message.stream)?;
+            let stream = Stream::new(message, &self.settings, folder)?;
             self.by_name.insert(stream.name.clone(), self.all.len());
             self.columns += stream.schema.fields.len();
             self.all.push(stream);
             return Ok(());
         };
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
-        if stream.rows_in_run == 0 {
+        if stream.rows_in_run == 0
+            && let Some(columns) = FolderColumns::read(&*self.fs, &stream.name, &stream.folder)?
+        {
             // What earlier messages asked for was for rows that never came.
-            stream.columns = FolderColumns::read(&*self.fs, &stream.name, &stream.folder)?;
+            stream.columns = columns;
         }
         let schema = StreamSchema::new(message, &mut stream.columns, self.settings.add_record_metadata)?;
         if schema.same_columns(&stream.schema) {
@@ -304,9 +310,8 @@ impl Streams {
 }
 
 impl Stream {
-    fn new(message: &SchemaMessage, settings: &Settings, fs: &dyn Fs) -> Result<Self> {
-        let folder = stream_folder(&message.stream);
-        let mut columns = FolderColumns::read(fs, &message.stream, &folder)?;
+    fn new(message: &SchemaMessage, settings: &Settings, folder: (String, FolderColumns)) -> Result<Self> {
+        let (folder, mut columns) = folder;
         let schema = StreamSchema::new(message, &mut columns, settings.add_record_metadata)?;
         let mut stream = Stream {
             name: message.stream.clone(),

@@ -1,7 +1,9 @@
 //! The names of the folders in the output directory: the target's own, and those made from names that strangers chose.
 //!
-//! Every byte outside `[a-z0-9_-]` becomes `%XX`, so two different names stay different on file systems that ignore
-//! case or normalise Unicode, and no name can be hidden, leave the directory or break a shell.
+//! A stream's folder has the stream's name, as far as file systems, buckets and readers take it: every other byte becomes
+//! `@XX`. Not `%XX`: no reader of Delta tables opens a folder with a `%`, and polars none with a blank or a byte beyond
+//! ASCII. Names that differ in case only are the same folder on many file systems, so the one that comes later gets
+//! another name. Partitions have `%XX`, as Hive writes them. No name is hidden, leads out of the directory or breaks a shell.
 
 use sha2::{Digest, Sha256};
 
@@ -24,42 +26,74 @@ pub fn held_folder(folder: &str, version: i64) -> String {
 /// Longer names are cut; the rest becomes a hash.
 const MAX_BYTES: usize = 120;
 
-/// The folder of a stream.
+/// The folder of a stream, if no other has it.
 pub fn stream_folder(stream: &str) -> String {
-    let mut name = encoded(stream, |b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-');
+    let kept = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'+');
+    // Spark, Hive and Athena see no folder that begins so, and Windows keeps a few names for devices.
+    let is_odd_first = stream.starts_with(['_', '.']) || is_device(stream);
+    let last = stream.len().saturating_sub(1);
+    let mut at = 0..;
+    let name = escaped(stream, '@', |b| {
+        let at = at.next().unwrap_or_default();
+        kept(b) && !(at == 0 && is_odd_first) && !(at == last && b == b'.')
+    });
+    match name.len() {
+        0 => "@".to_owned(),
+        1..=MAX_BYTES => name,
+        _ => hashed(&name, stream),
+    }
+}
+
+/// The folder of a stream where its name alone is that of another one. `@-` comes from no escape, so this is no third one's.
+pub fn twin_folder(stream: &str) -> String {
+    hashed(&stream_folder(stream), stream)
+}
+
+fn hashed(name: &str, stream: &str) -> String {
+    let cut = name.get(..name.len().min(MAX_BYTES - 34)).unwrap_or_default();
+    format!("{cut}@-{}", hash(stream))
+}
+
+/// The folder that earlier versions of this program gave a stream: where it is, there it stays.
+pub fn earlier_folder(stream: &str) -> String {
+    let mut name = escaped(stream, '%', |b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
     if name.is_empty() {
         return "%".to_owned();
     }
-    if is_reserved(stream) {
-        // Reserved names are plain ASCII: their first byte is encoded, too.
+    if name == stream && (stream == "_target" || is_device(stream)) {
         let first = stream.bytes().next().unwrap_or_default();
         name = format!("%{first:02X}{}", name.get(1..).unwrap_or_default());
     }
     shortened(name, stream)
 }
 
-/// How Hive writes null.
+/// How Hive writes null, and an empty text.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The folder of a partition, `column=value`, as Hive and every reader of hive partitions knows it. `None` is null, which
-/// no text has the folder of.
+/// shares a folder with the empty text alone.
 pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'$' | b'@' | b'+' | b' ');
     let value = match value {
-        None => NULL.to_owned(),
+        None | Some("") => NULL.to_owned(),
         Some(NULL) => NULL.replacen('_', "%5F", 1),
-        Some(value) => shortened(encoded(value, |b| plain(b) || b == b'.'), value),
+        Some(value) => shortened(escaped(value, '%', |b| plain(b) || b == b'.'), value),
     };
-    format!("{}={value}", shortened(encoded(column, plain), column))
+    let mut column = shortened(escaped(column, '%', plain), column);
+    if column.starts_with('_') {
+        // pyarrow sees no folder that begins so.
+        column.replace_range(..1, "%5F");
+    }
+    format!("{column}={value}")
 }
 
-fn encoded(text: &str, plain: impl Fn(u8) -> bool) -> String {
+fn escaped(text: &str, escape: char, mut plain: impl FnMut(u8) -> bool) -> String {
     use std::fmt::Write as _;
     text.bytes().fold(String::new(), |mut out, byte| {
         if plain(byte) {
             out.push(char::from(byte));
         } else {
-            let _ = write!(out, "%{byte:02X}");
+            let _ = write!(out, "{escape}{byte:02X}");
         }
         out
     })
@@ -69,15 +103,19 @@ fn shortened(name: String, original: &str) -> String {
     if name.len() <= MAX_BYTES {
         return name;
     }
-    let cut: String = name.chars().take(MAX_BYTES - 33).collect();
-    let hash = Sha256::digest(original.as_bytes());
-    format!("{cut}-{}", hex(hash.get(..16).unwrap_or_default()))
+    let cut = name.get(..MAX_BYTES - 33).unwrap_or_default();
+    format!("{cut}-{}", hash(original))
 }
 
-/// The target's own folder, and names that Windows keeps for devices.
-fn is_reserved(name: &str) -> bool {
-    let device = |prefix: &str| name.strip_prefix(prefix).is_some_and(|n| matches!(n.as_bytes(), [b'0'..=b'9']));
-    matches!(name, "_target" | "con" | "prn" | "aux" | "nul") || device("com") || device("lpt")
+fn hash(text: &str) -> String {
+    hex(Sha256::digest(text.as_bytes()).get(..16).unwrap_or_default())
+}
+
+/// True for a name that Windows keeps for a device, whatever its case and its suffix.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let numbered = |prefix: &str| stem.strip_prefix(prefix).is_some_and(|n| matches!(n.as_bytes(), [b'0'..=b'9']));
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul") || numbered("com") || numbered("lpt")
 }
 
 #[cfg(test)]
@@ -87,26 +125,39 @@ mod tests {
 
     #[test]
     fn names_that_would_do_harm() {
-        for (stream, folder) in [
-            ("events", "events"),
-            ("person_distinct_ids", "person_distinct_ids"),
-            ("", "%"),
-            (".", "%2E"),
-            ("..", "%2E%2E"),
-            ("../../etc", "%2E%2E%2F%2E%2E%2Fetc"),
-            ("a/b", "a%2Fb"),
-            ("Users", "%55sers"),
-            ("a%2Fb", "a%252%46b"),
-            ("nul", "%6Eul"),
-            ("com1", "%63om1"),
-            ("_target", "%5Ftarget"),
-            ("a\0b\n", "a%00b%0A"),
-            ("é", "%C3%A9"),
+        for (stream, folder, earlier) in [
+            ("events", "events", "events"),
+            ("person_distinct_ids", "person_distinct_ids", "person_distinct_ids"),
+            ("Account", "Account", "%41ccount"),
+            ("public.users", "public.users", "public%2Eusers"),
+            ("", "@", "%"),
+            (".", "@2E", "%2E"),
+            ("..", "@2E@2E", "%2E%2E"),
+            ("../../etc", "@2E.@2F..@2Fetc", "%2E%2E%2F%2E%2E%2Fetc"),
+            ("a.", "a@2E", "a%2E"),
+            ("_a", "@5Fa", "_a"),
+            ("a/b", "a@2Fb", "a%2Fb"),
+            ("a=b", "a@3Db", "a%3Db"),
+            ("a@2Fb", "a@402Fb", "a%402%46b"),
+            ("a%2Fb", "a@252Fb", "a%252%46b"),
+            ("Order Details", "Order@20Details", "%4Frder%20%44etails"),
+            ("nul", "@6Eul", "%6Eul"),
+            ("Nul.x", "@4Eul.x", "%4Eul%2Ex"),
+            ("com1", "@63om1", "%63om1"),
+            ("nul.x", "@6Eul.x", "nul%2Ex"),
+            ("_target", "@5Ftarget", "%5Ftarget"),
+            ("a\0b\n", "a@00b@0A", "a%00b%0A"),
+            ("é", "@C3@A9", "%C3%A9"),
         ] {
-            assert_eq!(stream_folder(stream), folder);
+            assert_eq!((stream_folder(stream).as_str(), earlier_folder(stream).as_str()), (folder, earlier));
         }
-        assert_eq!(stream_folder(&"x".repeat(500)).len(), 120);
-        assert_ne!(stream_folder(&"x".repeat(500)), stream_folder(&"x".repeat(501)));
+        assert_eq!(twin_folder("Account"), "Account@-7e1b0d5641f2640ce9a953ec231eea2c");
+        assert_eq!(stream_folder(&"x".repeat(120)), "x".repeat(120));
+        let (long, longer) = (stream_folder(&"x".repeat(500)), stream_folder(&"x".repeat(501)));
+        assert_eq!((long.len(), longer.len()), (120, 120));
+        assert_ne!(long, longer);
+        // A stream that has the name of another one's folder.
+        assert_ne!(stream_folder(&long), long);
     }
 
     #[test]
@@ -114,14 +165,25 @@ mod tests {
         assert_eq!(partition_folder("event", Some("$pageview")), "event=$pageview");
         assert_eq!(partition_folder("event", Some("../x=1")), "event=..%2Fx%3D1");
         assert_eq!(partition_folder("event", None), "event=__HIVE_DEFAULT_PARTITION__");
-        assert_eq!(partition_folder("event", Some("")), "event=");
+        assert_eq!(partition_folder("event", Some("")), "event=__HIVE_DEFAULT_PARTITION__");
         assert_eq!(partition_folder("event", Some(NULL)), "event=%5F_HIVE_DEFAULT_PARTITION__");
+        assert_eq!(partition_folder("_id", Some("1")), "%5Fid=1");
     }
 
     proptest! {
         #[test]
         fn different_names_have_different_folders(a in ".{0,20}", b in ".{0,20}") {
-            prop_assert_eq!(a == b, stream_folder(&a).to_lowercase() == stream_folder(&b).to_lowercase());
+            let folders = |name: &str| [stream_folder(name), twin_folder(name)];
+            prop_assert!(a == b || folders(&a).iter().all(|folder| !folders(&b).contains(folder)));
+        }
+
+        #[test]
+        fn every_reader_opens_every_folder(name in "\\PC{1,200}") {
+            for folder in [stream_folder(&name), twin_folder(&name)] {
+                let kept = |b: u8| b.is_ascii_alphanumeric() || b"_-.$+@".contains(&b);
+                prop_assert!(folder.len() <= MAX_BYTES && folder.bytes().all(kept), "{folder}");
+                prop_assert!(!folder.starts_with(['_', '.']) && !folder.ends_with('.'), "{folder}");
+            }
         }
     }
 }
