@@ -7,6 +7,7 @@
 //! that was given to [`conceal`] leaves this process only as `***`.
 
 mod form;
+mod writer;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,6 +18,7 @@ use indicatif::ProgressBar;
 use crate::error::one_line;
 use form::Form;
 pub use form::Level;
+use writer::Lines;
 
 /// A variable of the environment: another program reads the lines of this one, and shows them on a terminal.
 pub const SHOWN: &str = "SINGER_LINES_ARE_SHOWN";
@@ -34,6 +36,9 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// The least level that is printed.
 static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
 static SECRETS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static LINES: Lines = Lines::new(left_out);
+/// Whether there is a thread that writes the lines.
+static HAS_WRITER: OnceLock<bool> = OnceLock::new();
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Sets the program's name and reads the level from the environment. The first call wins; before it, lines at INFO and
@@ -125,27 +130,50 @@ pub fn line(level: Level, text: &str) {
 /// Prints one line that another program said.
 pub fn line_of(program: &str, level: Level, text: &str) {
     if enabled(level) {
-        write(&form().line(program, level, &one_line(&without_secrets(text))));
+        write(form().line(program, level, &one_line(&without_secrets(text))));
     }
 }
 
 /// Tells the program that shows the lines how far this one is.
 pub fn progress(text: &str) {
-    write(&format!("{PROGRESS}{}\n", one_line(text)));
+    write(format!("{PROGRESS}{}\n", one_line(text)));
 }
 
 /// Tells the program that shows the lines what its summary of a stream is to say; nothing where none does.
 pub fn remark(stream: &str, text: &str) {
     if is_shown() {
-        write(&format!("{REMARK}{}\n", serde_json::json!([stream, without_secrets(text)])));
+        write(format!("{REMARK}{}\n", serde_json::json!([stream, without_secrets(text)])));
     }
 }
 
-fn write(line: &str) {
+/// Waits until the lines are written. A reader who takes none is not waited for.
+pub fn finish() {
+    LINES.finish();
+}
+
+/// The line that stands for lines which nobody took in time.
+fn left_out(count: u64) -> String {
+    let text = format!("nobody read standard error for a while; lines left out here: {count}");
+    form().line(LOGGER.get().map_or("", |logger| logger.program), Level::Warning, &text)
+}
+
+fn write(line: String) {
+    if *HAS_WRITER.get_or_init(|| {
+        let writer = std::thread::Builder::new().name("log".to_owned()).stack_size(256 * 1024);
+        writer.spawn(|| LINES.write_by(write_now)).is_ok()
+    }) {
+        LINES.put(line);
+    } else {
+        write_now(&line);
+    }
+}
+
+fn write_now(line: &str) {
     let write = || {
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     };
-    match &*BAR.lock().unwrap_or_else(PoisonError::into_inner) {
+    let bar = BAR.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match bar {
         Some(bar) => bar.suspend(write),
         None => write(),
     }

@@ -35,14 +35,15 @@ impl Words {
 pub fn main<A: Parser>(name: &'static str, run: impl FnOnce(A) -> Result<()>) -> ExitCode {
     log::init(name);
     log::install_panic_hook();
-    let arguments = match A::try_parse() {
-        Ok(arguments) => arguments,
-        Err(help) if !help.use_stderr() => return ended(say(&help.to_string())),
-        Err(error) => return ended(Err(usage(&error.to_string()))),
+    let code = match A::try_parse() {
+        // A panic is a fault of ours; its line was printed by the hook.
+        Ok(arguments) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ended(run(arguments))))
+            .unwrap_or_else(|_| ExitCode::from(Kind::Internal.exit_code())),
+        Err(help) if !help.use_stderr() => ended(say(&help.to_string())),
+        Err(error) => ended(Err(usage(&error.to_string()))),
     };
-    // A panic is a fault of ours; its line was printed by the hook.
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| ended(run(arguments))))
-        .unwrap_or_else(|_| ExitCode::from(Kind::Internal.exit_code()))
+    log::finish();
+    code
 }
 
 /// Prints text that is no Singer line: help, version, about, state.

@@ -1,9 +1,10 @@
 //! What a person is told while a run is under way: progress, waits, on a terminal and elsewhere.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
@@ -42,6 +43,27 @@ fn a_line_comes_every_ten_seconds_while_it_waits_too() {
     assert!(run.stderr.contains("waiting 25 s: PostHog's request limit"), "{}", run.stderr);
     let waiting = "s more: PostHog's request limit";
     has_line(&run, &["events: ", "of about 300 rows", " %), ", " rows/s", " s left", "waited ", waiting]);
+}
+
+/// Whoever starts the tap may read standard output alone. The pipe for the log is full from the beginning here.
+#[test]
+fn a_log_that_nobody_reads_does_not_stop_a_run() {
+    let fake = fake();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let blocking = rustix::fs::fcntl_getfl(&writer).unwrap();
+    rustix::fs::fcntl_setfl(&writer, blocking | OFlags::NONBLOCK).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    rustix::fs::fcntl_setfl(&writer, blocking).unwrap();
+    let tap = Tap::new(&fake);
+    let mut command = tap.command();
+    command.stderr(writer);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    let run = Run { code: child.wait().unwrap().code().unwrap(), stdout, stderr: String::new() };
+    same_once("all", &run.ends(0).events(), fake.world().held());
+    drop(reader);
 }
 
 /// One line of the log has all of these parts.
