@@ -147,6 +147,8 @@ pub enum Cause {
     Tls,
     /// The proxy of the settings, or one on the way.
     Proxy,
+    /// Something in front of PostHog lets nobody through who shows only the key.
+    Gate,
     /// No answer in time.
     Timeout,
     /// The server fails.

@@ -42,6 +42,8 @@ pub(crate) enum Cut {
     TooLarge,
     /// The transfer broke or its packing is damaged.
     Broken(io::Error),
+    /// It is gzip data, and the answer does not say so.
+    Unlabelled,
     /// Somebody decided that the run ends.
     Stopped(Error),
 }
@@ -61,7 +63,8 @@ pub struct Body<'a> {
 
 enum Source<'a> {
     Plain(Counted<&'a mut dyn Read>),
-    Packed(Box<GzDecoder<BufReader<Counted<&'a mut dyn Read>>>>),
+    /// The gzip member that is read now. Others may follow: some servers send one with each flush.
+    Packed(Option<Box<GzDecoder<BufReader<Counted<&'a mut dyn Read>>>>>),
 }
 
 impl std::fmt::Debug for Body<'_> {
@@ -80,7 +83,7 @@ impl<'a> Body<'a> {
     ) -> Body<'a> {
         let wire = Counted { inner: wire, bytes: 0 };
         let source = match is_packed {
-            true => Source::Packed(Box::new(GzDecoder::new(BufReader::with_capacity(WIRE_BYTES, wire)))),
+            true => Source::Packed(Some(Box::new(GzDecoder::new(BufReader::with_capacity(WIRE_BYTES, wire))))),
             false => Source::Plain(wire),
         };
         let max_bytes = limit.max_bytes;
@@ -110,7 +113,7 @@ impl<'a> Body<'a> {
     pub fn wire_bytes(&self) -> u64 {
         match &self.source {
             Source::Plain(wire) => wire.bytes,
-            Source::Packed(decoder) => decoder.get_ref().get_ref().bytes,
+            Source::Packed(member) => member.as_ref().map_or(0, |decoder| decoder.get_ref().get_ref().bytes),
         }
     }
 
@@ -122,6 +125,19 @@ impl<'a> Body<'a> {
     /// Why it was not read to its end.
     pub(crate) fn into_cut(self) -> Option<Cut> {
         self.cut
+    }
+
+    /// The first bytes of a body, of which so many were read: without a byte order mark, which JSON may have in front.
+    fn begun(&self, buffer: &mut [u8], count: usize) -> Result<usize, Cut> {
+        let first = buffer.get(..count).unwrap_or_default();
+        if first.starts_with(GZIP) && matches!(self.source, Source::Plain(_)) {
+            return Err(Cut::Unlabelled);
+        }
+        if count > BYTE_ORDER_MARK.len() && first.starts_with(BYTE_ORDER_MARK) {
+            buffer.copy_within(BYTE_ORDER_MARK.len()..count, 0);
+            return Ok(count - BYTE_ORDER_MARK.len());
+        }
+        Ok(count)
     }
 
     fn next(&mut self, buffer: &mut [u8]) -> Result<usize, Cut> {
@@ -141,11 +157,16 @@ impl<'a> Body<'a> {
                 outcome => break outcome.map_err(Cut::Broken)?,
             }
         };
+        let count = if self.length == 0 { self.begun(buffer, count)? } else { count };
         self.length += count;
         self.is_ended = count == 0 && most > 0;
         if self.length > self.max_bytes { Err(Cut::TooLarge) } else { Ok(count) }
     }
 }
+
+/// What gzip data begin with, and no JSON.
+const GZIP: &[u8] = &[0x1f];
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 impl Read for Body<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -164,16 +185,19 @@ impl Read for Body<'_> {
 
 impl Read for Source<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let decoder = match self {
+        let member = match self {
             Source::Plain(wire) => return wire.read(buffer),
-            Source::Packed(decoder) => decoder,
+            Source::Packed(member) => member,
         };
+        let Some(decoder) = member else { return Ok(0) };
         let count = decoder.read(buffer)?;
-        // The end of the packed data is not yet the end of the transfer: the connection is only used again after both.
-        if count == 0 && !buffer.is_empty() && !decoder.get_mut().fill_buf()?.is_empty() {
-            return Err(io::Error::other("bytes after the end of the gzip data"));
+        // The end of a member is not yet the end of the transfer: the connection is only used again after both.
+        if count > 0 || buffer.is_empty() || decoder.get_mut().fill_buf()?.is_empty() {
+            return Ok(count);
         }
-        Ok(count)
+        *member = member.take().map(|ended| Box::new(GzDecoder::new(ended.into_inner())));
+        // A member may be empty. Who reads looks between them whether the run should end.
+        Err(io::ErrorKind::Interrupted.into())
     }
 }
 
@@ -265,6 +289,37 @@ mod tests {
         for wire in [flipped.as_slice(), &good[..good.len() - 1], &good[..good.len() / 2], &longer, b"{}", b""] {
             assert!(matches!(read(wire, true, 1 << 30).0, Err(Cut::Broken(_))), "{} bytes", wire.len());
         }
+    }
+
+    /// Some servers and proxies send a member with each flush.
+    #[test]
+    fn members_are_read_one_after_another_within_the_same_bound() {
+        let parts: [&[u8]; 4] = [b"[1,", b"", &[b' '; 100_000], b"2]"];
+        let wire: Vec<u8> = parts.iter().flat_map(|part| packed(part)).collect();
+        let (body, wire_bytes) = read(&wire, true, 100_005).0.unwrap();
+        assert!(body == parts.concat());
+        assert_eq!(wire_bytes, wire.len() as u64);
+        assert!(matches!(read(&wire, true, 100_004).0, Err(Cut::TooLarge)));
+    }
+
+    /// They unpack to nothing, so only a look between them ends the reading.
+    #[test]
+    fn empty_members_without_end_are_looked_at_in_between() {
+        let empty = packed(b"");
+        let wire = empty.repeat(100);
+        let mut looks = 0;
+        let mut check = || {
+            looks += 1;
+            if looks > 50 { Err(Cut::Broken(io::ErrorKind::TimedOut.into())) } else { Ok(()) }
+        };
+        assert!(matches!(read_by(&wire, true, &mut BodyLimit::of(10), &mut check), Err(Cut::Broken(_))));
+    }
+
+    #[test]
+    fn a_body_without_its_label_is_named_and_a_byte_order_mark_is_no_part_of_it() {
+        assert!(matches!(read(&packed(b"{}"), false, 100).0, Err(Cut::Unlabelled)));
+        assert!(matches!(read("\u{feff}{}".as_bytes(), false, 100).0, Ok((body, 5)) if body == b"{}"));
+        assert!(matches!(read(&packed("\u{feff}{}".as_bytes()), true, 100).0, Ok((body, _)) if body == b"{}"));
     }
 
     #[test]

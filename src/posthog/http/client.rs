@@ -14,6 +14,7 @@ use reqwest::header::CONTENT_TYPE;
 use super::backoff;
 use super::body::BodyLimit;
 use super::connection::Connection;
+pub use super::decision::Names;
 use super::decision::{Refusal, RetryDecision};
 use super::form::QueryForm;
 use super::receive::{BUDGET_LEFT, BYTES_READ, Receiver};
@@ -199,7 +200,8 @@ impl Client {
                 }
                 continue;
             }
-            let is_told = matches!(decision, RetryDecision::Wait(_, Some(_), _));
+            // A failure is the server's, a refusal is of requests like this one.
+            let is_failure = matches!(decision, RetryDecision::Again(..));
             if let RetryDecision::Wait(Refusal::Throttle, Some(wait), _) = &decision
                 && ask.is_query
                 && let Some(quota) = ask.limiter.learn(*wait)
@@ -207,7 +209,11 @@ impl Client {
                 log::warn(format!("this PostHog allows {quota} queries an hour; keeping to that"));
             }
             let pause = retries.after(decision, &ask.asked, backoff::random_unit())?;
-            if is_told {
+            if pause.is_told && is_failure {
+                for limiter in [&self.queries, &self.lists, &self.clickhouse_lists] {
+                    limiter.hold(pause.wait);
+                }
+            } else if pause.is_told {
                 ask.limiter.hold(pause.wait);
             }
             // Nobody waits for what is not sent.
@@ -287,6 +293,8 @@ impl Client {
     }
 }
 
+#[cfg(test)]
+mod front_tests;
 #[cfg(test)]
 pub(crate) mod server_tests;
 #[cfg(test)]

@@ -56,7 +56,10 @@ impl Connection {
             .pool_max_idle_per_host(2)
             // Shorter than the usual 60 to 75 seconds of servers and balancers, so that we close first.
             .pool_idle_timeout(Duration::from_secs(45));
-        if let Some(path) = &options.ca_file {
+        if options.is_without_tls() {
+            // A machine without certificates of authorities needs none.
+            builder = builder.tls_certs_only([]);
+        } else if let Some(path) = &options.ca_file {
             builder = builder.tls_certs_merge(certificates(path)?);
         }
         if let Some(proxy) = &options.proxy {

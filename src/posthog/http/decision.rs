@@ -1,20 +1,19 @@
 //! What an answer of PostHog means, decided in one place: ask again, wait, ask for less, ask without an optional key, or give
-//! up and say why. This is the only file that reads PostHog's texts; what they mean leaves it as a typed cause.
+//! up and say why. What PostHog's texts mean leaves it as a typed cause.
 //!
 //! By status first ([`meaning`]), because a proxy may put any page where PostHog would put its envelope; then by the
-//! envelope's code, then by the few texts that PostHog has kept for years (posthog-api.md sections 1.5 and 2.8). Nothing
-//! here waits or asks.
+//! envelope's code and text. Nothing here waits or asks.
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::error::{Error, Kind, one_line};
-use crate::log;
+use super::envelope::{
+    Envelope, OptionalKey, exhausted, missing_scope, refused_key, refused_name, shown, told_seconds,
+};
+use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
-/// Server texts are shown up to this many characters.
-const SHOWN_CHARS: usize = 300;
+/// What to do where a proxy does not get to PostHog.
+pub(super) const CHECK_PROXY: &str = "check the setting proxy, and that this proxy may reach that address";
 
 /// What a status means, before any text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,19 +74,20 @@ pub(crate) enum Refusal {
     Budget,
 }
 
-/// Keys of a query's body that old servers refuse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OptionalKey {
-    Modifiers,
-    Name,
-    QueryId,
-}
-
 /// What one bad answer means for the loop that asks.
 #[derive(Debug)]
 pub(crate) enum RetryDecision {
     /// Ask again after a while, at least as long as told; counted.
     Again(Cause, Option<Duration>, String),
+    /// Nobody answered: ask again after a while; counted.
+    Unanswered {
+        cause: Cause,
+        why: String,
+        /// What to do if it goes on so.
+        advice: String,
+        /// There was a connection.
+        is_connected: bool,
+    },
     /// Took too long for somebody in between: once more as it is, then less.
     Slow(String),
     /// Refused for now; waits are not counted as failures.
@@ -108,51 +108,43 @@ impl RetryDecision {
     }
 }
 
+/// Where a redirect points; the address is without its query.
+#[derive(Debug)]
+pub(crate) enum Location {
+    /// To the address that was asked.
+    Same,
+    /// To another path of the same server.
+    OtherPath(String),
+    /// To another server, port or scheme.
+    Elsewhere(String),
+}
+
+/// Names of settings, as they were written.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// That of the address, or those that it comes from.
+    pub address: String,
+    /// That of the key.
+    pub key: String,
+}
+
 /// An answer that is not the asked one.
 #[derive(Debug)]
 pub(crate) struct ErrorResponse<'a> {
     pub(crate) status: u16,
     pub(crate) retry_after: Option<Duration>,
-    /// Where a redirect points, as a host.
-    pub(crate) location: Option<&'a str>,
+    pub(crate) location: Option<Location>,
+    /// How to prove who one is, by the answer: `Basic`, `Bearer`.
+    pub(crate) challenges: &'a [String],
     pub(crate) body: &'a [u8],
     /// What was asked and where, for messages: `POST https://...`.
     pub(crate) asked: &'a str,
     pub(crate) project_id: u64,
+    pub(crate) names: &'a Names,
     /// The proxy that passes requests on in clear text, and so may have answered itself.
     pub(crate) proxy: Option<&'a str>,
     /// What the key is, where it plainly is no personal API key.
     pub(crate) other_kind_of_key: Option<&'static str>,
-}
-
-struct Envelope {
-    code: String,
-    detail: String,
-    json: bool,
-}
-
-impl Envelope {
-    fn read(body: &[u8]) -> Envelope {
-        let value: Option<Value> = serde_json::from_slice(body).ok();
-        let text = |name: &str| value.as_ref().and_then(|v| v.get(name)).and_then(Value::as_str).map(str::to_owned);
-        let raw = || String::from_utf8_lossy(body).into_owned();
-        let detail = text("detail").or_else(|| text("message")).or_else(|| text("error")).unwrap_or_else(raw);
-        Envelope { code: text("code").unwrap_or_default(), detail, json: value.as_ref().is_some_and(Value::is_object) }
-    }
-
-    fn says(&self, part: &str) -> bool {
-        self.detail.contains(part)
-    }
-}
-
-/// A server's text for a message: without secrets, on one line, cut.
-pub(crate) fn shown(text: &str) -> String {
-    let text = log::without_secrets(text);
-    let mut cut: String = text.trim().chars().take(SHOWN_CHARS).collect();
-    if cut.len() < text.trim().len() {
-        cut.push_str("...");
-    }
-    if cut.is_empty() { "(no text)".to_owned() } else { one_line(&cut) }
 }
 
 impl ErrorResponse<'_> {
@@ -166,6 +158,7 @@ impl ErrorResponse<'_> {
         match meaning(self.status) {
             Meaning::Redirect => self.redirect(),
             Meaning::BadRequest => self.bad_request(&envelope),
+            Meaning::Denied if self.is_of_a_gate(&envelope) => self.gate(&envelope),
             Meaning::Denied if envelope.json => self.denied(&envelope),
             Meaning::Quota => {
                 let advice = "a billing limit of the organization is used up; see Billing in PostHog";
@@ -199,13 +192,46 @@ impl ErrorResponse<'_> {
     }
 
     fn redirect(&self) -> RetryDecision {
-        let to = self.location.map_or_else(|| "elsewhere".to_owned(), |host| format!("to {}", one_line(host)));
-        let text = format!(
-            "{} was answered with a redirect ({}) {to}; the key is not sent there. Set region or custom_base_url to the \
-             address that PostHog itself uses",
-            self.asked, self.status
-        );
+        let address = &self.names.address;
+        let (to, advice) = match &self.location {
+            Some(Location::Same) => (
+                "to the same address".to_owned(),
+                "that would go on for ever. What stands before PostHog has to tell it by which scheme it was asked \
+                 (X-Forwarded-Proto), and PostHog has to believe that (IS_BEHIND_PROXY)"
+                    .to_owned(),
+            ),
+            Some(Location::OtherPath(to)) => (
+                format!("to {}", shown(to)),
+                format!("the key is not sent there. If that is no page to log in at, {address} has another path"),
+            ),
+            Some(Location::Elsewhere(to)) => (
+                format!("to {}", shown(to)),
+                format!("the key is not sent there. Set {address} to the address that PostHog itself uses"),
+            ),
+            None => ("elsewhere".to_owned(), format!("check {address}")),
+        };
+        let text = format!("{} was answered with a redirect ({}) {to}; {advice}", self.asked, self.status);
         RetryDecision::fatal(Cause::Redirect, Kind::Config, text)
+    }
+
+    /// PostHog refuses a key in JSON, and asks for no other proof than the key.
+    fn is_of_a_gate(&self, envelope: &Envelope) -> bool {
+        let asks_for_another = !self.challenges.is_empty()
+            && !self.challenges.iter().any(|challenge| challenge.eq_ignore_ascii_case("bearer"));
+        self.status == 401 && (asks_for_another || !envelope.json)
+    }
+
+    fn gate(&self, envelope: &Envelope) -> RetryDecision {
+        let asks = match self.challenges {
+            [] => "refuses whoever shows only a key".to_owned(),
+            challenges => format!("asks for a user name ({})", shown(&challenges.join(", "))),
+        };
+        let advice = format!(
+            "something in front of PostHog {asks}, and there is no setting for that; let requests to /api/ through, or set {} \
+             to an address behind it",
+            self.names.address
+        );
+        RetryDecision::fatal(Cause::Gate, Kind::Config, self.line(envelope, &advice))
     }
 
     fn bad_request(&self, envelope: &Envelope) -> RetryDecision {
@@ -215,21 +241,29 @@ impl ErrorResponse<'_> {
         if let Some(key) = refused_key(envelope) {
             return RetryDecision::Without(key, shown(&envelope.detail));
         }
+        if !envelope.json && envelope.says("SSL certificate") {
+            let text = self.line(envelope, &wants_certificate("the server"));
+            return RetryDecision::fatal(Cause::Tls, Kind::Service, text);
+        }
+        if !envelope.json && envelope.says("HTTPS port") {
+            let text = self.line(envelope, &format!("write https:// in {}", self.names.address));
+            return RetryDecision::fatal(Cause::Tls, Kind::Config, text);
+        }
         self.refused(refused_name(&envelope.detail), envelope)
     }
 
     fn denied(&self, envelope: &Envelope) -> RetryDecision {
-        let id = self.project_id;
+        let (id, key) = (self.project_id, &self.names.key);
         let (cause, advice) = if let Some(kind) = self.other_kind_of_key.filter(|_| self.status == 401) {
             let advice = format!(
-                "the setting api_key holds {kind}; make a personal API key (phx_) in PostHog, Settings, Personal API keys"
+                "the setting {key} holds {kind}; make a personal API key (phx_) in PostHog, Settings, Personal API keys"
             );
             (Cause::Key, advice)
         } else if self.status == 401 {
-            let advice =
-                "check api_key, and that region is the one of this account: a key of PostHog Cloud US is unknown \
-                          to PostHog Cloud EU and the other way round"
-                    .to_owned();
+            let advice = format!(
+                "check {key}, and that region is the one of this account: a key of PostHog Cloud US is unknown to PostHog \
+                 Cloud EU and the other way round"
+            );
             (Cause::Key, advice)
         } else if let Some(scope) = missing_scope(&envelope.detail) {
             let advice = format!("add the scope {scope} to the key (PostHog, Settings, Personal API keys)");
@@ -251,10 +285,12 @@ impl ErrorResponse<'_> {
                 self.project_id
             );
             (Cause::Project, advice)
-        } else if envelope.json {
-            (Cause::Missing, "this PostHog does not have it".to_owned())
+        } else if envelope.code.is_empty() {
+            // Every error of PostHog has a code.
+            let advice = format!("this is not the address of a PostHog; check {}", self.names.address);
+            (Cause::Missing, advice)
         } else {
-            (Cause::Missing, "this is not the address of a PostHog; check region and custom_base_url".to_owned())
+            (Cause::Missing, "this PostHog does not have it".to_owned())
         };
         RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
     }
@@ -295,23 +331,12 @@ impl ErrorResponse<'_> {
             503 if exhausted(envelope) == Some(Resource::Memory) => RetryDecision::split(Resource::Memory, text),
             _ => match self.proxy.filter(|_| !envelope.json) {
                 Some(proxy) => {
-                    let text = format!("{text} (from the proxy {proxy}, or from what is behind it)");
+                    let text = format!("{text} (from the proxy {proxy}, or from what is behind it; {CHECK_PROXY})");
                     RetryDecision::Again(Cause::Proxy, self.retry_after, text)
                 }
                 None => RetryDecision::Again(Cause::Server, self.retry_after, text),
             },
         }
-    }
-}
-
-/// What a query ran out of, by the server's clock or its estimate.
-fn exhausted(envelope: &Envelope) -> Option<Resource> {
-    if envelope.says("execution time") {
-        Some(Resource::Time)
-    } else if envelope.says("ran out of memory") {
-        Some(Resource::Memory)
-    } else {
-        None
     }
 }
 
@@ -324,54 +349,12 @@ pub(crate) fn wants_password(asked: impl std::fmt::Display, proxy: Option<&str>)
     )
 }
 
-/// The optional key that a 400 names. The texts are pydantic's ("Extra inputs are not permitted") over paths like
-/// `query.HogQLQuery.modifiers.convertToProjectTimezone`, and a plain field error on very old servers.
-fn refused_key(envelope: &Envelope) -> Option<OptionalKey> {
-    if envelope.says("convertToProjectTimezone") {
-        return Some(OptionalKey::Modifiers);
-    }
-    if !(envelope.code == "parse_error" || envelope.says("validation error") || envelope.says("not permitted")) {
-        return None;
-    }
-    if envelope.says("modifiers") {
-        return Some(OptionalKey::Modifiers);
-    }
-    // The path of the refused key stands on a line of its own.
-    let named = |key: &str| envelope.detail.lines().any(|line| line.trim().rsplit('.').next() == Some(key));
-    if named("client_query_id") {
-        Some(OptionalKey::QueryId)
-    } else if named("name") {
-        Some(OptionalKey::Name)
-    } else {
-        None
-    }
-}
-
-/// What a query names that is not there (`resolver.py`): "Unable to resolve field: x", "Unknown table `x`".
-fn refused_name(detail: &str) -> Cause {
-    match detail.split_once("resolve field") {
-        Some((_, name)) => Cause::UnknownColumn(name.trim_start_matches([':', ' ', '`', '\'', '"']).to_owned()),
-        None if detail.contains("nknown table") => Cause::UnknownTable,
-        None => Cause::Request,
-    }
-}
-
-/// The scope in "API key missing required scope 'query:read'" (`permissions.py`).
-fn missing_scope(detail: &str) -> Option<String> {
-    let (_, rest) = detail.split_once("missing required scope")?;
-    let scope: String = rest
-        .chars()
-        .skip_while(|c| !c.is_ascii_alphanumeric())
-        .take_while(|c| c.is_ascii_alphanumeric() || *c == '_' || *c == ':')
-        .collect();
-    (!scope.is_empty()).then_some(scope)
-}
-
-/// The seconds in "Request was throttled. Expected available in 23 seconds." where no header says them.
-fn told_seconds(detail: &str) -> Option<Duration> {
-    let (_, rest) = detail.split_once("available in ")?;
-    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().map(Duration::from_secs)
+/// What to say when a server wants to know by a certificate who we are.
+pub(crate) fn wants_certificate(who: impl std::fmt::Display) -> String {
+    format!(
+        "{who} wants a client certificate, and there is no setting for one; let requests with a key through there, or have a \
+         program on this machine add the certificate (stunnel, envoy) and give the tap the address of that"
+    )
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::decision::OptionalKey;
+use super::envelope::OptionalKey;
 use super::request::Query;
 use crate::log;
 

@@ -2,7 +2,7 @@
 //!
 //! | question | file |
 //! |---|---|
-//! | what does a status, or a text of PostHog, mean; is the request tried again? | `decision.rs` |
+//! | what does a status, or a text of PostHog, mean; is the request tried again? | `decision.rs`, `envelope.rs` |
 //! | how often, and after which wait? | `retry.rs`, `backoff.rs` |
 //! | how does an answer come in, within which bounds? | `receive.rs`, `body.rs` |
 //! | who asks, and over which connection? | `client.rs`, `connection.rs` |
@@ -12,6 +12,7 @@ pub mod body;
 pub mod client;
 mod connection;
 mod decision;
+mod envelope;
 mod form;
 mod receive;
 mod request;

@@ -9,10 +9,11 @@ use super::backoff;
 use super::body::{Body, BodyLimit, Cut};
 use super::connection::Connection;
 use super::decision::{ErrorResponse, RetryDecision};
-use super::request::{Incoming, ReadBody};
+use super::envelope::shown;
+use super::request::{Incoming, ReadBody, SOMEBODY_ELSE};
 use super::retry::RequestTimer;
 use super::usage::Counters;
-use super::wire::{broken, host_of, number, text, unix_seconds};
+use super::wire::{broken, challenges, is_gzip, location, number, other_encoding, text, unix_seconds};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault};
 
@@ -24,6 +25,12 @@ const REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) const BYTES_READ: &str = "x-posthog-query-bytes-read";
 /// The header with the bytes that are left in the project's hourly budget.
 pub(super) const BUDGET_LEFT: &str = "x-posthog-query-budget-remaining-bytes";
+
+/// Whether an answer of this type is read. What its body is shows when it is read; some proxies call everything text.
+fn may_be_json(content_type: &str) -> bool {
+    let name = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(name.as_str(), "" | "application/json" | "text/json" | "text/plain") || name.ends_with("+json")
+}
 
 /// One request whose answer is received.
 pub(super) struct Receiver<'a> {
@@ -44,16 +51,18 @@ impl Receiver<'_> {
         read: ReadBody<'_, T>,
     ) -> Result<T, RetryDecision> {
         let headers = response.headers().clone();
-        let gzip = text(&headers, "content-encoding").is_some_and(|e| e.eq_ignore_ascii_case("gzip"));
+        let gzip = is_gzip(&headers);
         let server_date = text(&headers, "date").and_then(unix_seconds);
         let (bytes_read, budget_left) = (number(&headers, BYTES_READ), number(&headers, BUDGET_LEFT));
         self.counters.read(bytes_read.unwrap_or(0));
         if response.status().as_u16() != 200 {
-            return Err(self.refused(response, gzip));
+            return Err(self.refused(response, gzip.ok()));
         }
+        let gzip = gzip.map_err(|encoding| other_encoding(self.asked, &encoding))?;
         let content_type = text(&headers, "content-type").unwrap_or_default();
-        if !content_type.trim_start().to_ascii_lowercase().starts_with("application/json") {
-            let why = format!("HTTP 200 with content type \"{content_type}\" instead of JSON");
+        if !may_be_json(content_type) {
+            let why =
+                format!("HTTP 200 with content type \"{}\" instead of JSON; {SOMEBODY_ELSE}", shown(content_type));
             return Err(RetryDecision::Again(Cause::Untrusted, None, why));
         }
         let mut check = || self.look();
@@ -84,7 +93,7 @@ impl Receiver<'_> {
         let is_ended = body.is_ended();
         match (body.into_cut(), outcome) {
             // Whatever its reader made of it.
-            (Some(cut), _) => Err(broken(cut)),
+            (Some(cut), _) => Err(broken(cut, self.asked)),
             (None, Ok(value)) if is_ended => Ok(value),
             (None, Ok(_)) => {
                 Err(RetryDecision::Again(Cause::Internal, None, "the body was not read to its end".to_owned()))
@@ -94,24 +103,27 @@ impl Receiver<'_> {
         }
     }
 
-    /// What an answer that is not the asked one means.
-    fn refused(&self, mut response: Response, gzip: bool) -> RetryDecision {
+    /// What an answer that is not the asked one means. Whether its body is gzip is not known where it has another encoding.
+    fn refused(&self, mut response: Response, gzip: Option<bool>) -> RetryDecision {
         let headers = response.headers().clone();
         let mut small = BodyLimit::of(REFUSAL_BYTES);
         let mut body = Vec::new();
         // What came of it before it broke off, or became too long, says enough.
-        let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look()).read_to_end(&mut body);
+        if let Some(gzip) = gzip {
+            let _ = Body::new(&mut response, gzip, &mut small, &mut || self.look()).read_to_end(&mut body);
+        }
         let now = text(&headers, "date").and_then(unix_seconds).unwrap_or_else(|| chrono::Utc::now().timestamp());
-        let location = text(&headers, "location").map(|to| host_of(to, response.url()));
         // Through TLS a proxy cannot answer in the server's name.
         let proxy = self.connection.options.proxy_name().filter(|_| response.url().scheme() == "http");
         let refused = ErrorResponse {
             status: response.status().as_u16(),
             retry_after: text(&headers, "retry-after").and_then(|header| backoff::retry_after(header, now)),
-            location: location.as_deref(),
+            location: text(&headers, "location").and_then(|to| location(to, response.url())),
+            challenges: &challenges(&headers),
             body: &body,
             asked: self.asked,
             project_id: self.connection.options.project_id,
+            names: &self.connection.options.names,
             proxy: proxy.as_deref(),
             other_kind_of_key: self.connection.options.other_kind_of_key(),
         };

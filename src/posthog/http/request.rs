@@ -4,11 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::body::Body;
+use super::decision::Names;
+use super::envelope::shown;
 use super::retry::{RequestTimer, RetryPolicy};
 use crate::posthog::address::BaseUrl;
 use crate::posthog::fault::Fault;
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
+
+/// What to say of an answer that is not PostHog's.
+pub(super) const SOMEBODY_ELSE: &str = "something else than PostHog answers there: a login page, a proxy, a firewall";
+/// So much of a body that is none of PostHog's is shown.
+const SHOWN_BYTES: usize = 40;
 
 /// What a client is made from.
 #[derive(Clone, Debug)]
@@ -33,6 +40,8 @@ pub struct Options {
     pub max_list_bytes: usize,
     /// How long to go on when answers are bad.
     pub retry_policy: RetryPolicy,
+    /// What the settings are called, for messages.
+    pub names: Names,
 }
 
 impl Options {
@@ -41,6 +50,12 @@ impl Options {
         let url = url::Url::parse(self.proxy.as_ref()?.expose()).ok()?;
         let port = url.port_or_known_default().map_or_else(String::new, |port| format!(":{port}"));
         Some(format!("{}{port}", url.host_str()?))
+    }
+
+    /// No connection is made over TLS.
+    pub(super) fn is_without_tls(&self) -> bool {
+        let proxy = self.proxy.as_ref().and_then(|proxy| url::Url::parse(proxy.expose()).ok());
+        self.base.is_clear_text() && proxy.is_none_or(|proxy| proxy.scheme() != "https")
     }
 
     /// What the key is when it begins like one of PostHog's that are no personal API keys. Only for explaining a refusal:
@@ -149,9 +164,14 @@ impl Incoming<'_> {
     /// [`Fault::Untrusted`] when the body is not read to its end, or plainly is not one JSON array or object.
     pub(crate) fn whole(&mut self) -> Result<Answer, Fault> {
         let body = self.body.whole().map_err(|e| Fault::untrusted(e.to_string()))?;
-        let text = body.trim_ascii();
-        if !matches!((text.first(), text.last()), (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))) {
-            return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len())));
+        match body.trim_ascii() {
+            [b'{', .., b'}'] | [b'[', .., b']'] => {}
+            [] | [b'{' | b'[', ..] => return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len()))),
+            [begin @ ..] => {
+                let begin = String::from_utf8_lossy(begin.get(..SHOWN_BYTES).unwrap_or(begin)).into_owned();
+                let why = format!("the body is no JSON, it begins with {}; {SOMEBODY_ELSE}", shown(&begin));
+                return Err(Fault::untrusted(why));
+            }
         }
         Ok(Answer { body, budget_left: self.budget_left, server_date: self.server_date })
     }

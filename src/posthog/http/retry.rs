@@ -5,12 +5,15 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::backoff::Backoff;
-use super::decision::{OptionalKey, Refusal, RetryDecision};
+use super::decision::{Refusal, RetryDecision};
+use super::envelope::OptionalKey;
 use crate::error::{Error, Kind};
 use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
 const SLOW_ATTEMPTS: u32 = 2;
+/// What to do where no answer comes.
+pub(super) const REACH: &str = "check that this machine may reach that address; behind a proxy, give the setting proxy";
 /// A server that asks to come back at once is asked after this.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -28,6 +31,8 @@ pub enum OnBudget {
 pub struct RetryPolicy {
     /// Attempts per request before an error is final.
     pub max_attempts: u32,
+    /// The same where nobody could be connected to: then no other request would be answered either.
+    pub max_connects: u32,
     /// The total time of one request's failing attempts.
     pub max_error_time: Duration,
     /// The longest wait that the server or its byte budget may ask for, and half of what one request may wait in all; a
@@ -47,6 +52,7 @@ impl Default for RetryPolicy {
     fn default() -> Self {
         RetryPolicy {
             max_attempts: 8,
+            max_connects: 8,
             max_error_time: Duration::from_secs(900),
             max_wait: Duration::from_secs(3600),
             backoff: Backoff { base: Duration::from_secs(1), limit: Duration::from_secs(30) },
@@ -60,10 +66,10 @@ impl Default for RetryPolicy {
 impl RetryPolicy {
     /// One attempt, no waits: for checks that must end within seconds.
     pub fn none() -> RetryPolicy {
-        RetryPolicy { max_attempts: 1, max_wait: Duration::ZERO, ..RetryPolicy::default() }
+        RetryPolicy { max_attempts: 1, max_connects: 1, max_wait: Duration::ZERO, ..RetryPolicy::default() }
     }
 
-    /// The same with no more than so many attempts: for answers that one can do without.
+    /// The same with no more than so many attempts where somebody answers: for answers that one can do without.
     pub fn at_most(self, attempts: u32) -> RetryPolicy {
         RetryPolicy { max_attempts: self.max_attempts.min(attempts.max(1)), ..self }
     }
@@ -112,6 +118,20 @@ pub(crate) struct Pause {
     /// What waits like this one are for.
     pub(crate) kind: &'static str,
     pub(crate) why: String,
+    /// The server asked for it.
+    pub(crate) is_told: bool,
+}
+
+/// An attempt that failed.
+struct Failed<'a> {
+    cause: Cause,
+    /// The least wait, as the server told it.
+    told: Option<Duration>,
+    why: &'a str,
+    /// What to do if it goes on so.
+    advice: &'a str,
+    /// Attempts before it is final.
+    limit: u32,
 }
 
 /// The attempts of one request so far.
@@ -160,44 +180,57 @@ impl<'a> RetryState<'a> {
     pub(crate) fn after(&mut self, decision: RetryDecision, asked: &str, random: f64) -> Result<Pause, Fault> {
         match decision {
             RetryDecision::Final(fault) => Err(fault),
-            RetryDecision::Again(cause, told, why) => self.failed(cause, told, (&why, asked), random),
+            RetryDecision::Again(cause, told, why) => {
+                let failed = Failed { told, ..self.plain(cause, &why) };
+                self.failed(&failed, asked, random)
+            }
+            RetryDecision::Unanswered { cause, why, advice, is_connected } => {
+                let plain = self.plain(cause, &why);
+                let limit = if is_connected { plain.limit } else { self.retry_policy.max_connects };
+                self.failed(&Failed { advice: &advice, limit, ..plain }, asked, random)
+            }
             RetryDecision::Slow(why) => {
                 self.slow += 1;
                 if self.slow >= SLOW_ATTEMPTS {
                     return Err(Fault::Split(TooMuch::new(Resource::Time, why)));
                 }
-                self.failed(Cause::Timeout, None, (&why, asked), random)
+                let failed = Failed { advice: REACH, ..self.plain(Cause::Timeout, &why) };
+                self.failed(&failed, asked, random)
             }
             RetryDecision::Wait(refusal, told, why) => self.refused(refusal, told, &why, random),
             // The client drops keys itself, before it comes here.
-            RetryDecision::Without(_, why) => self.failed(Cause::Request, None, (&why, asked), random),
+            RetryDecision::Without(_, why) => {
+                let failed = self.plain(Cause::Request, &why);
+                self.failed(&failed, asked, random)
+            }
         }
     }
 
-    fn failed(
-        &mut self,
-        cause: Cause,
-        told: Option<Duration>,
-        (why, asked): (&str, &str),
-        random: f64,
-    ) -> Result<Pause, Fault> {
+    fn plain<'f>(&self, cause: Cause, why: &'f str) -> Failed<'f> {
+        Failed { cause, told: None, why, advice: "", limit: self.retry_policy.max_attempts }
+    }
+
+    fn failed(&mut self, failed: &Failed<'_>, asked: &str, random: f64) -> Result<Pause, Fault> {
+        let Failed { cause, told, why, advice, limit } = failed;
         self.failed += 1;
-        let limit = self.retry_policy.max_attempts;
         self.spent = self.spent.saturating_add(self.timer.elapsed());
-        if self.failed >= limit || self.spent >= self.retry_policy.max_error_time {
+        if self.failed >= *limit || self.spent >= self.retry_policy.max_error_time {
             let times = if self.failed == 1 { "once".to_owned() } else { format!("{} times", self.failed) };
-            let error = Error::new(Kind::Service, format!("{asked} failed {times}, the last time with: {why}"));
-            return Err(Fault::Fatal(Failure { cause, error }));
+            let advice = if advice.is_empty() { String::new() } else { format!(" - {advice}") };
+            let text = format!("{asked} failed {times}, the last time with: {why}{advice}");
+            let error = Error::new(Kind::Service, text);
+            return Err(Fault::Fatal(Failure { cause: cause.clone(), error }));
         }
         let mut wait = self.retry_policy.backoff.wait(self.failed, random);
-        if let Some(told) = told.filter(|told| *told > wait) {
+        let longer = told.filter(|told| *told > wait);
+        if let Some(told) = longer {
             wait = told;
             self.told(wait, "PostHog asks to come back later after a failure")?;
         } else {
             self.spent = self.spent.saturating_add(wait);
         }
         let why = format!("{asked} failed ({why}); attempt {} of {limit} follows", self.failed + 1);
-        Ok(Pause { wait, kind: "requests that failed are sent again", why })
+        Ok(Pause { wait, kind: "requests that failed are sent again", why, is_told: longer.is_some() })
     }
 
     fn refused(&mut self, refusal: Refusal, told: Option<Duration>, why: &str, random: f64) -> Result<Pause, Fault> {
@@ -215,7 +248,7 @@ impl<'a> RetryState<'a> {
             }
         };
         self.told(wait, reason)?;
-        Ok(Pause { wait, kind: reason, why: format!("{reason} ({why})") })
+        Ok(Pause { wait, kind: reason, why: format!("{reason} ({why})"), is_told: told.is_some() })
     }
 
     /// Counts a wait that the server asks for; fails if it is more than is wanted.
@@ -250,6 +283,30 @@ mod tests {
         let Err(Fault::Fatal(failure)) = retries.after(again(), "GET x", 0.0) else { panic!("a third attempt") };
         assert_eq!(failure.error.to_string(), "GET x failed 3 times, the last time with: HTTP 502: x");
         assert_eq!((failure.cause, failure.error.kind()), (Cause::Server, Kind::Service));
+    }
+
+    /// A request that one can do without is given up soon where it is answered; where nobody is there, no other request
+    /// would be answered either.
+    #[test]
+    fn who_cannot_be_connected_to_is_tried_as_long_as_usual_and_the_error_says_what_to_do() {
+        let retry_policy = RetryPolicy { max_connects: 4, ..retry_policy().at_most(2) };
+        let mut retries = RetryState::new(&retry_policy);
+        let refused = |is_connected| RetryDecision::Unanswered {
+            cause: Cause::Network,
+            why: "Connection refused".to_owned(),
+            advice: "start it".to_owned(),
+            is_connected,
+        };
+        for _ in 0..3 {
+            assert!(retries.after(refused(false), "GET x", 0.0).is_ok());
+        }
+        let Err(Fault::Fatal(failure)) = retries.after(refused(false), "GET x", 0.0) else { panic!("a fifth attempt") };
+        let text = "GET x failed 4 times, the last time with: Connection refused - start it";
+        assert_eq!(failure.error.to_string(), text);
+        let mut retries = RetryState::new(&retry_policy);
+        assert!(retries.after(refused(true), "GET x", 0.0).is_ok());
+        assert!(retries.after(refused(true), "GET x", 0.0).is_err());
+        assert_eq!(RetryPolicy::none().max_connects, 1);
     }
 
     #[test]

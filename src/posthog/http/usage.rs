@@ -78,6 +78,21 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A server may say any number. A sum that wrapped would be less than before.
 fn add(counter: &AtomicU64, count: u64) {
-    counter.fetch_add(count, Ordering::Relaxed);
+    let _ = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sum| Some(sum.saturating_add(count)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_to_have_read_never_becomes_less() {
+        let counters = Counters::default();
+        counters.read(12);
+        counters.read(u64::MAX);
+        counters.read(7);
+        assert_eq!(counters.snapshot().bytes_read, u64::MAX);
+    }
 }

@@ -3,11 +3,13 @@
 use std::error::Error as _;
 use std::io;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_ENCODING, HeaderMap, WWW_AUTHENTICATE};
 
 use super::body::Cut;
-use super::decision::{RetryDecision, wants_password};
+use super::decision::{CHECK_PROXY, Location, RetryDecision, wants_certificate, wants_password};
+use super::envelope::shown;
 use super::request::Options;
+use super::retry::REACH;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Fault, Resource};
@@ -34,62 +36,68 @@ pub(super) fn unreachable(error: &reqwest::Error, options: &Options) -> RetryDec
         None => why,
     };
     if text.contains("invalid peer certificate") {
-        let text =
-            format!("the certificate of {} is not accepted: {text}; {}", options.base, certificate_advice(&text));
+        let advice = certificate_advice(&text, &options.names.address);
+        let text = format!("the certificate of {} is not accepted: {text}; {advice}", options.base);
         return RetryDecision::fatal(Cause::Tls, Kind::Service, text);
+    }
+    if text.contains("CertificateRequired") {
+        return RetryDecision::fatal(Cause::Tls, Kind::Service, wants_certificate(&options.base));
     }
     if error.is_timeout() && !error.is_connect() {
         return RetryDecision::Slow(format!("no answer for {} s", options.request_timeout.as_secs()));
     }
-    if text.contains("InvalidContentType") {
-        let advice = "what answers there does not speak TLS: check the port, or write http:// in custom_base_url";
-        return RetryDecision::Again(Cause::Tls, None, format!("{text}; {advice}"));
-    }
-    if HANDSHAKE.iter().any(|part| text.contains(part)) {
-        let advice = "the server has to speak TLS 1.2 or 1.3; check what stands in between";
-        return RetryDecision::Again(Cause::Tls, None, format!("{text}; {advice}"));
-    }
     if text.contains("proxy authorization required") {
         return RetryDecision::fatal(Cause::Proxy, Kind::Service, wants_password(&options.base, proxy.as_deref()));
     }
-    if text.contains("resolving for socks proxy") {
-        let advice = "socks5:// looks names up here, socks5h:// lets the proxy do it";
-        return RetryDecision::Again(Cause::Dns, None, format!("{text}; {advice}"));
-    }
-    let cause = match proxy {
+    let address = &options.names.address;
+    let (cause, advice) = if text.contains("InvalidContentType") {
+        (Cause::Tls, format!("what answers there does not speak TLS: check the port, or write http:// in {address}"))
+    } else if HANDSHAKE.iter().any(|part| text.contains(part)) {
+        (Cause::Tls, "the server has to speak TLS 1.2 or 1.3; check what stands in between".to_owned())
+    } else if text.contains("resolving for socks proxy") {
+        (Cause::Dns, "socks5:// looks names up here, socks5h:// lets the proxy do it".to_owned())
+    } else if proxy.is_some() && error.is_connect() {
         // The proxy looks up the host's name, and says no more of why it does not get there.
-        Some(_) if error.is_connect() => Cause::Proxy,
-        None if error.is_dns() || text.contains("dns error") || text.contains("invalid dns name") => Cause::Dns,
-        _ if error.is_timeout() => Cause::Timeout,
-        _ => Cause::Network,
+        (Cause::Proxy, CHECK_PROXY.to_owned())
+    } else if proxy.is_none() && is_of_names(error, &text) {
+        (Cause::Dns, format!("check {address} and this machine's name server"))
+    } else {
+        (if error.is_timeout() { Cause::Timeout } else { Cause::Network }, REACH.to_owned())
     };
-    RetryDecision::Again(cause, None, text)
+    RetryDecision::Unanswered { cause, why: text, advice, is_connected: !error.is_connect() }
+}
+
+fn is_of_names(error: &reqwest::Error, text: &str) -> bool {
+    error.is_dns() || text.contains("dns error") || text.contains("invalid dns name")
 }
 
 /// What to do about a certificate, by what is wrong with it.
-fn certificate_advice(text: &str) -> &'static str {
-    if text.contains("CaUsedAsEndEntity") {
+fn certificate_advice(text: &str, address: &str) -> String {
+    let advice = if text.contains("CaUsedAsEndEntity") {
         "it says of itself that it is an authority (CA:TRUE, which openssl req -x509 writes), and such a certificate is never \
          taken for a server's, not from ca_file either; make it anew with -addext basicConstraints=critical,CA:FALSE and a \
          subjectAltName, and set ca_file to it"
     } else if text.contains("certificate expired") || text.contains("not valid yet") {
         "renew it, or set this machine's clock"
     } else if text.contains("not valid for") || text.contains("NotValidForName") {
-        "write the host in custom_base_url as the certificate names it (subjectAltName)"
+        return format!("write the host in {address} as the certificate names it (subjectAltName)");
     } else {
         "set ca_file to the certificate authority of this server, or to its certificate if that is self-signed; check also \
          that nothing in between replaces certificates"
-    }
+    };
+    advice.to_owned()
 }
 
 pub(super) fn unsent(error: &reqwest::Error) -> Fault {
     Fault::internal(Error::new(Kind::Internal, format!("making a request failed: {}", chain(error))))
 }
 
-pub(super) fn broken(cut: Cut) -> RetryDecision {
+/// The decision on a body that was not read to its end. `asked` is what it was to answer.
+pub(super) fn broken(cut: Cut, asked: &str) -> RetryDecision {
     match cut {
         Cut::TooLarge => RetryDecision::split(Resource::AnswerBytes, "the answer is larger than max_response_mb"),
         Cut::Stopped(error) => RetryDecision::Final(Fault::Stopped(error)),
+        Cut::Unlabelled => other_encoding(asked, "gzip, without saying so"),
         Cut::Broken(error) => {
             let text = format!("the body broke off: {}", chain(&error));
             if error.kind() == io::ErrorKind::TimedOut || text.contains("timed out") {
@@ -99,6 +107,32 @@ pub(super) fn broken(cut: Cut) -> RetryDecision {
             }
         }
     }
+}
+
+/// Whether a body is packed as gzip.
+///
+/// # Errors
+/// The names of encodings that were not asked for.
+pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, String> {
+    let all = headers.get_all(CONTENT_ENCODING).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let all = all.collect::<Vec<_>>().join(",").to_ascii_lowercase();
+    let names: Vec<&str> = all.split(',').map(str::trim).filter(|name| !matches!(*name, "" | "identity")).collect();
+    match names.as_slice() {
+        [] => Ok(false),
+        // The old name of the same (RFC 9110, section 8.4.1.3).
+        ["gzip" | "x-gzip"] => Ok(true),
+        names => Err(names.join(", ")),
+    }
+}
+
+/// The decision on an answer whose body cannot be unpacked.
+pub(super) fn other_encoding(asked: &str, encoding: &str) -> RetryDecision {
+    let text = format!(
+        "the answer to {asked} is encoded as {}, which was not asked for; something in between does that, and has to be set \
+         up to leave answers as they are",
+        shown(encoding)
+    );
+    RetryDecision::fatal(Cause::Proxy, Kind::Service, text)
 }
 
 pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -113,9 +147,32 @@ pub(super) fn unix_seconds(http_date: &str) -> Option<i64> {
     chrono::DateTime::parse_from_rfc2822(http_date).ok().map(|date| date.timestamp())
 }
 
-/// The host that a redirect points to.
-pub(super) fn host_of(location: &str, from: &Url) -> String {
-    from.join(location).ok().and_then(|to| to.host_str().map(str::to_owned)).unwrap_or_else(|| "nowhere".to_owned())
+/// Where a redirect points, from this address.
+pub(super) fn location(to: &str, from: &Url) -> Option<Location> {
+    let mut to = from.join(to).ok()?;
+    let mut from = from.clone();
+    for url in [&mut to, &mut from] {
+        url.set_query(None);
+        url.set_fragment(None);
+        // An address that cannot have a user has none.
+        let _ = (url.set_username(""), url.set_password(None));
+    }
+    Some(if to == from {
+        Location::Same
+    } else if to.origin() == from.origin() {
+        Location::OtherPath(to.to_string())
+    } else {
+        Location::Elsewhere(to.to_string())
+    })
+}
+
+/// The ways in which servers send whoever is not logged in away: the schemes of `WWW-Authenticate`.
+pub(super) fn challenges(headers: &HeaderMap) -> Vec<String> {
+    let all = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    // What stands in quotes is about one of them.
+    let unquoted = all.map(|value| value.split('"').step_by(2).collect::<String>()).collect::<Vec<_>>().join(",");
+    let words = unquoted.split(',').filter_map(|part| part.split_whitespace().next());
+    words.filter(|word| !word.contains('=')).map(str::to_owned).collect()
 }
 
 pub(super) fn certificates(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>> {

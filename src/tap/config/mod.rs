@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::posthog::address::{self, BaseUrl};
-use crate::posthog::http::client::Options;
+use crate::posthog::http::client::{Names, Options};
 use crate::posthog::http::retry::{OnBudget, RetryPolicy};
 use crate::posthog::pace::rate::Rates;
 use crate::posthog::secret::Secret;
@@ -184,6 +184,13 @@ fn connection(settings: &Values) -> Result<Options> {
             max_wait: Duration::from_secs(settings.whole("max_wait_minutes")? * 60),
             on_budget: if settings.word("budget")? == "stop" { OnBudget::Stop } else { OnBudget::Wait },
             ..RetryPolicy::default()
+        },
+        names: Names {
+            address: match settings.text("custom_base_url")? {
+                Some(_) => settings.name("custom_base_url").to_owned(),
+                None => "region or custom_base_url".to_owned(),
+            },
+            key: settings.name("api_key").to_owned(),
         },
     })
 }

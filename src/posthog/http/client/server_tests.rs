@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
 use serde_json::json;
 
 /// What the server does with one request.
@@ -54,11 +56,29 @@ pub(crate) fn serve_by(answer: impl Fn(&str) -> Play + Send + Sync + 'static) ->
 
 /// The same behind TLS, as 127.0.0.1 and as PostHog Cloud, with a certificate of `tests/certificates`.
 pub(crate) fn serve_tls(certificate: &str, answer: impl Fn(&str) -> Play + Send + Sync + 'static) -> Server {
+    serve_with(&rustls::version::TLS13, Arc::new(NoClientAuth), certificate, answer)
+}
+
+/// The same for clients with a certificate of the authority.
+pub(crate) fn serve_certified(version: &'static SupportedProtocolVersion) -> Server {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(pem("authority.pem")).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    serve_with(version, verifier, "signed_by_authority.pem", |_| Play::Close)
+}
+
+fn serve_with(
+    version: &'static SupportedProtocolVersion,
+    clients: Arc<dyn ClientCertVerifier>,
+    certificate: &str,
+    answer: impl Fn(&str) -> Play + Send + Sync + 'static,
+) -> Server {
     let chain = vec![CertificateDer::from_pem_file(pem(certificate)).unwrap()];
     let key = PrivateKeyDer::from_pem_file(pem("key_of_all_but_authority.pem")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let versions = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(versions.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let versions = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
+    let config = Arc::new(versions.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap());
     listen("https", answer, move |stream| StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream))
 }
 

@@ -17,7 +17,7 @@ const MS: Duration = Duration::from_millis(1);
 const QUERY: Query<'_> = Query { name: "test", sql: "select 1", retry_policy: None, on_split: OnSplit::Tell };
 const GOOD: &str = r#"{"results":[[1]],"columns":["x"]}"#;
 
-fn good() -> Play {
+pub(super) fn good() -> Play {
     json_answer(200, "", GOOD)
 }
 
@@ -34,16 +34,23 @@ pub(crate) fn options(base: &str) -> Options {
         request_timeout: Duration::from_secs(20),
         max_list_bytes: 1_000_000,
         query_rates: Rates { per_minute: per(60_000), per_hour: per(3_600_000) },
-        retry_policy: RetryPolicy { max_attempts: 4, backoff: quick, concurrency: quick, ..RetryPolicy::default() },
+        names: Names { address: "custom_base_url".to_owned(), key: "api_key".to_owned() },
+        retry_policy: RetryPolicy {
+            max_attempts: 4,
+            max_connects: 4,
+            backoff: quick,
+            concurrency: quick,
+            ..RetryPolicy::default()
+        },
     }
 }
 
-fn run(client: &Client, max_bytes: usize) -> Result<String, Fault> {
+pub(super) fn run(client: &Client, max_bytes: usize) -> Result<String, Fault> {
     client.query(&QUERY, BodyLimit::of(max_bytes), |incoming| Ok(String::from_utf8(incoming.whole()?.body).unwrap()))
 }
 
 /// Plays `script` to one query and says how it ended, with the number of requests.
-fn outcome(script: Vec<Play>) -> (String, usize) {
+pub(super) fn outcome(script: Vec<Play>) -> (String, usize) {
     let server = serve(script);
     let client = Client::new(options(&server.base)).unwrap();
     let ended = match run(&client, 1_000_000) {
@@ -57,7 +64,7 @@ fn outcome(script: Vec<Play>) -> (String, usize) {
     (ended, requests)
 }
 
-fn gzip(data: &[u8]) -> Vec<u8> {
+pub(super) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut out = GzEncoder::new(Vec::new(), Compression::fast());
     out.write_all(data).unwrap();
     out.finish().unwrap()
@@ -212,7 +219,7 @@ fn the_key_does_not_follow_a_redirect() {
     let other = serve(vec![good()]);
     let to = format!("Location: {}/api/\r\nContent-Type: text/html\r\n", other.base);
     let (ended, requests) = outcome(vec![Play::Raw(answer(302, &to, b"")), good()]);
-    assert!(ended.starts_with("Redirect: ") && ended.contains("to 127.0.0.1"), "{ended}");
+    assert!(ended.starts_with("Redirect: ") && ended.contains(&format!("to {}/api/", other.base)), "{ended}");
     assert_eq!((requests, other.seen.lock().unwrap().len()), (1, 0));
 }
 

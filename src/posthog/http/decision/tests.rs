@@ -1,13 +1,20 @@
 use super::*;
+use crate::log;
 
 fn judge(status: u16, body: &str) -> RetryDecision {
+    judge_challenge(status, &[], body)
+}
+
+fn judge_challenge(status: u16, challenges: &[&str], body: &str) -> RetryDecision {
     let refused = ErrorResponse {
         status,
         retry_after: None,
         location: None,
+        challenges: &challenges.iter().copied().map(str::to_owned).collect::<Vec<_>>(),
         body: body.as_bytes(),
         asked: "POST https://us.posthog.com/api/projects/7/query/",
         project_id: 7,
+        names: &Names { address: "custom_base_url".to_owned(), key: "api_key".to_owned() },
         proxy: None,
         other_kind_of_key: None,
     };
@@ -22,6 +29,7 @@ fn envelope(code: &str, detail: &str) -> String {
 fn word(decision: RetryDecision) -> (String, String) {
     match decision {
         RetryDecision::Again(cause, _, text) => (format!("again {cause:?}"), text),
+        RetryDecision::Unanswered { cause, why, .. } => (format!("unanswered {cause:?}"), why),
         RetryDecision::Slow(text) => ("slow".into(), text),
         RetryDecision::Wait(refusal, wait, text) => (format!("{refusal:?} {:?}", wait.map(|w| w.as_secs())), text),
         RetryDecision::Without(key, text) => (format!("without {key:?}"), text),
@@ -143,15 +151,50 @@ fn every_status_has_its_decision() {
         "531-599 again Server, not foreseen",
     ];
     assert_eq!(decided(&envelope("x", "Something.")), expected);
-    // A page of somebody in between: only PostHog itself refuses a key, or has no time and memory.
+    // A page of somebody in between: only PostHog itself refuses a key, or has no time and memory. A 401 is somebody else's
+    // refusal, and stays one.
     let of_a_page = expected.map(|line| match line.get(..3) {
-        Some("401") => "401-401 again Server",
+        Some("401") => "401-401 Gate 3",
         Some("403") => "403-403 again Server",
         Some("504") => "504-504 slow",
         Some("512") => "512-513 again Server",
         _ => line,
     });
     assert_eq!(decided("<html></html>"), of_a_page);
+}
+
+/// The bodies and headers that stood in front of a PostHog.
+#[test]
+fn what_stands_in_front_of_posthog_is_told_from_it() {
+    let html = |title: &str| {
+        format!("\u{feff}<!DOCTYPE html>\n<HTML><head><Title lang=\"en\"> {title} </title></head>x</HTML>")
+    };
+    let key = envelope("authentication_failed", "Personal API key found in request is invalid.");
+    let kong = r#"{"message":"no Route matched with those values"}"#;
+    for (status, challenges, body, expected, says) in [
+        (401, &["Basic"][..], html("401 Authorization Required"), "Gate 3", "asks for a user name (Basic)"),
+        (401, &["Basic"], "{}".to_owned(), "Gate 3", "in front of PostHog asks for a user name (Basic)"),
+        (401, &[], html("Login"), "Gate 3", "refuses whoever shows only a key"),
+        (401, &["Bearer"], key.clone(), "Key 3", "check api_key"),
+        (401, &["Basic", "bearer"], key, "Key 3", "check api_key"),
+        (404, &[], kong.to_owned(), "Missing 3", "this is not the address of a PostHog; check custom_base_url"),
+        (404, &[], html("404"), "Missing 3", "this is not the address of a PostHog"),
+        (404, &[], envelope("not_found", "Endpoint not found."), "Missing 3", "this PostHog does not have it"),
+        (400, &[], html("400 No required SSL certificate was sent"), "Tls 4", "wants a client certificate"),
+        (
+            400,
+            &[],
+            html("400 The plain HTTP request was sent to HTTPS port"),
+            "Tls 3",
+            "write https:// in custom_base_url",
+        ),
+        (502, &[], html("502 Bad Gateway"), "again Server", "HTTP 502: the HTML page \"502 Bad Gateway\""),
+        (502, &[], "<html>".to_owned(), "again Server", "HTTP 502: an HTML page"),
+    ] {
+        let (decision, text) = word(judge_challenge(status, challenges, &body));
+        assert_eq!(decision, expected, "{status} {challenges:?} {body}");
+        assert!(text.contains(says) && !text.contains('<'), "{says}: {text}");
+    }
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Category {
             Cause::Scope(_) | Cause::Access | Cause::Project => Category::Permission,
             Cause::Dns | Cause::Network | Cause::Tls | Cause::Proxy => Category::Network,
             Cause::Timeout => Category::Timeout,
-            Cause::Missing | Cause::Redirect => Category::Config,
+            Cause::Missing | Cause::Redirect | Cause::Gate => Category::Config,
             Cause::Quota => Category::RateLimit,
             Cause::Request
             | Cause::UnknownColumn(_)
@@ -134,15 +134,9 @@ pub(super) fn explain(fault: Fault) -> (Category, String) {
     (category, text)
 }
 
-/// Advice for causes whose error has none, because a run tries again.
+/// Advice where the error of a run has none.
 fn advice(cause: &Cause) -> &'static str {
     match cause {
-        Cause::Dns => " - check custom_base_url and this machine's name server",
-        Cause::Network | Cause::Timeout => {
-            " - check that this machine may reach that address; behind a proxy, give the setting proxy"
-        }
-        Cause::Proxy => " - check the setting proxy, and that this proxy may reach that address",
-        Cause::Untrusted => " - something else than PostHog answers there: a login page, a proxy, a firewall",
         Cause::Server => " - PostHog or what stands before it fails; try again, and look at its status page",
         _ => "",
     }
