@@ -61,10 +61,12 @@ pub struct Body<'a> {
     cut: Option<Cut>,
 }
 
+type Member<'a> = GzDecoder<BufReader<Counted<&'a mut dyn Read>>>;
+
 enum Source<'a> {
     Plain(Counted<&'a mut dyn Read>),
     /// The gzip member that is read now. Others may follow: some servers send one with each flush.
-    Packed(Option<Box<GzDecoder<BufReader<Counted<&'a mut dyn Read>>>>>),
+    Packed(Option<Box<Member<'a>>>),
 }
 
 impl std::fmt::Debug for Body<'_> {

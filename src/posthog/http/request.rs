@@ -167,7 +167,7 @@ impl Incoming<'_> {
         match body.trim_ascii() {
             [b'{', .., b'}'] | [b'[', .., b']'] => {}
             [] | [b'{' | b'[', ..] => return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len()))),
-            [begin @ ..] => {
+            begin => {
                 let begin = String::from_utf8_lossy(begin.get(..SHOWN_BYTES).unwrap_or(begin)).into_owned();
                 let why = format!("the body is no JSON, it begins with {}; {SOMEBODY_ELSE}", shown(&begin));
                 return Err(Fault::untrusted(why));
