@@ -91,7 +91,9 @@ fn warn_if_open(path: &Path) {
     use std::os::unix::fs::MetadataExt;
     // A pipe or a descriptor (`--config <(...)`) has no meaningful mode.
     let open = std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.mode() & 0o004 != 0);
-    if open {
+    // Meltano writes its own files, and removes them after the run: nobody else can give them another mode.
+    let written_by_meltano = path.ancestors().any(|folder| folder.ends_with(".meltano/run"));
+    if open && !written_by_meltano {
         log::warn(format!(
             "{} can be read by every user of this machine; chmod 600 keeps the key private",
             path.display()

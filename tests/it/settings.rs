@@ -265,3 +265,16 @@ fn the_default_start_is_the_same_in_plan_and_run() {
     let later = tap().state(&run.last_state()).run().ends(0);
     assert!(!later.stderr.contains("Events from"), "{}", later.stderr);
 }
+
+#[test]
+fn a_settings_file_that_everybody_reads_is_warned_of_unless_meltano_wrote_it() {
+    for (name, warned) in [("c.json", true), (".meltano/run/tap-posthog/c.json", false), (".meltano/c.json", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("{{\"api_key\": \"{SECRET}\", \"region\": \"mars\"}}")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let run = run(TAP, folder.path(), &["--config", name], &[]).ends(3);
+        assert_eq!(run.stderr.contains("can be read by every user"), warned, "{name}: {}", run.stderr);
+    }
+}

@@ -16,6 +16,7 @@ pub const TABLE: &Table = &Table {
         "schema-flattening",
         "state",
         "structured-logging",
+        "test",
     ],
     rows: ROWS,
     // The component that we re-create was configured with its connection inside this object.
