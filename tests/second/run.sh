@@ -45,6 +45,8 @@ heading() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 heading "Python environment"
 [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
 "$VENV/bin/pip" install --quiet --disable-pip-version-check -r tests/second/requirements.txt
+[ -x "$VENV-meltano/bin/python" ] || "$python" -m venv "$VENV-meltano"
+"$VENV-meltano/bin/pip" install --quiet --disable-pip-version-check -r tests/second/requirements-meltano.txt
 box=yes
 if [ -d "$POSTHOG_BOX" ]; then
     POSTHOG_BOX="$(cd "$POSTHOG_BOX" && pwd)"
