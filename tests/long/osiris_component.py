@@ -86,7 +86,7 @@ def local(report, project):
     report.check("the metric rows_read is seven", '"metric":"rows_read","value":7}' in project.logs(), [line for line in project.logs().splitlines() if "rows_read" in line][-3:])
     report.same("a second run: each row once", project.difference())
     wrong = project.osiris("run", "pipelines/daily.yaml", key="phx_wrong_key_of_nobody")
-    report.check("a wrong key fails the step with the tap's own words", wrong.returncode != 0 and "tap-posthog ended with exit code 3" in wrong.both and "check api_key" in wrong.both, wrong.both[-2000:])
+    report.check("a wrong key fails the step with the tap's own words", wrong.returncode != 0 and "target-parquet run ended with exit code 3" in wrong.both and "check api_key" in wrong.both, wrong.both[-2000:])
     project.step(result="rows", folder=str(project.data / "rows"), event_types=["late"])
     project.pipeline["steps"][1]["config"]["query"] = "SELECT event, count(*) AS events, count(DISTINCT uuid) AS uuids FROM df_read GROUP BY event"
     rows = project.osiris("run", "pipelines/daily.yaml")

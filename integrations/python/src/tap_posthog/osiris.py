@@ -29,7 +29,7 @@ class Driver:
         folder.mkdir(parents=True, exist_ok=True)
         before = _files(folder)
         with _settings(settings(config)) as tap, _settings({**(config.get("target") or {}), "destination_path": str(folder)}) as target:
-            _pipe(tap, target, _artifacts(ctx, folder))
+            _load(tap, target, _artifacts(ctx, folder))
         new = {stream: sorted(files - before.get(stream, set())) for stream, files in _files(folder).items()}
         found, rows = _rows(new) if config.get("result") == "rows" else _described(folder, new)
         if hasattr(ctx, "log_metric"):
@@ -80,28 +80,22 @@ def _artifacts(ctx, otherwise):
     raise ValueError("there is no folder to write into: set `folder`")
 
 
-def _pipe(tap, target, logs):
+def _load(tap, target, logs):
     """Runs both programs, from the state that is committed in the folder. What they say is kept beside the other artifacts."""
-    target_command = [program("target-parquet"), "--config", target[0]]
-    with tempfile.TemporaryFile("w+") as state, contextlib.ExitStack() as stack:
-        state.write(_say([*target_command, "state"], [target[1]]) or "{}")
-        state.flush()
-        tap_log, target_log = (stack.enter_context(open(logs / name, "w+")) for name in ("tap-posthog.log", "target-parquet.log"))
-        reader = subprocess.Popen([program(), "--config", tap[0], "--state", f"/dev/fd/{state.fileno()}"], stdin=subprocess.DEVNULL,
-                                  stdout=subprocess.PIPE, stderr=tap_log, pass_fds=[tap[1], state.fileno()])
-        stack.callback(_end, reader)
-        writer = subprocess.Popen(target_command, stdin=reader.stdout, stdout=subprocess.DEVNULL, stderr=target_log, pass_fds=[target[1]])
-        stack.callback(_end, writer)
-        reader.stdout.close()  # so that the tap notices when the target is gone
-        codes = {"target-parquet": (writer.wait(), target_log), "tap-posthog": (reader.wait(), tap_log)}
-        for name, (code, log) in codes.items():
-            if code not in (0, ENDED_EARLY):
-                log.seek(0)
-                raise RuntimeError(_why(name, code, log.read()))
+    command = [program("target-parquet"), "run", "--config", target[0], "--", program(), "--config", tap[0]]
+    with open(logs / "posthog.log", "w+") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, pass_fds=[tap[1], target[1]])
+        try:
+            code = process.wait()
+        finally:
+            _end(process)
+        log.seek(0)
+        if code not in (0, ENDED_EARLY):
+            raise RuntimeError(_why("target-parquet run", code, log.read()))
 
 
 def _end(process):
-    """Ends what still runs when a step is broken off. Both programs keep what is committed."""
+    """Ends a run when its step is broken off. The run ends the tap, and keeps what is committed."""
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -163,6 +157,6 @@ def _say(command, fds):
 
 
 def _why(name, code, log):
-    """The last error that a program told, which names what to do. Programs show no secrets."""
+    """The errors that the programs told, which name what to do. Programs show no secrets."""
     told = [line.split(" CRITICAL ", 1)[-1] for line in log.splitlines() if " CRITICAL " in line]
-    return f"{name} ended with exit code {code}: {(told or log.splitlines() or ['it said nothing'])[-1]}"[:LIMIT_OF_DETAIL]
+    return f"{name} ended with exit code {code}: {'; '.join(told) or (log.splitlines() or ['it said nothing'])[-1]}"[:LIMIT_OF_DETAIL]
