@@ -85,7 +85,7 @@ impl TryFrom<String> for ColumnType {
 }
 
 /// A column as the file declares it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LayoutColumn {
     /// Its name.
     pub name: String,

@@ -82,6 +82,11 @@ impl FolderColumns {
         Ok(())
     }
 
+    /// How many columns the folder has.
+    pub fn count(&self) -> usize {
+        self.content.columns.len()
+    }
+
     /// The column that holds `property` when it has type `kind`.
     pub fn column(&mut self, property: &str, kind: ColumnType) -> String {
         let mut seen = false;

@@ -104,7 +104,7 @@ impl StreamSchema {
     }
 
     /// The columns as a file declares them; with `json`, JSON text as JSON and not as a string.
-    pub fn layout_columns(&self, json: bool) -> Result<Arc<[LayoutColumn]>> {
+    pub fn layout_columns(&self, json: bool) -> Result<Vec<LayoutColumn>> {
         let declare = |field: &Field| {
             let declared = if field.kind == ColumnType::Json && !json { ColumnType::Text } else { field.kind };
             let parquet = declared.parquet(&field.column)?;
@@ -113,7 +113,7 @@ impl StreamSchema {
         self.fields.iter().map(declare).collect()
     }
 
-    /// True if files of the other schema and of this one can be the same file.
+    /// True if records of the other schema are read as those of this one.
     pub fn same_columns(&self, other: &StreamSchema) -> bool {
         self.footer == other.footer
             && self.whole == other.whole

@@ -1,7 +1,8 @@
 //! Room in the memory budget: which row groups go to the encoder, and which sinks are given up.
 
 use super::sink::COLUMN_BYTES;
-use super::streams::{Slot, Streams, complete, hand_over};
+use super::sinks::Slot;
+use super::streams::{Streams, complete, hand_over};
 use crate::error::Result;
 use crate::target::memory;
 
@@ -18,7 +19,7 @@ impl Streams {
 
     pub(super) fn forget_empty(&mut self) {
         for stream in &mut self.all {
-            for slot in stream.forget(|slot| slot.sink.rows() > 0) {
+            for slot in stream.sinks.forget(|slot| slot.sink.rows() > 0) {
                 self.used = self.used.saturating_sub(slot.counted);
             }
         }
@@ -34,7 +35,7 @@ impl Streams {
                 self.give_up_half()?;
                 continue;
             }
-            let slots = self.all.iter_mut().flat_map(|stream| &mut stream.sinks);
+            let slots = self.all.iter_mut().flat_map(|stream| stream.sinks.iter_mut());
             let largest = slots.max_by_key(|slot| slot.sink.bytes());
             let Some(largest) = largest.filter(|largest| largest.sink.rows() > 0) else { break };
             hand_over(&mut largest.sink, &mut self.encoder, false)?;
@@ -49,7 +50,7 @@ impl Streams {
         let half = used_at.len() / 2;
         let limit = *used_at.select_nth_unstable(half).1;
         for stream in &mut self.all {
-            for slot in stream.forget(|slot| slot.used_at >= limit) {
+            for slot in stream.sinks.forget(|slot| slot.used_at >= limit) {
                 self.used = self.used.saturating_sub(slot.counted);
                 complete(slot.sink, &mut self.encoder)?;
             }
@@ -58,6 +59,6 @@ impl Streams {
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot> {
-        self.all.iter().flat_map(|stream| &stream.sinks)
+        self.all.iter().flat_map(|stream| stream.sinks.iter())
     }
 }

@@ -57,6 +57,13 @@ impl Members {
         Members { quoted, by_name, follower, required, unknown: HashSet::new(), left_out: 0, hash: RandomState::new() }
     }
 
+    /// For records of another schema of the stream: what was left out so far still counts.
+    pub fn turn(&mut self, schema: &StreamSchema) {
+        let next = Members::new(schema);
+        let last = std::mem::replace(self, next);
+        (self.unknown, self.left_out, self.hash) = (last.unknown, last.left_out, last.hash);
+    }
+
     /// How many values were left out because the schema does not have their property, and how many properties that
     /// were; of these no more than a thousand are told apart.
     pub fn left_out(&self) -> (u64, usize) {

@@ -7,4 +7,5 @@ mod members;
 pub mod oddities;
 mod partition;
 pub mod sink;
+mod sinks;
 pub mod streams;

@@ -5,9 +5,10 @@ use super::sink::RowError;
 use crate::json::escape::plain;
 use crate::json::scan::Scanner;
 use crate::json::walker::member;
+use crate::target::files::layout::Place;
 use crate::target::settings::{Grain, PartitionColumn};
 use crate::target::store::names::partition_folder;
-use crate::time::{moment, to_rfc3339};
+use crate::time::{DAY_US, moment, to_rfc3339};
 
 /// The folder of a record, `a=1/b=2`; `columns` are the columns of `partition_by` that its stream has.
 pub fn folder(columns: &[PartitionColumn], record: Scanner<'_>) -> Result<String, RowError> {
@@ -26,6 +27,36 @@ pub fn folder(columns: &[PartitionColumn], record: Scanner<'_>) -> Result<String
         folder.push_str(&part);
     }
     Ok(folder)
+}
+
+/// Appends what tells the folder of a record for `place`, as it stands in the record: records with one key belong into one
+/// folder. A moment counts as its day.
+pub fn key(place: Place, columns: &[PartitionColumn], record: Scanner<'_>, key: &mut Vec<u8>) -> Result<(), RowError> {
+    match place {
+        Place::Held(version) => {
+            key.push(1);
+            key.extend_from_slice(&version.to_le_bytes());
+        }
+        Place::Stream | Place::Log => key.push(0),
+    }
+    for column in columns {
+        let value = member(&mut record.clone(), column.property.as_bytes())?.unwrap_or(b"null");
+        if let Some(day) = Some(value).filter(|_| column.grain != Grain::Value).and_then(day) {
+            key.push(1);
+            key.extend_from_slice(&day.to_le_bytes());
+        } else {
+            key.push(0);
+            key.extend_from_slice(&value.len().to_le_bytes());
+            key.extend_from_slice(value);
+        }
+    }
+    Ok(())
+}
+
+/// The day of a moment.
+fn day(value: &[u8]) -> Option<i64> {
+    let text = Scanner::new(value).string().ok().filter(|_| value.starts_with(b"\""))?;
+    Some(moment(&plain(text))?.micros.div_euclid(DAY_US))
 }
 
 fn part(column: &PartitionColumn, value: Option<&[u8]>) -> Option<String> {

@@ -14,8 +14,9 @@ use super::oddities::{Odd, Oddities};
 use crate::json::scan::Scanner;
 use crate::json::token::Fault;
 use crate::json::walker::collected;
+use crate::target::columns::column_type::LayoutColumn;
 use crate::target::columns::metadata::METADATA;
-use crate::target::columns::schema::StreamSchema;
+use crate::target::columns::schema::{Field, StreamSchema};
 use crate::target::columns::values::Column;
 use crate::target::files::layout::Layout;
 
@@ -49,8 +50,12 @@ pub struct Sink {
     /// Where its rows go.
     pub layout: Arc<Layout>,
     schema: Arc<StreamSchema>,
+    /// Where each column of the schema stands in the file.
+    places: Arc<[usize]>,
     /// Empty until the first row comes: a sink without rows costs next to nothing.
     cells: Vec<Cells>,
+    /// Columns of the file that an earlier schema had, at their places, while their row group lasts.
+    rest: Vec<Option<Cells>>,
     /// For each column the number of the last row (counted from 1) whose record had it.
     seen: Vec<u32>,
     rows: u32,
@@ -69,12 +74,14 @@ pub struct Sink {
 
 impl Sink {
     /// An empty row group.
-    pub fn new(schema: &Arc<StreamSchema>, layout: Arc<Layout>) -> Self {
+    pub fn new(schema: &Arc<StreamSchema>, places: &Arc<[usize]>, layout: Arc<Layout>) -> Self {
         let hasher = Hasher::new(&schema.stream);
         Sink {
             layout,
             schema: Arc::clone(schema),
+            places: Arc::clone(places),
             cells: Vec::new(),
+            rest: Vec::new(),
             seen: Vec::new(),
             rows: 0,
             total_rows: 0,
@@ -98,6 +105,12 @@ impl Sink {
         self.total_rows.saturating_sub(cut)
     }
 
+    /// The rows of the row group begin a file of another layout.
+    pub fn begin_file(&mut self, layout: Arc<Layout>) {
+        self.cut_rows = self.total_rows - u64::from(self.rows);
+        self.layout = layout;
+    }
+
     /// Notes that the file ends with the rows so far.
     pub fn cut(&mut self) {
         self.cut_rows = self.total_rows;
@@ -110,19 +123,53 @@ impl Sink {
 
     /// The bytes of the whole sink, with its row group.
     pub fn footprint(&self) -> usize {
-        IDLE_BYTES + self.layout.folder.len() * 2 + self.cells.len() * COLUMN_BYTES + self.bytes()
+        IDLE_BYTES + self.layout.folder.len() * 2 + (self.cells.len() + self.rest.len()) * COLUMN_BYTES + self.bytes()
     }
 
     /// Takes the columns of the row group, which is empty afterwards.
     pub fn take(&mut self) -> Vec<Column> {
         self.seen = Vec::new();
         (self.rows, self.bytes, self.uncounted) = (0, 0, 0);
-        std::mem::take(&mut self.cells).into_iter().map(Cells::into_column).collect()
+        self.put_down();
+        let mut cells = std::mem::take(&mut self.rest).into_iter();
+        let of_file = |column: &LayoutColumn| cells.next().flatten().unwrap_or_else(|| Cells::new(column.kind));
+        self.layout.columns.iter().map(of_file).map(Cells::into_column).collect()
+    }
+
+    /// Puts the cells at the places that they have in the file.
+    fn put_down(&mut self) {
+        let columns = self.layout.columns.len();
+        self.rest.resize_with(columns, || None);
+        for (place, cells) in self.places.iter().zip(self.cells.drain(..)) {
+            if let Some(slot) = self.rest.get_mut(*place) {
+                *slot = Some(cells);
+            }
+        }
+    }
+
+    /// The rows to come are those of another schema, whose columns stand at these places in the file. Nothing happens if
+    /// they are.
+    pub fn turn(&mut self, schema: &Arc<StreamSchema>, places: &Arc<[usize]>) {
+        if Arc::ptr_eq(&self.schema, schema) {
+            return;
+        }
+        let is_open = !self.cells.is_empty();
+        if is_open {
+            self.put_down();
+        }
+        (self.schema, self.places) = (Arc::clone(schema), Arc::clone(places));
+        if is_open {
+            self.open();
+        }
     }
 
     fn open(&mut self) {
-        self.cells = self.schema.fields.iter().map(|field| Cells::new(field.kind)).collect();
-        self.seen.resize(self.schema.fields.len(), 0);
+        let mut cells = |(field, place): (&Field, &usize)| {
+            let there = self.rest.get_mut(*place).and_then(Option::take);
+            there.unwrap_or_else(|| Cells::new(field.kind))
+        };
+        self.cells = self.schema.fields.iter().zip(&*self.places).map(&mut cells).collect();
+        self.seen = vec![0; self.cells.len()];
     }
 
     /// Reads the record at `scanner` as the next row. The row counts only after [`Sink::keep`].
@@ -248,7 +295,7 @@ impl Sink {
         // Above all that one row can add: its text, and eight bytes for each value.
         self.uncounted += line_bytes + 64;
         if self.uncounted >= RECOUNT_BYTES {
-            self.bytes = self.cells.iter().map(Cells::bytes).sum();
+            self.bytes = self.cells.iter().chain(self.rest.iter().flatten()).map(Cells::bytes).sum();
             self.uncounted = 0;
         }
     }

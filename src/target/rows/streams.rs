@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ahash::RandomState;
-
 use super::members::Members;
 use super::oddities::Oddities;
-use super::partition;
 use super::sink::{COLUMN_BYTES, RowError, Sink};
+use super::sinks::{Route, Sinks, Slot};
 use crate::error::Result;
 use crate::json::scan::Scanner;
-use crate::target::columns::column_type::LayoutColumn;
+use crate::log;
 use crate::target::columns::evolve::FolderColumns;
+use crate::target::columns::file_columns::{Change, FileColumns};
 use crate::target::columns::folders::Folders;
 use crate::target::columns::message::SchemaMessage;
 use crate::target::columns::schema::StreamSchema;
@@ -32,6 +31,9 @@ use crate::target::store::names::held_folder;
 const MAX_ROWS: usize = 1 << 20;
 /// Input bytes of a row group, at most: beyond it nothing gets smaller or faster.
 const MAX_BYTES: usize = 96 << 20;
+
+/// A run that writes more files is warned of.
+const MANY_FILES: usize = 1_000;
 
 /// A stream.
 #[derive(Debug)]
@@ -59,28 +61,11 @@ pub struct Stream {
     /// What the closing report says of odd values.
     pub odd: Oddities,
     columns: FolderColumns,
-    /// The columns as its files declare them.
-    declared: Arc<[LayoutColumn]>,
+    /// The columns of its files.
+    files: FileColumns,
     /// The columns of `partition_by` that its records have.
     partition_by: Vec<PartitionColumn>,
-    pub(super) sinks: Vec<Slot>,
-    by_route: HashMap<Route, usize, RandomState>,
-    /// The sink of the last record, if there is one.
-    current: usize,
-}
-
-/// Where rows go, and the partition there.
-type Route = (Place, String);
-
-/// A sink among others.
-#[derive(Debug)]
-pub(super) struct Slot {
-    route: Route,
-    pub(super) sink: Sink,
-    /// Its bytes, as far as [`Streams::used`] knows.
-    pub(super) counted: usize,
-    /// When records last began to go there.
-    pub(super) used_at: u64,
+    pub(super) sinks: Sinks,
 }
 
 /// All of them.
@@ -100,6 +85,8 @@ pub struct Streams {
     pub(super) used: usize,
     clock: u64,
     next_layout: u64,
+    /// Files written in this run.
+    files: usize,
 }
 
 impl Streams {
@@ -117,6 +104,7 @@ impl Streams {
             used: 0,
             clock: 0,
             next_layout: 0,
+            files: 0,
         };
         streams.share_memory(0);
         Ok(streams)
@@ -143,14 +131,13 @@ impl Streams {
         self.all.iter()
     }
 
-    /// Takes a SCHEMA. When it changes the columns of a known stream, the stream's files so far are completed: files of
-    /// the new schema follow.
+    /// Takes a SCHEMA. Only where it needs columns that the open files of a known stream do not have, these are completed.
     pub fn schema(&mut self, message: &SchemaMessage) -> Result<()> {
         let Some(index) = self.find(&message.stream) else {
             let folder = self.folders.of(&*self.fs, &message.stream)?;
             let stream = Stream::new(message, &self.settings, folder)?;
             self.by_name.insert(stream.name.clone(), self.all.len());
-            self.columns += stream.schema.fields.len();
+            self.columns += stream.files.declared.len();
             self.all.push(stream);
             return Ok(());
         };
@@ -161,46 +148,55 @@ impl Streams {
             // What earlier messages asked for was for rows that never came.
             stream.columns = columns;
         }
+        let known = stream.columns.count();
         let schema = StreamSchema::new(message, &mut stream.columns, self.settings.add_record_metadata)?;
         if schema.same_columns(&stream.schema) {
             return Ok(());
         }
-        for slot in stream.forget(|_| false) {
+        let columns = stream.files.declared.len();
+        let change = if stream.rows_in_run == 0 {
+            stream.files = FileColumns::new(&schema, self.settings.json_logical_type)?;
+            Change::New
+        } else {
+            stream.files.turn(&schema, stream.columns.count() > known)?
+        };
+        self.columns = self.columns + stream.files.declared.len() - columns;
+        stream.set_schema(schema, &self.settings);
+        self.turn_files(index, change)
+    }
+
+    /// The files of stream `index` got other columns: those that are open are completed. Rows of which nothing was written
+    /// yet go into wider files, where a change makes them wider.
+    fn turn_files(&mut self, index: usize, change: Change) -> Result<()> {
+        let Some(stream) = self.all.get_mut(index).filter(|_| change != Change::None) else { return Ok(()) };
+        let is_unwritten = |slot: &Slot| slot.sink.rows_in_file() == slot.sink.rows() as u64;
+        for slot in stream.sinks.forget(|slot| change == Change::Wider && is_unwritten(slot)) {
             self.used = self.used.saturating_sub(slot.counted);
             complete(slot.sink, &mut self.encoder)?;
         }
-        self.columns = self.columns + schema.fields.len() - stream.schema.fields.len();
-        stream.set_schema(schema, &self.settings)
+        let routes: Vec<Route> = stream.sinks.iter().map(|slot| slot.route.clone()).collect();
+        let layouts: Vec<_> = routes.iter().filter_map(|route| self.layout(index, route)).collect();
+        let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
+        for (slot, layout) in stream.sinks.iter_mut().zip(layouts) {
+            slot.sink.begin_file(layout);
+        }
+        Ok(())
     }
 
     /// Chooses the sink for a record of stream `index` that goes to `place`.
     pub fn route(&mut self, index: usize, place: Place, record: Scanner<'_>) -> Result<(), RowError> {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
-        let partition = partition::folder(&stream.partition_by, record)?;
-        let is_it = |slot: &Slot| slot.route.0 == place && slot.route.1 == partition;
-        if stream.sinks.get(stream.current).is_some_and(is_it) {
-            return Ok(());
-        }
         self.clock += 1;
-        let route = (place, partition);
-        if let Some(found) = stream.by_route.get(&route) {
-            stream.current = *found;
-            if let Some(slot) = stream.sinks.get_mut(*found) {
-                slot.used_at = self.clock;
-            }
-            return Ok(());
-        }
+        let Some(route) = stream.sinks.choose(place, &stream.partition_by, record, self.clock)? else { return Ok(()) };
         if self.used > self.values_budget() + self.first_sinks() {
             // Full of sinks whose records were all repeats: nothing else would ever empty them.
             self.forget_empty();
         }
         let Some(layout) = self.layout(index, &route) else { return Ok(()) };
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
-        let sink = Sink::new(&stream.schema, layout);
-        let counted = sink.footprint() + stream.schema.fields.len() * COLUMN_BYTES;
-        stream.current = stream.sinks.len();
-        stream.by_route.insert(route.clone(), stream.current);
-        stream.sinks.push(Slot { route, sink, counted, used_at: self.clock });
+        let sink = Sink::new(&stream.schema, &stream.files.places, layout);
+        let counted = sink.footprint() + stream.files.declared.len() * COLUMN_BYTES;
+        stream.sinks.add(Slot { route, sink, counted, used_at: self.clock });
         self.used += counted;
         Ok(())
     }
@@ -218,9 +214,9 @@ impl Streams {
             stream: stream.name.clone(),
             place: *place,
             folder: if partition.is_empty() { folder } else { format!("{folder}/{partition}") },
-            columns: Arc::clone(&stream.declared),
+            columns: Arc::clone(&stream.files.declared),
             compression: self.settings.compression,
-            footer: Arc::clone(&stream.schema.footer),
+            footer: Arc::clone(&stream.files.footer),
             max_file_bytes: self.settings.file_size_bytes,
             rows_cut: AtomicU64::new(0),
         }))
@@ -235,16 +231,15 @@ impl Streams {
     /// Reads the record at `record` into the sink that [`Streams::route`] chose.
     pub fn read(&mut self, index: usize, record: &mut Scanner<'_>) -> Result<(), RowError> {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
-        match stream.sinks.get_mut(stream.current) {
-            Some(slot) => slot.sink.read(record, &mut stream.members, &mut stream.odd),
-            None => Ok(()),
-        }
+        let Some(slot) = stream.sinks.current() else { return Ok(()) };
+        slot.sink.turn(&stream.schema, &stream.files.places);
+        slot.sink.read(record, &mut stream.members, &mut stream.odd)
     }
 
     /// The sink that the last record of stream `index` was read into.
     pub fn current(&mut self, index: usize) -> Option<&mut Sink> {
         let stream = self.all.get_mut(index)?;
-        stream.sinks.get_mut(stream.current).map(|slot| &mut slot.sink)
+        stream.sinks.current().map(|slot| &mut slot.sink)
     }
 
     /// Counts the row that was read last, and hands row groups over that are full.
@@ -252,7 +247,7 @@ impl Streams {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         stream.rows += 1;
         stream.rows_in_run += 1;
-        let Some(slot) = stream.sinks.get_mut(stream.current) else { return Ok(()) };
+        let Some(slot) = stream.sinks.current() else { return Ok(()) };
         slot.sink.keep(line_bytes);
         let file_full = slot.sink.rows_in_file() >= self.settings.batch_size_rows;
         if file_full || slot.sink.rows() >= MAX_ROWS || slot.sink.bytes() >= MAX_BYTES {
@@ -267,7 +262,7 @@ impl Streams {
 
     /// Hands every row over to the encoder.
     pub fn flush(&mut self) -> Result<()> {
-        for slot in self.all.iter_mut().flat_map(|stream| &mut stream.sinks) {
+        for slot in self.all.iter_mut().flat_map(|stream| stream.sinks.iter_mut()) {
             hand_over(&mut slot.sink, &mut self.encoder, false)?;
             slot.recount(&mut self.used);
         }
@@ -281,7 +276,16 @@ impl Streams {
 
     /// Waits until every row that was handed over is in a complete, synced file, and takes these files.
     pub fn finish(&mut self) -> Result<Vec<Staged>> {
-        self.encoder.finish()
+        let staged = self.encoder.finish()?;
+        let before = self.files;
+        self.files += staged.len();
+        if (before..self.files).contains(&MANY_FILES) {
+            log::warn(format!(
+                "more than {MANY_FILES} files were written in this run, and readers open each: partition_by columns with \
+                 fewer values (:day or :month of moments), or commit less often (max_batch_age_minutes)"
+            ));
+        }
+        Ok(staged)
     }
 
     /// After a commit: counts anew, and forgets the sinks, so that partitions long gone cost nothing. Files to come belong
@@ -289,7 +293,7 @@ impl Streams {
     pub fn committed(&mut self, next: u64) -> Result<()> {
         for stream in &mut self.all {
             stream.rows = 0;
-            stream.forget(|_| false);
+            stream.sinks.forget(|_| false);
         }
         self.used = 0;
         self.encoder.set_commit(next)
@@ -324,54 +328,31 @@ impl Stream {
             rows_in_run: 0,
             members: Members::new(&schema),
             odd: Oddities::default(),
+            files: FileColumns::new(&schema, settings.json_logical_type)?,
             schema: Arc::new(schema),
             columns,
-            declared: Arc::new([]),
             partition_by: Vec::new(),
-            sinks: Vec::new(),
-            by_route: HashMap::default(),
-            current: 0,
+            sinks: Sinks::default(),
         };
-        stream.declare(settings)?;
+        stream.choose_partitions(settings);
         Ok(stream)
     }
 
-    fn set_schema(&mut self, schema: StreamSchema, settings: &Settings) -> Result<()> {
-        self.members = Members::new(&schema);
+    fn set_schema(&mut self, schema: StreamSchema, settings: &Settings) {
+        self.members.turn(&schema);
         self.schema = Arc::new(schema);
-        self.declare(settings)
+        self.choose_partitions(settings);
     }
 
-    /// Derives the declared columns and the partition columns from the schema.
-    fn declare(&mut self, settings: &Settings) -> Result<()> {
-        self.declared = self.schema.layout_columns(settings.json_logical_type)?;
+    /// The columns of `partition_by` that the schema has.
+    fn choose_partitions(&mut self, settings: &Settings) {
         let columns = settings.partition_by.iter().filter(|column| self.has(&column.property));
         self.partition_by = columns.cloned().collect();
-        Ok(())
+        self.sinks.forget_keys();
     }
 
     fn has(&self, property: &str) -> bool {
         self.schema.fields.iter().any(|field| field.property == property)
-    }
-
-    /// Takes out the sinks that are not to be kept.
-    pub(super) fn forget(&mut self, keep: impl Fn(&Slot) -> bool) -> Vec<Slot> {
-        let (kept, forgotten): (Vec<Slot>, Vec<Slot>) = self.sinks.drain(..).partition(keep);
-        if !forgotten.is_empty() {
-            let current = kept.iter().max_by_key(|slot| slot.used_at).map(|slot| slot.route.clone());
-            self.by_route = kept.iter().enumerate().map(|(index, slot)| (slot.route.clone(), index)).collect();
-            self.current = current.and_then(|route| self.by_route.get(&route).copied()).unwrap_or_default();
-        }
-        self.sinks = kept;
-        forgotten
-    }
-}
-
-impl Slot {
-    pub(super) fn recount(&mut self, used: &mut usize) {
-        let bytes = self.sink.footprint();
-        *used = used.saturating_sub(self.counted) + bytes;
-        self.counted = bytes;
     }
 }
 
