@@ -126,6 +126,39 @@ fn rows_are_there_once_whatever_call_fails() {
     }
 }
 
+/// The power goes.
+fn power_cut(fs: &Memory) {
+    fs.fail_at(0, Fault::PowerCut);
+    assert!(!run(fs, &[]).0);
+    assert!(fs.restart());
+}
+
+/// Folders that a run made before it was killed are as durable as those that the next one makes.
+#[test]
+fn the_power_may_go_after_a_kill_and_a_good_run() {
+    for n in 0.. {
+        let fs = Memory::new();
+        fs.fail_at(n, Fault::Kill);
+        let (_, printed) = run(&fs, &tap(0));
+        let came = fs.restart();
+        let reached = printed.last().map_or(0, |state| state["n"].as_i64().unwrap());
+        assert!(run(&fs, &tap(reached)).0);
+        power_cut(&fs);
+        assert!(run(&fs, &[]).0);
+        assert_eq!(ids(&fs), (0..12).collect::<Vec<_>>(), "{n}");
+        fs.fail_at(n, Fault::Kill);
+        run(&fs, &version(2, 100..107, true));
+        fs.restart();
+        assert!(run(&fs, &version(3, 100..107, false)).0);
+        power_cut(&fs);
+        assert!(run(&fs, &[]).0);
+        assert_eq!(ids(&fs), (100..107).collect::<Vec<_>>(), "{n}");
+        if !came {
+            break;
+        }
+    }
+}
+
 /// What a tap sends that replaces the rows by `ids`. With `apart`, rows and ACTIVATE_VERSION are in different commits.
 fn version(version: i64, ids: std::ops::Range<i64>, apart: bool) -> Vec<Value> {
     let mut lines = vec![json!({"type": "STATE", "value": {"v": version - 1}}), schema()];
@@ -142,22 +175,42 @@ fn version(version: i64, ids: std::ops::Range<i64>, apart: bool) -> Vec<Value> {
 fn a_version_is_whole_or_not_there_whatever_call_fails() {
     for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
         for apart in [false, true] {
-            versions_under(fault, apart, Memory::new);
-            versions_under(fault, apart, Memory::without_exchange);
+            for held in [Earlier::Nothing, Earlier::Known, Earlier::Unknown] {
+                versions_under(fault, apart, held, Memory::new);
+                versions_under(fault, apart, held, Memory::without_exchange);
+            }
         }
     }
 }
 
-fn versions_under(fault: Fault, apart: bool, disk: impl Fn() -> Memory) {
+/// What an earlier run, which was interrupted, held of the version, and whether the next one says where it starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Earlier {
+    Nothing,
+    Known,
+    Unknown,
+}
+
+fn versions_under(fault: Fault, apart: bool, held: Earlier, disk: impl Fn() -> Memory) {
     let (old, new): (Vec<i64>, Vec<i64>) = ((0..5).collect(), (100..107).collect());
     for n in 0.. {
         let fs = disk();
         let exchanges = fs.exchanges();
-        let at = format!("{fault:?} {n}, apart {apart}, exchanges {exchanges}");
+        let at = format!("{fault:?} {n}, apart {apart}, exchanges {exchanges}, {held:?}");
         assert!(run(&fs, &version(1, 0..5, apart)).0);
         assert_eq!(ids(&fs), old);
+        let mut lines = version(2, 100..107, apart);
+        if held == Earlier::Unknown {
+            lines.remove(0);
+        }
+        if held != Earlier::Nothing {
+            let rows = 4 + usize::from(held == Earlier::Known);
+            let interrupted = [&lines[..rows], &[json!({"type": "STATE", "value": {"v": 1, "rows": 3}})]].concat();
+            assert!(run(&fs, &interrupted).0);
+            assert_eq!(ids(&fs), old);
+        }
         fs.fail_at(n, fault);
-        let (ok, printed) = run(&fs, &version(2, 100..107, apart));
+        let (ok, printed) = run(&fs, &lines);
         let came = fs.restart();
         let seen = ids(&fs);
         // An error, or the right result.
@@ -216,20 +269,21 @@ fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
             for from in 0..6 {
                 assert!(run(&fs, &tap(from)).0);
             }
-            let log = CommitLog::open(Arc::new(fs.clone())).unwrap();
+            let mut log = CommitLog::open(Arc::new(fs.clone())).unwrap();
             let last = log.next() - 1;
             assert!(last > 5);
             fs.fail_at(n, fault);
-            let _ = log.forget_before(last - 1);
+            let _ = log.forget(u64::MAX, 2);
             let came = fs.restart();
-            let log = CommitLog::open(Arc::new(fs.clone())).unwrap();
-            let left: Vec<u64> = (1..=last).filter(|n| log.record(*n).unwrap().is_some()).collect();
-            assert_eq!(left, (left[0]..=last).collect::<Vec<_>>(), "{fault:?} {n}");
-            for n in left.iter().filter(|n| log.record(**n).unwrap().unwrap().fingerprints > 0) {
-                assert!(log.fs().read(&fingerprints_path(*n)).is_ok(), "{fault:?}: commit {n}");
+            let mut log = CommitLog::open(Arc::new(fs.clone())).unwrap();
+            let left: Vec<_> = log.records().map(Result::unwrap).collect();
+            let numbers: Vec<u64> = left.iter().rev().map(|record| record.n).collect();
+            assert_eq!(numbers, (numbers[0]..=last).collect::<Vec<_>>(), "{fault:?} {n}");
+            for record in left.iter().filter(|record| record.fingerprints > 0) {
+                assert!(log.fs().read(&fingerprints_path(record.n)).is_ok(), "{fault:?}: commit {}", record.n);
             }
             // What a fault left behind goes the next time.
-            log.forget_before(last - 1).unwrap();
+            log.forget(u64::MAX, 2).unwrap();
             assert!(fs.files("_target/commits").iter().all(|(path, _)| !path.contains("0001.")), "{fault:?} {n}");
             if !came {
                 assert!(n > 4, "{n} calls only");
@@ -237,6 +291,28 @@ fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
             }
         }
     }
+}
+
+/// A start from the last state reads the last record, and as much as one commit needs; a long log costs it nothing.
+#[test]
+fn a_start_does_not_read_the_whole_log() {
+    let fs = Memory::new();
+    let lines = |ids: std::ops::Range<i64>| {
+        let mut lines = vec![json!({"type": "STATE", "value": {"n": ids.start}}), schema()];
+        for id in ids {
+            lines.push(json!({"type": "RECORD", "stream": "s", "record": {"id": id}}));
+            if id % 4 == 3 {
+                lines.push(json!({"type": "STATE", "value": {"n": id + 1}}));
+            }
+        }
+        lines
+    };
+    assert!(run(&fs, &lines(0..400)).0);
+    let before = fs.reads();
+    assert!(run(&fs, &lines(400..404)).0);
+    let reads = fs.reads() - before;
+    assert!(fs.files("_target/commits").len() > 190 && reads < 10, "{reads} files are read");
+    assert_eq!(ids(&fs), (0..404).collect::<Vec<_>>());
 }
 
 /// One stream with bookmarks, one without, one with a version, whose SCHEMA grows: what a tap sends from `from` to `to`.

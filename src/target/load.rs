@@ -276,15 +276,20 @@ impl<'a, W: Write> Load<'a, W> {
     fn keep_row(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
         let Some(stream) = self.streams.get(index) else { return Ok(()) };
         stream.without_version |= envelope.version.is_none();
-        let keyed = stream.schema.keyed && !self.commits.replay.is_off();
+        let is_keyed = stream.schema.keyed;
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
-        if keyed && self.commits.is_repeat(sink.fingerprint(line, envelope.version))? {
+        if is_keyed
+            && !self.commits.replay.is_off()
+            && self.commits.is_repeat(sink.layout.id, sink.fingerprint(line, envelope.version))?
+        {
             self.forget_row(index);
             if let Some(stream) = self.streams.get(index) {
                 stream.repeats += 1;
             }
             return Ok(());
         }
+        self.begin_version(index, line, envelope)?;
+        let Some(sink) = self.streams.current(index) else { return Ok(()) };
         if self.settings.add_record_metadata {
             let extracted = envelope.extracted();
             let origin = Origin { extracted, version: envelope.version, started_ms: self.started_ms };
@@ -295,6 +300,19 @@ impl<'a, W: Write> Load<'a, W> {
         }
         self.due.rows_behind_state += 1;
         self.streams.keep(index, line.len())
+    }
+
+    /// The row is the first one of its version that is kept: what earlier runs held of the version may go.
+    fn begin_version(&mut self, index: usize, line: &[u8], envelope: &Envelope<'_>) -> Result<()> {
+        let (Some(stream), Some(version)) = (self.streams.get(index), envelope.version) else { return Ok(()) };
+        if !self.commits.versions.is_to_begin(&stream.name, version) {
+            return Ok(());
+        }
+        let is_keyed = stream.schema.keyed;
+        let sink = self.streams.current(index).filter(|_| is_keyed);
+        let first = sink.map(|sink| sink.fingerprint(line, envelope.version));
+        let Some(stream) = self.streams.get(index) else { return Ok(()) };
+        self.commits.begin_version(stream, version, first)
     }
 
     fn schema(&mut self, line: &[u8]) -> Result<()> {

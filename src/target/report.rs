@@ -16,8 +16,9 @@ impl<W: Write> Load<'_, W> {
             if stream.rows_in_run == 0 && stream.repeats > 0 {
                 log::warn(format!(
                     "stream {:?}: all {} rows were left out as repeats of rows that earlier runs committed; to load the stream \
-                     again, run with load_method: overwrite, or use a new destination_path",
-                    stream.name, stream.repeats
+                     again, move its folder {} away and run from an empty state, or run with load_method: overwrite, or use \
+                     a new destination_path",
+                    stream.name, stream.repeats, stream.folder
                 ));
             }
             let (values, names) = stream.members.left_out();

@@ -329,3 +329,69 @@ fn what_systems_leave_in_folders_hinders_nothing() {
     assert_eq!(d.run(head() + &ids(5..6)).code, 0);
     assert_eq!(d.ids("s"), [5]);
 }
+
+/// The log holds a few states whole, and knows the others again by their hash.
+#[test]
+fn large_states_do_not_pile_up() {
+    let d = Target::with(json!({"batch_size_rows": 1}));
+    let large = |n: i64| state(json!({"n": n, "seen": "x".repeat(20_000)}));
+    let lines: String = (0..60).map(|n| ids(n..n + 1) + &large(n)).collect();
+    assert_eq!(d.run(head() + &lines).code, 0);
+    let size = |path: &std::path::Path| {
+        std::fs::read_dir(path).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    let bytes = size(&d.out().join("_target/commits"));
+    // Eight states, and less than a kilobyte for each of the other records.
+    assert!(bytes < 10 * 20_000 + 60_000, "{bytes}");
+    let shown = Run::of(d.command().arg("state").output().unwrap());
+    assert_eq!(format!("{{\"type\":\"STATE\",\"value\":{}}}\n", shown.stdout.trim_end()), large(59));
+    d.run(large(10) + &head() + &ids(11..61) + &large(60));
+    assert_eq!(d.ids("s"), (0..61).collect::<Vec<_>>());
+}
+
+/// What the target remembers was removed, whole or in part: files stay, no name comes twice, and every start goes on.
+#[test]
+fn a_destination_whose_memory_was_removed_goes_on() {
+    for gone in
+        ["_target", "_target/commits", "_target/columns", "_target/held", "_target/commits/00000000000000000002.json"]
+    {
+        let d = Target::new();
+        d.run(head() + &of_version(1, 0..2) + &activate(1) + &state(json!(1)));
+        d.run(state(json!(1)) + &head() + &of_version(2, 5..7) + &activate(2) + &state(json!(2)));
+        let path = d.out().join(gone);
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).unwrap()
+        } else {
+            std::fs::remove_file(&path).unwrap()
+        }
+        let ran = d.run(state(json!(2)) + &head() + &ids(7..9) + &state(json!(3)));
+        assert_eq!(ran.code, 0, "{gone}: {}", ran.stderr);
+        assert_eq!(
+            ran.stderr.contains("no commit knows s/0000"),
+            gone.contains("commits") || gone == "_target",
+            "{gone}: {}",
+            ran.stderr
+        );
+        assert_eq!(d.ids("s"), [5, 6, 7, 8], "{gone}");
+        let ran = d.run(state(json!(3)) + &head() + &of_version(3, 9..10) + &activate(3) + &state(json!(4)));
+        assert!(!ran.stderr.contains("no commit knows"), "{gone}: {}", ran.stderr);
+        assert_eq!((ran.code, d.ids("s")), (0, vec![9]), "{gone}: {}", ran.stderr);
+    }
+}
+
+/// Files with the numbers of commits to come were brought from elsewhere.
+#[test]
+fn files_of_other_destinations_take_no_name_of_a_commit() {
+    let d = Target::new();
+    d.run(head() + &ids(0..1));
+    let file = d.files("s").remove(0);
+    for name in ["00000000000000000002-0.parquet", "18446744073709551615-0.parquet", "99999999999999999999-0.parquet"] {
+        std::fs::copy(&file, file.with_file_name(name)).unwrap();
+    }
+    for id in 1..4 {
+        let ran = d.run(head() + &ids(id..id + 1));
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(ran.stderr.contains("no commit knows"), id == 1, "{}", ran.stderr);
+    }
+    assert_eq!(d.ids("s"), [0, 0, 0, 0, 1, 2, 3]);
+}

@@ -296,3 +296,89 @@ fn nothing_is_counted_twice_and_not_for_rows_that_are_left_out() {
     assert_eq!(ran.stderr.matches("all 2 rows were left out as repeats").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("load_method: overwrite"), "{}", ran.stderr);
 }
+
+/// Rows 1 to 4 in two commits, each with a file for `a` and one for `b`, and what a run from their start sends.
+fn parted(dedup: &str) -> (Target, String) {
+    let d = at_once(json!({"partition_by": ["v"], "dedup": dedup}));
+    let input = at(0) + &head(&[]) + &row(1, "a") + &row(2, "b") + &at(1) + &row(3, "a") + &row(4, "b") + &at(2);
+    d.run(&input);
+    (d, input)
+}
+
+#[test]
+fn rows_of_files_that_are_gone_are_delivered_again() {
+    for dedup in ["replay", "always"] {
+        let (d, input) = parted(dedup);
+        std::fs::remove_file(&d.files("s/v=a")[0]).unwrap();
+        let ran = d.run(&input);
+        assert_eq!((ran.code, d.ids("s")), (0, vec![1, 2, 3, 4]), "{}", ran.stderr);
+        assert_eq!(ran.stderr.matches("1 files of earlier commits are gone").count(), 1, "{}", ran.stderr);
+        // The whole stream, moved away.
+        let (d, input) = parted(dedup);
+        std::fs::rename(d.out().join("s"), d.dir.path().join("old")).unwrap();
+        let ran = d.run(&input);
+        assert_eq!((ran.code, d.ids("s")), (0, vec![1, 2, 3, 4]), "{}", ran.stderr);
+        assert!(ran.stderr.contains("4 files of earlier commits are gone"), "{}", ran.stderr);
+        let ran = d.run(&input);
+        assert_eq!((ran.code, d.ids("s")), (0, vec![1, 2, 3, 4]), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn files_that_the_target_replaced_are_not_gone() {
+    let d = at_once(json!({}));
+    let old = at(0) + &head(&[]) + &of_version(1, 1..3) + &activate(1) + &at(1);
+    d.run(&old);
+    let two = at(1) + &head(&[]) + &of_version(2, 5..7) + &at(2) + &of_version(2, 7..8) + &activate(2) + &at(3);
+    d.run(&two);
+    assert_eq!(d.ids("s"), [5, 6, 7]);
+    let ran = d.run(&two);
+    assert_eq!(d.ids("s"), [5, 6, 7], "{}", ran.stderr);
+    let ran = d.run(&old);
+    assert!(!ran.stderr.contains("gone") && ran.stderr.contains("skipped_repeats 2"), "{}", ran.stderr);
+    // Of the visible version one file is taken away.
+    std::fs::remove_file(&d.files("s")[0]).unwrap();
+    let ran = d.run(&two);
+    assert!(ran.stderr.contains("1 files of earlier commits are gone"), "{}", ran.stderr);
+    assert_eq!(d.ids("s"), [5, 6, 7], "{}", ran.stderr);
+}
+
+#[test]
+fn fingerprints_that_are_gone_are_said_and_stop_nothing() {
+    let (d, input) = parted("replay");
+    std::fs::remove_file(d.out().join("_target/commits/00000000000000000001.fp")).unwrap();
+    let ran = d.run(&input);
+    assert_eq!((ran.code, d.ids("s")), (0, vec![1, 1, 2, 2, 3, 4]), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the fingerprints of commit 1 are gone"), "{}", ran.stderr);
+}
+
+/// The tap does not say where it begins, or begins anew: what an earlier run held of the version is not shown beside it.
+#[test]
+fn a_version_that_is_sent_again_from_its_start_replaces_what_was_held_of_it() {
+    for (partition, dedup) in [(json!([]), "replay"), (json!(["v"]), "replay"), (json!([]), "off")] {
+        let d = at_once(json!({"partition_by": partition, "dedup": dedup}));
+        d.run(head(&[]) + &of_version(1, 1..3) + &activate(1) + &at(1));
+        d.run(head(&[]) + &of_version(2, 5..7) + &at(2) + &of_version(2, 7..8) + &at(3) + CUT);
+        // Again, and again cut off.
+        d.run(head(&[]) + &of_version(2, 5..6) + &at(2) + CUT);
+        // From its middle: these belong to what is held.
+        let ran = d.run(head(&[]) + &of_version(2, 6..7) + &at(3) + CUT);
+        assert_eq!(d.ids("s"), [1, 2], "{}", ran.stderr);
+        d.run(head(&[]) + &of_version(2, 7..9) + &activate(2) + &at(4));
+        assert_eq!(d.ids("s"), [5, 6, 7, 8], "{dedup} {partition}");
+    }
+}
+
+#[test]
+fn held_rows_without_keys_go_when_the_tap_starts_before_them() {
+    let head = schema("s", json!({"id": {"type": "integer"}}), &[], &[]);
+    let d = at_once(json!({}));
+    d.run(at(0) + &head + &of_version(1, 1..3) + &activate(1) + &at(1));
+    let first = at(1) + &head + &of_version(2, 5..7) + &at(2) + &of_version(2, 7..8) + &at(3);
+    d.run(first.clone() + CUT);
+    // From the state in their middle: no row may be lost.
+    d.run(at(2) + &head + &of_version(2, 7..8) + &at(3) + CUT);
+    // From before them.
+    let ran = d.run(first + &of_version(2, 8..9) + &activate(2) + &at(4));
+    assert_eq!(d.ids("s"), [5, 6, 7, 8], "{}", ran.stderr);
+}

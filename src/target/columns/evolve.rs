@@ -10,6 +10,7 @@ use super::column_type::ColumnType;
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::target::store::Fs;
+use crate::target::store::checked::{self, FORM};
 use crate::target::store::names::{COLUMNS, HELD};
 use crate::target::store::tree::{failed, is_empty, put};
 
@@ -23,6 +24,8 @@ struct Remembered {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Content {
+    #[serde(default)]
+    form: u32,
     stream: String,
     key_properties: Vec<String>,
     columns: Vec<Remembered>,
@@ -46,8 +49,10 @@ impl FolderColumns {
         let path = format!("{COLUMNS}/{folder}.json");
         let (content, known) = match fs.read(&path) {
             Ok(text) => {
-                let content = serde_json::from_slice(&text);
-                (content.map_err(|e| Error::new(Kind::Disk, format!("{path} cannot be understood: {e}")))?, true)
+                let ways_out =
+                    format!("restore it, or move it and the folder {folder} away, or use a new destination_path");
+                let refused = |why| Error::new(Kind::Disk, format!("{path} cannot be understood ({why}); {ways_out}"));
+                (checked::content(&text).map_err(refused)?, true)
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => (Content::default(), false),
             Err(e) => return Err(failed(format!("reading {path}"))(e)),
@@ -55,7 +60,7 @@ impl FolderColumns {
         if known && content.stream != stream {
             return Ok(None);
         }
-        let content = Content { stream: stream.to_owned(), ..content };
+        let content = Content { form: FORM, stream: stream.to_owned(), ..content };
         // Without files there are no rows that other keys could contradict.
         let known = known && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
         Ok(Some(FolderColumns { path, content, known, changed: !known }))
@@ -124,9 +129,7 @@ impl FolderColumns {
         if !self.changed {
             return Ok(());
         }
-        let text = serde_json::to_vec(&self.content)
-            .map_err(|e| Error::new(Kind::Internal, format!("writing {} failed: {e}", self.path)))?;
-        put(fs, &self.path, &text)?;
+        put(fs, &self.path, &checked::text(&self.content)?)?;
         self.changed = false;
         Ok(())
     }
@@ -146,9 +149,17 @@ mod tests {
         assert_eq!(columns.column("id", ColumnType::Int64), "id");
         columns.save(&fs).unwrap();
         let path = format!("{COLUMNS}/s.json");
-        let text = String::from_utf8(fs.read(&path).unwrap()).unwrap();
+        let mut text: serde_json::Value = serde_json::from_slice(&fs.read(&path).unwrap()).unwrap();
         assert_eq!(FolderColumns::read(&fs, "s", "s").unwrap().unwrap().column("id", ColumnType::Int64), "id");
-        put(&fs, &path, text.replace("int64", "int65").as_bytes()).unwrap();
+        text["columns"][0]["type"] = "int65".into();
+        put(&fs, &path, text.to_string().as_bytes()).unwrap();
+        let error = FolderColumns::read(&fs, "s", "s").unwrap_err().to_string();
+        assert!(
+            error.contains("its checksum does not fit") && error.contains("move it and the folder s away"),
+            "{error}"
+        );
+        text.as_object_mut().unwrap().remove("checksum");
+        put(&fs, &path, &checked::text(&text).unwrap()).unwrap();
         let error = FolderColumns::read(&fs, "s", "s").unwrap_err();
         assert_eq!(error.kind().exit_code(), 5);
         assert!(error.to_string().contains("\"int65\"; written by a newer version?"), "{error}");

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::commit_log::CommitLog;
-use super::record::Record;
+use super::record::{Record, state_hash};
 use super::replay::Replay;
 use super::versions::{End, Versions};
 use crate::error::Result;
 use crate::metrics;
 use crate::target::rows::fingerprint::Fingerprint;
-use crate::target::rows::streams::Streams;
+use crate::target::rows::streams::{Stream, Streams};
 use crate::target::settings::{Dedup, LoadMethod, Settings};
 use crate::target::store::Fs;
 
@@ -63,11 +63,10 @@ impl Commits {
         let overwrites = settings.load_method == LoadMethod::Overwrite;
         // Rows that replace a stream must all come in, also rows that are there already.
         let dedup = if overwrites { Dedup::Off } else { settings.dedup };
-        let visible = log.last().map(|last| last.versions.clone()).unwrap_or_default();
         let run = overwrites.then(|| i64::try_from(log.next()).unwrap_or(i64::MAX));
         Ok(Commits {
             written: BTreeMap::new(),
-            versions: Versions::new(fs, visible, run),
+            versions: Versions::new(fs, log.last(), run),
             replay: Replay::new(dedup, settings.dedup_window_rows),
             overwrites,
             first: log.next(),
@@ -87,9 +86,14 @@ impl Commits {
         self.replay.load(&self.log, start_state)
     }
 
-    /// True if a row with this fingerprint was written before: it is left out.
-    pub fn is_repeat(&mut self, fingerprint: Fingerprint) -> Result<bool> {
-        Ok(!self.replay.note(fingerprint, &self.log)?)
+    /// True if a row with this fingerprint was written before: it is left out. Else it goes to `sink`.
+    pub fn is_repeat(&mut self, sink: u64, fingerprint: Fingerprint) -> Result<bool> {
+        Ok(!self.replay.note(sink, fingerprint, &self.log)?)
+    }
+
+    /// Takes the first row of a held version that is kept in this run; its fingerprint, if the stream has keys.
+    pub fn begin_version(&mut self, stream: &Stream, version: i64, first: Option<Fingerprint>) -> Result<()> {
+        self.versions.begin(stream, version, first, &self.replay)
     }
 
     /// Makes every row that was handed over durable, with the state behind it, if there is anything new.
@@ -115,7 +119,8 @@ impl Commits {
         let start_state = self.start_state.as_deref().filter(|_| self.next() == self.first);
         let record = Record {
             run: self.first,
-            start_state: start_state.and_then(raw),
+            start_state_hash: start_state.map(state_hash),
+            state_hash: state.as_ref().map(|state| state_hash(state.get().as_bytes())),
             state,
             eof,
             trailing: reached.trailing,
@@ -123,6 +128,8 @@ impl Commits {
             overwrite: !activate.is_empty() && self.overwrites,
             fingerprints: fingerprints.as_ref().map_or(0, |staged| staged.rows),
             versions: self.versions.visible(&activate),
+            held: self.versions.firsts(&activate),
+            drop: self.versions.dropped().to_vec(),
             activate,
             ..Record::default()
         };
@@ -135,8 +142,8 @@ impl Commits {
             written.rows += file.rows;
             written.bytes += file.bytes;
         }
-        self.versions.after_commit(&record.versions)?;
-        self.replay.forget(&self.log)
+        self.versions.after_commit(record)?;
+        self.replay.forget(&mut self.log)
     }
 }
 

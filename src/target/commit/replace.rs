@@ -8,7 +8,9 @@ use std::io;
 use super::record::Activation;
 use crate::error::{Error, Kind, Result};
 use crate::target::store::names::{HELD, held_folder};
-use crate::target::store::tree::{entries, exists, failed, is_there, make_dirs, remove, remove_tree, sync_dir};
+use crate::target::store::tree::{
+    entries, exists, failed, is_there, make_dirs, make_dirs_again, remove, remove_tree, sync_dir,
+};
 use crate::target::store::{Entry, Fs};
 
 /// Makes a held version the visible one, and removes the folder that it replaces; with `overwrite` no other version is
@@ -63,7 +65,7 @@ fn move_files(fs: &dyn Fs, from: &str, to: &str, first: u64) -> Result<()> {
             move_files(fs, &path, &new, first)?;
         } else if commit_of(&entry.name).is_some_and(|commit| commit >= first) {
             if !std::mem::replace(&mut moved, true) {
-                make_dirs(fs, to)?;
+                make_dirs_again(fs, to)?;
             }
             match fs.rename(&path, &new) {
                 // A power cut between two starts: the file is there under both names.
@@ -110,8 +112,9 @@ fn foreign(fs: &dyn Fs, folder: &str) -> Result<Option<String>> {
 }
 
 /// The number of the commit that a file is of, if it is one of ours.
-fn commit_of(name: &str) -> Option<u64> {
-    let (commit, number) = name.strip_suffix(".parquet")?.split_once('-')?;
+pub fn commit_of(name: &str) -> Option<u64> {
+    let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".held"))?;
+    let (commit, number) = stem.split_once('-')?;
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     (commit.len() == 20 && is_number(commit) && is_number(number)).then(|| commit.parse().ok()).flatten()
 }

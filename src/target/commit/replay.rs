@@ -5,27 +5,19 @@
 //! names no bookmark). Streams without key properties are never touched: two equal rows may be two facts. The window is
 //! bounded; older rows may repeat, and a warning says so once.
 
-use std::io::Write as _;
-
-use super::commit_log::{CommitLog, fingerprints_path};
+use super::commit_log::CommitLog;
+use super::fingerprints::{self, Writer};
+use super::gone::{Gone, Lost};
 use super::recent::Recent;
+use super::record::{Record, state_hash};
 use crate::error::Result;
 use crate::log;
-use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
-use crate::target::rows::fingerprint::{Fingerprint, exact_form};
+use crate::target::rows::fingerprint::Fingerprint;
 use crate::target::settings::Dedup;
-use crate::target::store::FsFile;
-use crate::target::store::names::{COMMITS, STAGING};
-use crate::target::store::tree::failed;
 
-/// Commits that are kept at most, and so looked at when searching for the state that a run began with. States can be
-/// large.
-const MAX_COMMITS: u64 = 1_000;
-/// The log is looked through for old commits each time after so many.
-const FORGET_EVERY: u64 = 64;
-/// Fingerprints are written in pieces of this many bytes.
-const WRITE_BYTES: usize = 64 * 1024;
+/// Commits that are kept at most, and so looked at when searching for the state that a run began with.
+const MAX_COMMITS: usize = 1_000;
 
 /// The fingerprints of rows that were written before.
 #[derive(Debug)]
@@ -40,21 +32,13 @@ pub struct Replay {
     uncovered: Option<u64>,
     /// The commit behind which the window begins.
     behind: Option<u64>,
+    /// The last commit that the tap's start may cover, if the log knows that start.
+    covered: Option<u64>,
     /// `always`: the newest rows of this run and of earlier ones.
     recent: Recent,
     told_it_is_full: bool,
-    fingerprints: Option<FingerprintFile>,
+    fingerprints: Option<Writer>,
     skipped: u64,
-    commits: u64,
-}
-
-/// The fingerprints of the commit to come, on their way to the staging folder.
-#[derive(Debug)]
-struct FingerprintFile {
-    name: String,
-    file: Box<dyn FsFile>,
-    buffer: Vec<u8>,
-    rows: u64,
 }
 
 impl Replay {
@@ -68,11 +52,11 @@ impl Replay {
             missing: 0,
             uncovered: None,
             behind: None,
+            covered: None,
             recent: Recent::new(usize::try_from(window_rows).unwrap_or(usize::MAX)),
             told_it_is_full: false,
             fingerprints: None,
             skipped: 0,
-            commits: 0,
         }
     }
 
@@ -93,12 +77,17 @@ impl Replay {
 
     /// Loads the window for a run whose input begins with `start` (`None`: not with a STATE).
     pub fn load(&mut self, commits: &CommitLog, start: Option<&[u8]>) -> Result<()> {
-        let Some(last) = commits.last() else { return Ok(()) };
+        if commits.last().is_none() {
+            return Ok(());
+        }
         let after = match self.dedup {
             Dedup::Off => return Ok(()),
             Dedup::Always => 0,
-            Dedup::Replay => match start.map(|start| committed_before(commits, start)).transpose()?.flatten() {
-                Some(after) => after,
+            Dedup::Replay => match start.map(|start| Start::find(commits, start)).transpose()?.flatten() {
+                Some(Start { after, covered }) => {
+                    self.covered = Some(covered);
+                    after
+                }
                 None => {
                     log::warn(
                         "the input does not begin with a STATE that this destination knows: rows that an earlier run \
@@ -108,48 +97,38 @@ impl Replay {
                 }
             },
         };
-        self.fill(commits, after, last.n)
+        self.fill(commits, after)
     }
 
     /// Takes the rows of commits behind `after`, the newest as many as the window holds.
-    fn fill(&mut self, commits: &CommitLog, after: u64, last: u64) -> Result<()> {
-        let mut wanted = Vec::new();
-        let (mut rows, mut n) = (0, last);
-        while let Some(record) = commits.record(n)?.filter(|_| n > after) {
+    fn fill(&mut self, commits: &CommitLog, after: u64) -> Result<()> {
+        let (mut wanted, mut gone) = (Vec::new(), Gone::default());
+        let mut rows = 0;
+        for record in commits.records() {
+            let record = record?;
+            if record.n <= after {
+                break;
+            }
+            if rows >= self.window_rows {
+                self.tell_it_is_full();
+                break;
+            }
             if record.overwrite {
                 // Older rows are gone; a row of then that comes now is no repeat.
                 log::warn("rows from before an overwrite are not looked for among repeats");
                 break;
             }
+            let lost = gone.look(commits.fs(), &record)?;
             rows += record.fingerprints;
             if record.fingerprints > 0 {
-                wanted.push(n);
-            }
-            n -= 1;
-            if rows >= self.window_rows {
-                if rows > self.window_rows || n > after {
-                    self.tell_it_is_full();
-                }
-                break;
+                wanted.push((record.n, record.fingerprints, lost));
             }
         }
-        for n in &wanted {
-            if self.dedup == Dedup::Replay {
-                let limit = usize::try_from(self.window_rows).unwrap_or(usize::MAX);
-                let bytes = fingerprints_of(commits, *n)?;
-                let (rows, _) = bytes.as_chunks::<16>();
-                let room = limit - self.window.len();
-                self.window.reserve_exact(rows.len().min(room));
-                self.window.extend(rows.iter().rev().take(room));
-            }
+        if rows > self.window_rows {
+            self.tell_it_is_full();
         }
-        for n in wanted.iter().rev().filter(|_| self.dedup == Dedup::Always) {
-            let bytes = fingerprints_of(commits, *n)?;
-            let (rows, _) = bytes.as_chunks::<16>();
-            for row in rows {
-                self.recent.insert(*row);
-            }
-        }
+        gone.report();
+        self.take(commits, wanted)?;
         self.window.sort_unstable();
         self.window.dedup();
         self.came = vec![0; self.window.len() / 64 + 1];
@@ -161,6 +140,50 @@ impl Replay {
         Ok(())
     }
 
+    /// Takes the rows of these commits, the newest first, but not the lost ones.
+    fn take(&mut self, commits: &CommitLog, mut wanted: Vec<(u64, u64, Lost)>) -> Result<()> {
+        let Replay { dedup, window, recent, .. } = self;
+        let limit = usize::try_from(self.window_rows).unwrap_or(usize::MAX);
+        if *dedup == Dedup::Always {
+            // The newest rows are those that are remembered last.
+            wanted.reverse();
+        }
+        for (n, rows, lost) in wanted {
+            let room = limit.saturating_sub(window.len());
+            let (mut at, from) = (0, rows.saturating_sub(room as u64));
+            if *dedup == Dedup::Replay {
+                window.reserve_exact(usize::try_from(rows).unwrap_or(usize::MAX).min(room));
+            }
+            let there = fingerprints::read(commits.fs(), n, rows, |row, fingerprint| {
+                at += 1;
+                if lost.has(row) {
+                    return;
+                }
+                match dedup {
+                    Dedup::Always => drop(recent.insert(fingerprint)),
+                    _ if at > from => window.push(fingerprint),
+                    _ => {}
+                }
+            })?;
+            if !there {
+                log::warn(format!(
+                    "the fingerprints of commit {n} are gone: its rows come in twice if they are sent again"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether rows of commit `n` are looked for among those of this run.
+    pub fn looks_at(&self, n: u64) -> bool {
+        self.dedup == Dedup::Always || self.behind.is_some_and(|behind| n > behind)
+    }
+
+    /// Whether the tap sends all rows of commit `n` again: it started before them.
+    pub fn comes_again(&self, n: u64) -> bool {
+        self.covered.is_some_and(|covered| n > covered)
+    }
+
     fn tell_it_is_full(&mut self) {
         if !std::mem::replace(&mut self.told_it_is_full, true) {
             log::warn(format!(
@@ -170,25 +193,18 @@ impl Replay {
         }
     }
 
-    /// Notes a row of a keyed stream. False: it was written before, leave it out.
-    pub fn note(&mut self, fingerprint: Fingerprint, commits: &CommitLog) -> Result<bool> {
+    /// Notes a row of a keyed stream, which goes to `sink`. False: it was written before, leave it out.
+    pub fn note(&mut self, sink: u64, fingerprint: Fingerprint, commits: &CommitLog) -> Result<bool> {
         let known = !self.window.is_empty() && self.came_again(&fingerprint);
         if known || (self.dedup == Dedup::Always && !self.remember(fingerprint)) {
             self.skipped += 1;
             return Ok(false);
         }
         if self.fingerprints.is_none() {
-            let name = format!("{:020}.fp.staged", commits.next());
-            let file = commits.fs().create(&format!("{STAGING}/{name}"));
-            let file = file.map_err(failed(format!("creating {STAGING}/{name}")))?;
-            self.fingerprints = Some(FingerprintFile { name, file, buffer: Vec::with_capacity(WRITE_BYTES), rows: 0 });
+            self.fingerprints = Some(Writer::create(commits.fs(), commits.next())?);
         }
         if let Some(fingerprints) = &mut self.fingerprints {
-            fingerprints.rows += 1;
-            fingerprints.buffer.extend_from_slice(&fingerprint);
-            if fingerprints.buffer.len() >= WRITE_BYTES {
-                fingerprints.write()?;
-            }
+            fingerprints.note(sink, fingerprint)?;
         }
         Ok(true)
     }
@@ -231,71 +247,49 @@ impl Replay {
 
     /// Completes the fingerprints of the commit to come: how many, and their staged file.
     pub fn finish(&mut self) -> Result<Option<Staged>> {
-        let Some(mut fingerprints) = self.fingerprints.take() else { return Ok(None) };
-        fingerprints.write()?;
-        let synced = fingerprints.file.sync();
-        synced.map_err(failed(format!("fsync of {STAGING}/{}", fingerprints.name)))?;
-        let (rows, bytes) = (fingerprints.rows, fingerprints.rows * 16);
-        let (stream, folder) = (String::new(), COMMITS.to_owned());
-        Ok(Some(Staged { name: fingerprints.name, stream, place: Place::Log, folder, rows, bytes }))
+        self.fingerprints.take().map(Writer::finish).transpose()
     }
 
-    /// Counts a commit, and now and then removes commits that lie below the window.
-    pub fn forget(&mut self, commits: &CommitLog) -> Result<()> {
-        self.commits += 1;
-        if self.commits % FORGET_EVERY != 1 {
-            return Ok(());
-        }
-        let last = commits.next() - 1;
-        let (mut rows, mut n) = (0, last);
-        while let Some(record) = commits.record(n)?.filter(|_| n > 0) {
-            if rows > self.window_rows || last - n >= MAX_COMMITS {
-                return commits.forget_before(n + 1);
+    /// Removes commits that lie below the window.
+    pub fn forget(&self, commits: &mut CommitLog) -> Result<()> {
+        commits.forget(self.window_rows, MAX_COMMITS)
+    }
+}
+
+/// Where a start state stands in the log. Equal states can be in several commits.
+struct Start {
+    /// Rows of commits behind this one may come again. A run that ended in this state is the best witness, the latest one of
+    /// them; without one, the earliest place is taken. A commit with rows behind its state is itself part of what may come
+    /// again.
+    after: u64,
+    /// Rows of commits up to this one may be covered: the latest place, with the rows behind its state.
+    covered: u64,
+}
+
+impl Start {
+    fn find(commits: &CommitLog, start: &[u8]) -> Result<Option<Start>> {
+        let wanted = state_hash(start);
+        let is_it = |hash: &Option<String>| hash.as_ref() == Some(&wanted);
+        let mut found: Option<Start> = None;
+        let mut note = |after: u64, covered: u64| {
+            let start = found.get_or_insert(Start { after, covered });
+            start.after = start.after.min(after);
+        };
+        for record in commits.records().take(MAX_COMMITS) {
+            let Record { n, run, trailing, uncovered, eof, state_hash, start_state_hash, .. } = record?;
+            if is_it(&state_hash) {
+                let place = if trailing { n - 1 } else { n };
+                let after = uncovered.map_or(place, |uncovered| uncovered.min(place));
+                if eof {
+                    let covered = found.map_or(n, |found| found.covered);
+                    return Ok(Some(Start { after, covered }));
+                }
+                note(after, n);
             }
-            rows += record.fingerprints;
-            n -= 1;
-        }
-        Ok(())
-    }
-}
-
-impl FingerprintFile {
-    fn write(&mut self) -> Result<()> {
-        let written = self.file.write_all(&self.buffer);
-        self.buffer.clear();
-        written.map_err(failed(format!("writing {STAGING}/{}", self.name)))
-    }
-}
-
-fn fingerprints_of(commits: &CommitLog, n: u64) -> Result<Vec<u8>> {
-    let path = fingerprints_path(n);
-    commits.fs().read(&path).map_err(failed(format!("reading {path}")))
-}
-
-/// The number of the last commit that everything in `start` covers: rows of later commits may come again.
-///
-/// Equal states can be in several commits. A run that ended in this state is the best witness, the latest one of them;
-/// without one, the earliest place is taken. A commit with rows behind its state is itself part of what may come again.
-fn committed_before(commits: &CommitLog, start: &[u8]) -> Result<Option<u64>> {
-    let wanted = exact_form(start);
-    let is_it = |state: &Option<Box<serde_json::value::RawValue>>| {
-        state.as_ref().is_some_and(|state| exact_form(state.get().as_bytes()) == wanted)
-    };
-    let mut earliest: Option<u64> = None;
-    let last = commits.next() - 1;
-    for n in (last.saturating_sub(MAX_COMMITS) + 1..=last).rev() {
-        let Some(record) = commits.record(n)? else { break };
-        if is_it(&record.state) {
-            let place = if record.trailing { n - 1 } else { n };
-            let place = record.uncovered.map_or(place, |uncovered| uncovered.min(place));
-            if record.eof {
-                return Ok(Some(place));
+            if run == n && is_it(&start_state_hash) {
+                note(n - 1, n - 1);
             }
-            earliest = Some(earliest.map_or(place, |earliest| earliest.min(place)));
         }
-        if record.run == n && is_it(&record.start_state) {
-            earliest = Some(earliest.map_or(n - 1, |earliest| earliest.min(n - 1)));
-        }
+        Ok(found)
     }
-    Ok(earliest)
 }

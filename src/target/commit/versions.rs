@@ -4,29 +4,38 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record::Activation;
+use super::record::{Activation, Firsts, Record};
 use super::replace;
+use super::replay::Replay;
 use crate::error::{Error, Kind, Result};
+use crate::fingerprint::hex;
 use crate::log;
 use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
+use crate::target::rows::fingerprint::Fingerprint;
 use crate::target::rows::streams::{Stream, Streams};
-use crate::target::store::Fs;
 use crate::target::store::names::{HELD, held_folder};
 use crate::target::store::tree::{entries, is_empty, is_there};
+use crate::target::store::{Entry, Fs};
 
-/// A version whose rows are held in this run.
+/// What a run knows of the versions of a stream that are not visible.
 #[derive(Debug)]
-struct Held {
-    stream: String,
+struct Waiting {
     folder: String,
-    version: i64,
+    /// Versions whose rows came in this run, or that the tap asked for.
+    held: BTreeMap<i64, Held>,
+    /// The version that the tap asked for last: with the next commit, or (before any row of it came) at the end of input.
+    wanted: Option<(i64, When)>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
     /// Rows of it came.
     rows: bool,
+    /// A row of it was kept.
+    begun: bool,
     /// It is older than the visible one.
     old: bool,
-    /// The tap asked for it: with the next commit, or (before any row of it came) at the end of input.
-    wanted: Option<When>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +60,10 @@ pub enum End {
 pub struct Versions {
     fs: Arc<dyn Fs>,
     visible: BTreeMap<String, i64>,
-    held: Vec<Held>,
+    waiting: BTreeMap<String, Waiting>,
+    firsts: Firsts,
+    /// Held files of versions that the tap sends again from their start; they go with the next commit.
+    dropped: Vec<String>,
     /// With `load_method: overwrite` every row of the run belongs to this version.
     overwrite: Option<i64>,
     /// Stream, folder and version of the held ones that the commit in work makes visible.
@@ -59,9 +71,10 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// As the log left them: the versions that are `visible`. With `overwrite` all rows of the run belong to that one.
-    pub fn new(fs: Arc<dyn Fs>, visible: BTreeMap<String, i64>, overwrite: Option<i64>) -> Self {
-        Versions { fs, visible, held: Vec::new(), overwrite, due: Vec::new() }
+    /// As the `last` commit left them. With `overwrite` all rows of the run belong to that version.
+    pub fn new(fs: Arc<dyn Fs>, last: Option<&Record>, overwrite: Option<i64>) -> Self {
+        let (visible, firsts) = last.map(|last| (last.versions.clone(), last.held.clone())).unwrap_or_default();
+        Versions { fs, visible, waiting: BTreeMap::new(), firsts, dropped: Vec::new(), overwrite, due: Vec::new() }
     }
 
     /// Where a row of this version goes: out of sight, or straight into the stream's folder.
@@ -75,40 +88,71 @@ impl Versions {
             }
             if self.is_first(&stream.name, &stream.folder, version)? {
                 // An ACTIVATE_VERSION that came before has its wish.
-                self.held.retain(|held| held.stream != stream.name);
+                self.waiting.remove(&stream.name);
                 self.visible.insert(stream.name.clone(), version);
                 return Ok(Place::Stream);
             }
         }
-        self.add(&stream.name, &stream.folder, version).rows = true;
+        match self.waiting.get_mut(&stream.name).and_then(|waiting| waiting.held.get_mut(&version)) {
+            Some(held) => held.rows = true,
+            None => self.add(&stream.name, &stream.folder, version).rows = true,
+        }
         Ok(Place::Held(version))
     }
 
     /// True if no version of the stream is visible, and no rows of it are there or held.
     fn is_first(&self, stream: &str, folder: &str, version: i64) -> Result<bool> {
-        let held = |held: &Held| held.stream == stream && (held.rows || held.version != version);
-        if self.visible.contains_key(stream) || self.held.iter().any(held) {
+        let others = |waiting: &Waiting| waiting.held.iter().any(|(other, held)| held.rows || *other != version);
+        if self.visible.contains_key(stream) || self.waiting.get(stream).is_some_and(others) {
             return Ok(false);
         }
         Ok(is_empty(&*self.fs, folder)? && !is_there(&*self.fs, &held_folder(folder, version))?)
     }
 
+    fn waiting(&mut self, stream: &str, folder: &str) -> &mut Waiting {
+        let fresh = || Waiting { folder: folder.to_owned(), held: BTreeMap::new(), wanted: None };
+        self.waiting.entry(stream.to_owned()).or_insert_with(fresh)
+    }
+
     fn add(&mut self, stream: &str, folder: &str, version: i64) -> &mut Held {
-        let found = self.held.iter().position(|held| held.version == version && held.stream == stream);
-        let index = found.unwrap_or_else(|| {
-            let wanted = self.overwrite.map(|_| When::EndOfInput);
-            let old = self.overwrite.is_none() && self.visible.get(stream).is_some_and(|visible| version < *visible);
+        let old = self.overwrite.is_none() && self.visible.get(stream).is_some_and(|visible| version < *visible);
+        self.waiting(stream, folder).held.entry(version).or_insert_with(|| {
             if old {
                 log::warn(format!(
                     "stream {stream:?}: version {version} is older than the one in place; its rows and its \
                      ACTIVATE_VERSION are left out"
                 ));
             }
-            let (stream, folder) = (stream.to_owned(), folder.to_owned());
-            self.held.push(Held { stream, folder, version, rows: false, old, wanted });
-            self.held.len() - 1
-        });
-        &mut self.held[index]
+            Held { old, ..Held::default() }
+        })
+    }
+
+    /// True if no row of a held version was kept in this run.
+    pub fn is_to_begin(&self, stream: &str, version: i64) -> bool {
+        let held = self.waiting.get(stream).and_then(|waiting| waiting.held.get(&version));
+        self.overwrite.is_none() && held.is_some_and(|held| !held.begun)
+    }
+
+    /// Takes the first row of a held version that is kept in this run: its fingerprint, if the stream has keys. Where the
+    /// tap sends the version again from its start, what earlier runs held of it goes, but not what `replay` finds again.
+    pub fn begin(&mut self, stream: &Stream, version: i64, first: Option<Fingerprint>, replay: &Replay) -> Result<()> {
+        self.add(&stream.name, &stream.folder, version).begun = true;
+        let before = held_files(&*self.fs, &held_folder(&stream.folder, version))?;
+        let from_start = match first.map(|first| hex(&first)) {
+            Some(first) => {
+                let known = self.firsts.entry(stream.name.clone()).or_default();
+                if before.is_empty() {
+                    known.insert(version, first.clone());
+                }
+                known.get(&version) == Some(&first)
+            }
+            None => before.iter().all(|(commit, _)| replay.comes_again(*commit)),
+        };
+        if from_start {
+            let goes = before.into_iter().filter(|(commit, _)| first.is_none() || !replay.looks_at(*commit));
+            self.dropped.extend(goes.map(|(_, path)| path));
+        }
+        Ok(())
     }
 
     /// Takes an ACTIVATE_VERSION. One that comes before any row of its version waits for the end of input: made
@@ -124,10 +168,8 @@ impl Versions {
             return;
         }
         let when = if held.rows { When::NextCommit } else { When::EndOfInput };
-        for held in self.held.iter_mut().filter(|held| held.stream == stream) {
-            // The newest wish counts.
-            held.wanted = (held.version == version).then_some(when);
-        }
+        // The newest wish counts.
+        self.waiting(stream, folder).wanted = Some((version, when));
     }
 
     /// Decides what the commit in work makes visible.
@@ -136,19 +178,35 @@ impl Versions {
             let names: Vec<(String, String)> = streams.iter().map(|s| (s.name.clone(), s.folder.clone())).collect();
             for (stream, folder) in names {
                 self.add(&stream, &folder, run);
+                self.waiting(&stream, &folder).wanted = Some((run, When::EndOfInput));
             }
         }
-        let is_due = |held: &&Held| match held.wanted {
-            Some(When::NextCommit) => true,
-            Some(When::EndOfInput) => end == End::Whole,
-            None => false,
-        };
         self.due.clear();
-        for Held { stream, folder, version, .. } in self.held.iter().filter(is_due) {
-            replace::refuse_foreign(&*self.fs, folder)?;
-            self.due.push((stream.clone(), folder.clone(), *version));
+        for (stream, Waiting { folder, wanted, .. }) in &self.waiting {
+            let Some((version, when)) = *wanted else { continue };
+            if when == When::NextCommit || end == End::Whole {
+                replace::refuse_foreign(&*self.fs, folder)?;
+                self.due.push((stream.clone(), folder.clone(), version));
+            }
         }
         Ok(())
+    }
+
+    /// The paths of held files that the commit in work removes.
+    pub fn dropped(&self) -> &[String] {
+        &self.dropped
+    }
+
+    /// The first rows of the versions that are held once `activations` are done.
+    pub fn firsts(&self, activations: &[Activation]) -> Firsts {
+        let mut firsts = self.firsts.clone();
+        for (stream, _, version) in self.due.iter().filter(|(_, folder, _)| is_among(activations, folder)) {
+            if let Some(of_stream) = firsts.get_mut(stream) {
+                of_stream.retain(|other, _| other > version);
+            }
+        }
+        firsts.retain(|_, of_stream| !of_stream.is_empty());
+        firsts
     }
 
     /// The activations of the commit in work, each with a file that tells it apart. A version without rows gets a file
@@ -195,7 +253,7 @@ impl Versions {
     pub fn visible(&self, activations: &[Activation]) -> BTreeMap<String, i64> {
         let mut visible = self.visible.clone();
         for (stream, folder, version) in &self.due {
-            if activations.iter().any(|a| a.folder == *folder) {
+            if is_among(activations, folder) {
                 // An overwritten stream has no version of the tap's.
                 if self.overwrite.is_some() {
                     visible.remove(stream)
@@ -209,28 +267,57 @@ impl Versions {
 
     /// Says whose rows stay out of sight.
     pub fn report(&self) {
-        for Held { stream, version, .. } in self.held.iter().filter(|held| held.rows && !held.old) {
-            let version = if self.overwrite.is_some() { "this run".to_owned() } else { format!("version {version}") };
-            log::warn(format!(
-                "stream {stream:?}: the rows of {version} are held back, and the older ones stay, because the input ended \
-                 before its work was done (no ACTIVATE_VERSION, or rows behind the last STATE)"
-            ));
+        for (stream, Waiting { held, .. }) in &self.waiting {
+            for (version, _) in held.iter().filter(|(_, held)| held.rows && !held.old) {
+                let version =
+                    if self.overwrite.is_some() { "this run".to_owned() } else { format!("version {version}") };
+                log::warn(format!(
+                    "stream {stream:?}: the rows of {version} are held back, and the older ones stay, because the input ended \
+                     before its work was done (no ACTIVATE_VERSION, or rows behind the last STATE)"
+                ));
+            }
         }
     }
 
-    /// The commit is done: these versions are `visible`, and versions older than the ones of this run are swept.
-    pub fn after_commit(&mut self, visible: &BTreeMap<String, i64>) -> Result<()> {
-        self.visible.clone_from(visible);
-        let due = std::mem::take(&mut self.due);
-        self.held
-            .retain(|held| !due.iter().any(|(stream, _, version)| *stream == held.stream && *version == held.version));
-        // The oldest of this run: its ACTIVATE_VERSION may come, also when rows of a newer one came since.
-        let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();
-        for held in self.held.iter().filter(|held| held.rows && !held.old) {
-            oldest.entry(&held.folder).and_modify(|least| *least = held.version.min(*least)).or_insert(held.version);
+    /// The commit `record` is done; versions older than the ones of this run are swept.
+    pub fn after_commit(&mut self, record: &Record) -> Result<()> {
+        self.visible.clone_from(&record.versions);
+        self.firsts.clone_from(&record.held);
+        self.dropped.clear();
+        for (stream, _, version) in std::mem::take(&mut self.due) {
+            if let Some(waiting) = self.waiting.get_mut(&stream) {
+                waiting.held.remove(&version);
+                waiting.wanted = None;
+            }
         }
-        oldest.into_iter().try_for_each(|(folder, version)| replace::sweep_older(&*self.fs, folder, version))
+        for (stream, Waiting { folder, held, .. }) in &self.waiting {
+            // The oldest of this run: its ACTIVATE_VERSION may come, also when rows of a newer one came since.
+            let Some((oldest, _)) = held.iter().find(|(_, held)| held.rows && !held.old) else { continue };
+            replace::sweep_older(&*self.fs, folder, *oldest)?;
+            if let Some(of_stream) = self.firsts.get_mut(stream) {
+                of_stream.retain(|version, _| version >= oldest);
+            }
+        }
+        Ok(())
     }
+}
+
+fn is_among(activations: &[Activation], folder: &str) -> bool {
+    activations.iter().any(|activation| activation.folder == folder)
+}
+
+/// The held files of a version, and the numbers of their commits.
+fn held_files(fs: &dyn Fs, folder: &str) -> Result<Vec<(u64, String)>> {
+    let mut files = Vec::new();
+    for Entry { name, is_dir } in entries(fs, folder)?.unwrap_or_default() {
+        let path = format!("{folder}/{name}");
+        if is_dir {
+            files.extend(held_files(fs, &path)?);
+        } else if let Some(commit) = replace::commit_of(&name) {
+            files.push((commit, path));
+        }
+    }
+    Ok(files)
 }
 
 /// Some held file of a version, as a path in its folder without suffix.

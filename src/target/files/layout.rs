@@ -23,7 +23,7 @@ pub enum Place {
 /// The common part of all row groups of one open file.
 #[derive(Debug)]
 pub struct Layout {
-    /// Tells layouts apart.
+    /// Tells layouts apart, counted from 1.
     pub id: u64,
     /// The stream.
     pub stream: String,

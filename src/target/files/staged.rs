@@ -38,6 +38,8 @@ pub struct Staged {
     pub place: Place,
     /// The folder there.
     pub folder: String,
+    /// The sink that its rows came through, see [`Layout::id`].
+    pub sink: u64,
     /// Its rows.
     pub rows: u64,
     /// Its bytes.
@@ -135,6 +137,7 @@ impl Files {
             stream: layout.stream.clone(),
             place: layout.place,
             folder: layout.folder.clone(),
+            sink: layout.id,
             rows: file.rows,
             bytes,
         });

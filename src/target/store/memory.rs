@@ -34,6 +34,7 @@ struct State {
     moved: Vec<[Half; 2]>,
     exchanges: bool,
     calls: usize,
+    reads: usize,
     fail_at: usize,
     fault: Fault,
 }
@@ -53,6 +54,7 @@ impl Memory {
             moved: Vec::new(),
             exchanges: true,
             calls: 0,
+            reads: 0,
             fail_at: usize::MAX,
             fault: Fault::Once,
         })))
@@ -74,6 +76,11 @@ impl Memory {
     pub fn fail_at(&self, n: usize, fault: Fault) {
         let mut state = self.0.lock().unwrap();
         (state.calls, state.fail_at, state.fault) = (0, n, fault);
+    }
+
+    /// How many files were read.
+    pub fn reads(&self) -> usize {
+        self.0.lock().unwrap().reads
     }
 
     /// Starts the machine again. True if the fault had come.
@@ -203,6 +210,7 @@ impl Fs for Memory {
     fn read(&self, path: &str) -> io::Result<Vec<u8>> {
         self.call(|state| {
             let node = state.find(path)?;
+            state.reads += 1;
             match &state.nodes[node] {
                 Node::File { current, .. } => Ok(current.clone()),
                 Node::Dir { .. } => Err(io::ErrorKind::IsADirectory.into()),

@@ -3,8 +3,9 @@
 //!
 //! A trait, because two things stand behind it: the [`disk`], and the disk of the tests that fails every call in turn and
 //! forgets what was not synced. Paths are relative to the output directory and made by us, see [`names`]. [`tree`] holds
-//! the steps that take several calls.
+//! the steps that take several calls, and [`checked`] the form of what is remembered.
 
+pub mod checked;
 pub mod disk;
 #[cfg(test)]
 pub mod memory;

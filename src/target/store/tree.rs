@@ -29,6 +29,14 @@ pub fn make_dirs(fs: &dyn Fs, path: &str) -> Result<()> {
     Ok(())
 }
 
+/// Makes a directory with its parents, and makes each durable also where an earlier run made it: that run may have been
+/// killed before it could.
+pub fn make_dirs_again(fs: &dyn Fs, path: &str) -> Result<()> {
+    make_dirs(fs, path)?;
+    let above = path.match_indices('/').map(|(at, _)| path.get(..at).unwrap_or_default());
+    [""].into_iter().chain(above).try_for_each(|dir| sync_dir(fs, dir))
+}
+
 /// Makes the names in a directory durable.
 pub fn sync_dir(fs: &dyn Fs, dir: &str) -> Result<()> {
     fs.sync_dir(dir).map_err(failed(format!("fsync of {dir}")))
@@ -78,13 +86,23 @@ pub fn is_empty(fs: &dyn Fs, dir: &str) -> Result<bool> {
 
 /// Whether there is such a file.
 pub fn exists(fs: &dyn Fs, path: &str) -> Result<bool> {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    Ok(names(fs, parent(path))?.iter().any(|found| found == name))
+    match fs.is_same_file(path, path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        looked => looked.map_err(failed(format!("looking for {path}"))),
+    }
 }
 
 /// Removes a file.
 pub fn remove(fs: &dyn Fs, path: &str) -> Result<()> {
     fs.remove(path, false).map_err(failed(format!("removing {path}")))
+}
+
+/// Removes a file, unless somebody did before.
+pub fn remove_if_there(fs: &dyn Fs, path: &str) -> Result<()> {
+    match fs.remove(path, false) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(failed(format!("removing {path}"))),
+    }
 }
 
 /// Removes a folder with everything in it.
