@@ -293,6 +293,42 @@ fn a_log_that_is_shortened_stays_readable_whatever_call_fails() {
     }
 }
 
+/// Records lose large states, and the hashes that stay know them again.
+#[test]
+fn states_are_shortened_whatever_call_fails() {
+    let lines = |from: i64, to: i64| {
+        let state = |n: i64| json!({"type": "STATE", "value": {"n": n, "seen": "x".repeat(5_000)}});
+        let mut lines = vec![state(from), schema()];
+        for id in from..to {
+            lines.push(json!({"type": "RECORD", "stream": "s", "record": {"id": id}}));
+            if id % 4 == 3 {
+                lines.push(state(id + 1));
+            }
+        }
+        lines
+    };
+    for fault in [Fault::Once, Fault::Kill, Fault::PowerCut] {
+        for n in 0.. {
+            let fs = Memory::new();
+            assert!(run(&fs, &lines(0, 40)).0);
+            fs.fail_at(n, fault);
+            let (ok, printed) = run(&fs, &lines(40, 48));
+            let came = fs.restart();
+            assert!(!ok || ids(&fs) == (0..48).collect::<Vec<_>>(), "{fault:?} {n}");
+            let reached = printed.last().map_or(40, |state| state["n"].as_i64().unwrap());
+            let from = if n % 2 == 0 { reached } else { 4 };
+            assert!(run(&fs, &lines(from, 48)).0, "{fault:?} {n}");
+            assert_eq!(ids(&fs), (0..48).collect::<Vec<_>>(), "{fault:?} {n}: from {from}");
+            let log = fs.files("_target/commits");
+            let whole = log.iter().filter(|(path, text)| path.ends_with("json") && text.len() > 5_000).count();
+            assert!(whole <= 10, "{fault:?} {n}: {whole} of {} states are whole", log.len());
+            if !came {
+                break;
+            }
+        }
+    }
+}
+
 /// A start from the last state reads the last record, and as much as one commit needs; a long log costs it nothing.
 #[test]
 fn a_start_does_not_read_the_whole_log() {

@@ -255,3 +255,27 @@ fn entry(staged: &Staged, n: u64) -> FileEntry {
         sink: staged.sink,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::store::memory::Memory;
+
+    /// A file system over a network may have done what it says had been done before.
+    #[test]
+    fn a_record_that_is_there_already_is_ours_or_ends_the_run() {
+        let fs = Memory::new();
+        let mut log = CommitLog::open(Arc::new(fs.clone())).unwrap();
+        log.commit(Record::default(), &[]).unwrap();
+        for (writer, ok) in [(log.writer.clone(), true), ("0badf00d".to_owned(), false)] {
+            let record = Record { form: FORM, n: log.next(), writer, ..Record::default() };
+            put(&fs, &record_path(record.n), &checked::text(&record).unwrap()).unwrap();
+            let committed = log.commit(Record::default(), &[]).map(|record| record.n);
+            assert_eq!(committed.is_ok(), ok, "{committed:?}");
+        }
+        let error = log.commit(Record::default(), &[]).unwrap_err();
+        assert!(error.to_string().contains("3.json.tmp"), "{error}");
+        // The next start takes the record of the other one for the last commit.
+        assert_eq!(CommitLog::open(Arc::new(fs)).unwrap().last().map(|last| last.writer.clone()).unwrap(), "0badf00d");
+    }
+}

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
 
 use super::{Entry, Fs, FsFile};
 
@@ -104,7 +104,7 @@ fn make_with_parents(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>)
 /// link, and is renamed over an empty folder at most.
 fn rename_without_flag((from_dir, from): (&OwnedFd, &str), (to_dir, to): (&OwnedFd, &str)) -> io::Result<()> {
     let stat = rustix::fs::statat(from_dir, from, AtFlags::SYMLINK_NOFOLLOW)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
+    if FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?);
     }
     rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
@@ -159,8 +159,13 @@ impl Fs for Disk {
             if name == c"." || name == c".." {
                 continue;
             }
-            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
+            let is_dir = match entry.file_type() {
+                FileType::Unknown => {
+                    let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode).is_dir()
+                }
+                told => told.is_dir(),
+            };
             entries.push(Entry { name: name.to_string_lossy().into_owned(), is_dir });
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
