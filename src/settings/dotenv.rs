@@ -27,7 +27,7 @@ fn read(path: &Path, begin: &str) -> BTreeMap<String, String> {
             return BTreeMap::new();
         }
     };
-    let text = text.trim_start_matches('\u{feff}');
+    let text = &in_braces(text.trim_start_matches('\u{feff}'));
     let lines: Vec<_> = dotenvy::from_read_iter(text.as_bytes()).collect();
     let wrong = lines.iter().filter(|line| line.is_err()).count();
     if wrong > 0 {
@@ -65,26 +65,74 @@ fn empty_references<'a>(text: &'a str, variables: &BTreeMap<String, String>) -> 
     found
 }
 
-/// The names behind `$` that the library replaces in a value: none between single quotes or behind `\`.
+/// The same text with braces around each name that is to be replaced: without them the library ends a name at `_`.
+fn in_braces(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        match line.split_once('=').filter(|_| !line.trim_start().starts_with('#')) {
+            Some((name, value)) => {
+                out.extend([name, "="]);
+                for part in parts(value) {
+                    match part {
+                        Part::Reference(name) => out.extend(["${", name, "}"]),
+                        Part::Text(text) => out.push_str(text),
+                    }
+                }
+            }
+            None => out.push_str(line),
+        }
+    }
+    out
+}
+
+/// The names of variables in a value that the library replaces.
 fn references(value: &str) -> Vec<String> {
+    let is_reference = |part| if let Part::Reference(name) = part { Some(name.to_owned()) } else { None };
+    parts(value).into_iter().filter_map(is_reference).collect()
+}
+
+/// A part of a value.
+enum Part<'a> {
+    Text(&'a str),
+    /// The name of a variable.
+    Reference(&'a str),
+}
+
+/// The parts of a value. `$` stands for itself between single quotes, behind `\` and before what is no name.
+fn parts(value: &str) -> Vec<Part<'_>> {
     let (mut single, mut double) = (false, false);
-    let mut found = Vec::new();
-    let mut letters = value.chars().peekable();
-    while let Some(letter) = letters.next() {
+    let mut parts = Vec::new();
+    let (mut rest, mut at) = (value, 0);
+    while let Some(letter) = rest.get(at..).and_then(|rest| rest.chars().next()) {
         match letter {
             '\'' if !double => single = !single,
             '"' if !single => double = !double,
-            '\\' if !single => drop(letters.next()),
-            ' ' | '\t' if !single && !double => break,
+            '\\' if !single => at += rest.get(at + 1..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8),
+            ' ' | '\t' if !single && !double && at > 0 => break,
             '$' if !single => {
-                let in_braces = letters.next_if_eq(&'{').is_some();
-                let belongs = |c: &char| if in_braces { *c != '}' } else { c.is_alphanumeric() };
-                found.push(std::iter::from_fn(|| letters.next_if(belongs)).collect());
+                let (before, reference) = rest.split_at(at);
+                if let Some((name, behind)) = name_behind(reference) {
+                    parts.extend([Part::Text(before), Part::Reference(name)]);
+                    (rest, at) = (behind, 0);
+                    continue;
+                }
             }
             _ => {}
         }
+        at += letter.len_utf8();
     }
-    found
+    parts.push(Part::Text(rest));
+    parts
+}
+
+/// The name behind `$`, with or without braces, and what follows it.
+fn name_behind(reference: &str) -> Option<(&str, &str)> {
+    let reference = reference.strip_prefix('$')?;
+    if let Some(reference) = reference.strip_prefix('{') {
+        return reference.split_once('}');
+    }
+    let end = reference.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(reference.len());
+    (end > 0).then(|| reference.split_at(end))
 }
 
 #[cfg(test)]
@@ -111,6 +159,18 @@ mod tests {
     }
 
     #[test]
+    fn a_name_without_braces_goes_on_behind_its_underscore() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(".env");
+        let text = "MY=wrong\nMY_KEY=phx_1\nA=$MY_KEY\nB=\"x-$MY_KEY/$MY\" # $MY\nC='$MY_KEY'\nD=\\$MY_KEY\n\
+                    E=${MY_KEY}_2\nF=$\nG=a$MY_KEY.b\n# it's $MY_KEY\nH=$MY_KEY\n";
+        std::fs::write(&path, text).unwrap();
+        let variables = read(&path, "");
+        let got: Vec<&str> = ["A", "B", "C", "D", "E", "G", "H"].iter().map(|name| &*variables[*name]).collect();
+        assert_eq!(got, ["phx_1", "x-phx_1/wrong", "$MY_KEY", "$MY_KEY", "phx_1_2", "aphx_1.b", "phx_1"]);
+    }
+
+    #[test]
     fn references_to_nothing_are_found() {
         let text = "A=1\nB=\n\
                     KEY=${NOWHERE_AT_ALL}\nexport URL=\"https://${A}.${B}/\"\nLATE=${AFTER}\nAFTER=1\n\
@@ -119,6 +179,6 @@ mod tests {
             BTreeMap::from([("A", "1"), ("B", ""), ("AFTER", "1")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         let found = empty_references(text, &variables);
         let found: Vec<(&str, &str)> = found.iter().map(|(name, reference)| (*name, reference.as_str())).collect();
-        assert_eq!(found, [("KEY", "NOWHERE_AT_ALL"), ("URL", "B"), ("LATE", "AFTER"), ("SHORT", "NOWHERE")]);
+        assert_eq!(found, [("KEY", "NOWHERE_AT_ALL"), ("URL", "B"), ("LATE", "AFTER"), ("SHORT", "NOWHERE_AT")]);
     }
 }
