@@ -61,6 +61,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: Kind,
     message: String,
+    setting: Option<&'static str>,
 }
 
 /// The result type of both programs.
@@ -69,13 +70,24 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of `kind`. `message` says what was tried, on what, and what to do; it never holds a secret or a record.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { kind, message: message.into() }))
+        Error(Box::new(Inner { kind, message: message.into(), setting: None }))
     }
 
     /// The same failure with `what:` in front of its text.
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.0.message = format!("{what}: {}", self.0.message);
         self
+    }
+
+    /// The same failure, about the value of this setting.
+    pub fn about(mut self, setting: &'static str) -> Self {
+        self.0.setting = Some(setting);
+        self
+    }
+
+    /// The setting whose value is wrong, by its own name.
+    pub fn setting(&self) -> Option<&'static str> {
+        self.0.setting
     }
 
     /// The class of the failure.

@@ -61,8 +61,10 @@ pub fn say(text: &str) -> Result<()> {
 
 /// What is wrong with a command line, in one line.
 fn usage(text: &str) -> Error {
-    let first = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    Error::new(Kind::Usage, format!("{first}; --help says what is possible"))
+    // The arguments that are missing stand on lines of their own; the usage follows behind an empty one.
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let what = lines.join(" ");
+    Error::new(Kind::Usage, format!("{}; --help says what is possible", what.trim_start_matches("error: ")))
 }
 
 fn ended(result: Result<()>) -> ExitCode {

@@ -9,6 +9,8 @@ use crate::error::{Error, Kind};
 
 /// Attempts at a description that one can do without.
 const ATTEMPTS: u32 = 2;
+/// What a description may weigh.
+const MAX_BYTES: usize = 256 * 1024;
 
 /// Whether these scopes allow what `scope` allows: writing includes reading, `*` is everything.
 pub fn covers(scopes: &[String], scope: &str) -> bool {
@@ -19,7 +21,11 @@ pub fn covers(scopes: &[String], scope: &str) -> bool {
 /// What the key may do, from the key's own description. None where this PostHog does not tell.
 pub fn scopes_of_key(client: &Client, retry_policy: &RetryPolicy) -> Result<Option<Vec<String>>, Fault> {
     let retry_policy = Some(retry_policy.at_most(ATTEMPTS));
-    let get = Get { retry_policy, ..Get::new("api/personal_api_keys/@current/", RateClass::Lists) };
+    let get = Get {
+        retry_policy,
+        max_bytes: Some(MAX_BYTES),
+        ..Get::new("api/personal_api_keys/@current/", RateClass::Lists)
+    };
     let read = |answer: Answer| {
         serde_json::from_slice::<Value>(&answer.body).map_err(|_| Fault::untrusted("the key's description is not JSON"))
     };

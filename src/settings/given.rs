@@ -48,8 +48,8 @@ struct Entry {
 pub struct Given {
     table: &'static Table,
     entries: BTreeMap<&'static str, Entry>,
-    /// What was found wrong on the way.
-    wrong: Vec<String>,
+    /// What was found wrong on the way, in words, and the setting's own name, where there is such a setting.
+    wrong: Vec<(Option<&'static str>, String)>,
 }
 
 impl Given {
@@ -69,9 +69,11 @@ impl Given {
             Some((_, Value::Object(members))) => self.take(members, place),
             None | Some((_, Value::Null)) => {}
             // Its text may be the key.
-            Some((name, _)) => self.wrong.push(format!(
-                "setting {name} in {place}: this value is not allowed; give an object that holds settings"
-            )),
+            Some((name, _)) => {
+                let text =
+                    format!("setting {name} in {place}: this value is not allowed; give an object that holds settings");
+                self.wrong.push((None, text));
+            }
         }
         self.take(object, place);
     }
@@ -140,8 +142,8 @@ impl Given {
         let hint =
             nearest::known_name(self.table, key).map_or_else(String::new, |name| format!("; did you mean {name}?"));
         if is_address(value) {
-            self.wrong
-                .push(format!("setting {shown}: it holds an address, and there is no such setting{hint} (in {place})"));
+            let text = format!("setting {shown}: it holds an address, and there is no such setting{hint} (in {place})");
+            self.wrong.push((None, text));
         } else {
             log::warn(format!("{place}: the setting \"{shown}\" is unknown and not used{hint}"));
         }
@@ -166,10 +168,16 @@ impl Given {
             };
             match (row.form.read(&value), written) {
                 (Some(value), written) => drop(values.insert(row.name, Held { value, written })),
-                (None, written) => self.wrong.push(self.refusal(row, &value, written)),
+                (None, written) => self.wrong.push((Some(row.name), self.refusal(row, &value, written))),
             }
         }
-        if self.wrong.is_empty() { Ok(Values(values)) } else { Err(Error::new(Kind::Config, self.wrong.join("; "))) }
+        let Some((first, _)) = self.wrong.first() else { return Ok(Values(values)) };
+        let texts: Vec<&str> = self.wrong.iter().map(|(_, text)| text.as_str()).collect();
+        let error = Error::new(Kind::Config, texts.join("; "));
+        Err(match first {
+            Some(name) => error.about(name),
+            None => error,
+        })
     }
 
     fn refusal(&self, row: &Setting, value: &Value, written: Option<Written>) -> String {

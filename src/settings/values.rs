@@ -76,7 +76,12 @@ impl Values {
 
     /// A list of names; empty when not given.
     pub fn names(&self, name: &str) -> Result<&[String]> {
-        if_given!(self, name, Typed::Names).map(|names: Option<&Vec<String>>| names.map_or(&[][..], Vec::as_slice))
+        self.names_if_given(name).map(|names| names.unwrap_or_default())
+    }
+
+    /// A list of names, if given.
+    pub fn names_if_given(&self, name: &str) -> Result<Option<&[String]>> {
+        if_given!(self, name, Typed::Names).map(|names: Option<&Vec<String>>| names.map(Vec::as_slice))
     }
 
     /// The name as it was written, where it was given.
@@ -85,9 +90,9 @@ impl Values {
     }
 
     /// What is wrong with a setting, under the name that it was written with, and where.
-    pub fn refuse(&self, name: &str, why: impl std::fmt::Display) -> Error {
+    pub fn refuse(&self, name: &'static str, why: impl std::fmt::Display) -> Error {
         let place = self.written(name).map_or_else(String::new, |written| format!(" (in {})", written.place));
-        Error::new(Kind::Config, format!("setting {}: {why}{place}", self.name(name)))
+        Error::new(Kind::Config, format!("setting {}: {why}{place}", self.name(name))).about(name)
     }
 
     fn written(&self, name: &str) -> Option<&Written> {

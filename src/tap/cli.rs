@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgGroup, Parser};
 use serde_json::Value;
 
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,7 @@ use super::sync::sync;
 /// Reads a PostHog project and writes Singer messages to standard output.
 #[derive(Debug, Parser)]
 #[command(name = "tap-posthog", version, disable_help_subcommand = true)]
+#[command(group = ArgGroup::new("job"))]
 struct Arguments {
     /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TAP_POSTHOG_*` too
     #[arg(short, long, value_name = "FILE")]
@@ -48,25 +49,25 @@ struct Arguments {
     #[arg(short, long, value_name = "FILE", conflicts_with = "catalog", hide = true)]
     properties: Option<PathBuf>,
     /// Print the catalog of the project and exit
-    #[arg(short, long)]
+    #[arg(short, long, group = "job")]
     discover: bool,
     /// Print what a run would do, without reading events, and exit
-    #[arg(long)]
+    #[arg(long, group = "job")]
     plan: bool,
     /// Connect and write at most one record of each stream (`schema`: none), and exit
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all")]
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all", group = "job")]
     test: Option<String>,
     /// Print one JSON object that says whether a run can work, and what to do if not
-    #[arg(long)]
+    #[arg(long, group = "job")]
     doctor: bool,
     /// How long --doctor may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, requires = "doctor")]
     doctor_timeout: f64,
     /// Print settings and capabilities; needs no settings
-    #[arg(long)]
+    #[arg(long, group = "job")]
     about: bool,
     /// The form of --about
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text)]
+    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text, requires = "about")]
     format: Format,
     /// End cleanly after so many seconds (exit code 75); the next run continues
     #[arg(long, value_name = "SECONDS")]
@@ -100,7 +101,7 @@ enum Mode {
 }
 
 impl Arguments {
-    /// The mode that the flags ask for; of several flags, the one that does less.
+    /// The mode that the flags ask for.
     fn mode(&self) -> Result<Mode> {
         Ok(match self {
             _ if self.about => Mode::About(self.format),
@@ -140,9 +141,10 @@ fn run(arguments: &Arguments) -> Result<()> {
             output.text(&plan::plan(&project.client, &project.config, choice.as_ref(), &state)?)
         }
         Mode::Test { schema_only } => {
-            let project = Project::open(arguments, &stop, now)?;
+            let mut project = Project::open(arguments, &stop, now)?;
             let (_, choice) = project.given(arguments)?;
-            trial(&project.context(), &project.streams(choice)?, schema_only)
+            let streams = project.streams(choice)?;
+            trial(&project.context(), &streams, schema_only)
         }
         Mode::Sync => {
             let project = Project::open(arguments, &stop, now)?;
@@ -179,8 +181,11 @@ impl<'a> Project<'a> {
         Ok((state, choice))
     }
 
-    fn streams(&self, choice: Option<Choice>) -> Result<Vec<SelectedStream>> {
-        let streams = discover::streams_of_run(&self.client, &self.config, choice, self.now)?;
+    /// The streams of a run. From now on events are asked as this PostHog was found to have them.
+    fn streams(&mut self, choice: Option<Choice>) -> Result<Vec<SelectedStream>> {
+        let found = discover::streams_of_run(&self.client, &self.config, choice, self.now)?;
+        self.config.events.person_ids = found.person_ids;
+        let streams = found.streams;
         if streams.is_empty() {
             log::warn("no stream is selected");
         }
@@ -191,7 +196,7 @@ impl<'a> Project<'a> {
         Context { client: &self.client, config: &self.config, stop: self.stop, now: self.now }
     }
 
-    fn sync<W: Write>(&self, state: State, choice: Option<Choice>, output: &mut Output<W>) -> Result<()> {
+    fn sync<W: Write>(mut self, state: State, choice: Option<Choice>, output: &mut Output<W>) -> Result<()> {
         match self.streams(choice) {
             Ok(streams) => sync(&self.context(), &streams, state, output),
             // Nothing was read, and the next run starts where this one did.

@@ -29,6 +29,7 @@ mod tap_model;
 mod tap_overlap;
 mod tap_persons;
 mod tap_plan;
+mod tap_probes;
 mod tap_progress;
 mod tap_proof;
 mod tap_resume;

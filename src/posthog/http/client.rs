@@ -140,7 +140,8 @@ impl Client {
             is_query: false,
             retry_policy: get.retry_policy.as_ref().unwrap_or(&self.connection.options.retry_policy),
         };
-        let mut limit = BodyLimit::of(self.connection.options.max_list_bytes);
+        let most = self.connection.options.max_list_bytes;
+        let mut limit = BodyLimit::of(get.max_bytes.map_or(most, |bytes| bytes.min(most)));
         self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)).map_err(|fault| match fault {
             // A page that nobody can ask for in parts.
             Fault::Split(why) if !get.can_split => {

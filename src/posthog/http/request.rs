@@ -123,12 +123,14 @@ pub struct Get<'a> {
     pub retry_policy: Option<RetryPolicy>,
     /// The caller can ask for less, and is told when the answer is too much. Else that is a failure like any other.
     pub can_split: bool,
+    /// Most bytes of the answer; none: as many as of any list.
+    pub max_bytes: Option<usize>,
 }
 
 impl<'a> Get<'a> {
     /// A GET without query pairs that goes on as long as its client.
     pub fn new(path: &'a str, class: RateClass) -> Get<'a> {
-        Get { path, query: &[], class, retry_policy: None, can_split: false }
+        Get { path, query: &[], class, retry_policy: None, can_split: false, max_bytes: None }
     }
 }
 

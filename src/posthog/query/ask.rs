@@ -2,7 +2,7 @@
 //! written.
 //!
 //! Versions and installs of PostHog differ, so a column is asked for with LIMIT 0 before anything depends on it. A refusal
-//! names one column at a time (`Unable to resolve field`), and the others are asked for again without it.
+//! names one column at a time, and the others are asked for again without it.
 
 use super::hogql;
 use super::hogql::Column;
@@ -128,7 +128,8 @@ pub fn all_columns(client: &Client, retry_policy: &RetryPolicy, sql: &str) -> Re
 }
 
 /// Takes out of `columns` those that the server has not. `select` makes the query; the columns in `required` cannot be
-/// missing.
+/// missing. A refusal that names a column is believed. One that names none may pass: the same is asked once more, and then,
+/// where the required columns alone are answered, each of the others beside them.
 ///
 /// # Errors
 /// The fault, when the query is refused for another reason than a column that is not required; `columns` are then without
@@ -140,10 +141,8 @@ pub fn drop_missing_columns(
     required: &[&str],
     select: impl Fn(&[Column]) -> String,
 ) -> Result<(), Fault> {
-    let try_these = |columns: &[Column]| {
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        answer(client, &columns_query(&select(columns), retry_policy), COLUMNS_BYTES, &names, |_| Ok(()))
-    };
+    let try_these = |columns: &[Column]| try_columns(client, retry_policy, columns, select(columns));
+    let mut was_refused = false;
     loop {
         let failure = match try_these(columns) {
             Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => failure,
@@ -151,23 +150,56 @@ pub fn drop_missing_columns(
         };
         let is_needed = |column: &Column| required.contains(&column.name.as_str());
         let (needed, optional): (Vec<Column>, Vec<Column>) = columns.iter().cloned().partition(is_needed);
-        match &failure.cause {
-            Cause::UnknownColumn(name) => {
-                let gone = named(name, &optional);
-                if gone.is_empty() || gone.len() >= columns.len() {
-                    return Err(Fault::Fatal(failure));
+        if let Cause::UnknownColumn(name) = &failure.cause {
+            let gone = named(name, &optional);
+            if gone.is_empty() || gone.len() >= columns.len() {
+                return Err(Fault::Fatal(failure));
+            }
+            columns.retain(|column| !gone.contains(column));
+        } else if optional.is_empty() || needed.is_empty() {
+            return Err(Fault::Fatal(failure));
+        } else if std::mem::replace(&mut was_refused, true) {
+            try_these(&needed)?;
+            for column in optional {
+                match try_these(&[needed.as_slice(), std::slice::from_ref(&column)].concat()) {
+                    Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => columns.retain(|kept| *kept != column),
+                    outcome => outcome?,
                 }
-                columns.retain(|column| !gone.contains(column));
             }
-            // The text of this version is not known: what cannot be missing is tried alone.
-            _ if !optional.is_empty() && !needed.is_empty() => {
-                try_these(&needed)?;
-                *columns = needed;
-                return Ok(());
-            }
-            _ => return Err(Fault::Fatal(failure)),
+            return Ok(());
         }
     }
+}
+
+/// Whether the server says of this column, by its name, that it is not there, and answers the same query without the column.
+/// For what would hold for long: a single refusal may have been a mishap.
+///
+/// # Errors
+/// Those of a query, but for a refusal.
+pub fn is_column_refused(
+    client: &Client,
+    retry_policy: &RetryPolicy,
+    column: &Column,
+    others: &[Column],
+    select: impl Fn(&[Column]) -> String,
+) -> Result<bool, Fault> {
+    let with = [others, std::slice::from_ref(column)].concat();
+    match try_columns(client, retry_policy, &with, select(&with)) {
+        Err(Fault::Fatal(Failure { cause: Cause::UnknownColumn(name), .. }))
+            if !named(&name, std::slice::from_ref(column)).is_empty() => {}
+        Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => return Ok(false),
+        outcome => return outcome.map(|()| false),
+    }
+    match try_columns(client, retry_policy, others, select(others)) {
+        Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => Ok(false),
+        outcome => outcome.map(|()| true),
+    }
+}
+
+/// Asks for columns without rows.
+fn try_columns(client: &Client, retry_policy: &RetryPolicy, columns: &[Column], sql: String) -> Result<(), Fault> {
+    let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+    answer(client, &columns_query(&sql, retry_policy), COLUMNS_BYTES, &names, |_| Ok(()))
 }
 
 /// The columns that `text` begins with the name of, or with a part of the name.

@@ -127,6 +127,14 @@ pub fn rows_per_day(range: &Range) -> String {
     )
 }
 
+/// The names of the events in a range, and their rows.
+pub fn rows_per_name(range: &Range) -> String {
+    format!(
+        "SELECT event, count() AS rows FROM events WHERE {} GROUP BY event ORDER BY event LIMIT {MAX_LIMIT}",
+        conditions(range, None)
+    )
+}
+
 /// The second level of the plan: rows per (event, bucket) of the days in `interval`, in key order. A bucket is the top
 /// `bits` bits of the hash. A full answer is continued from the last (day, event, bucket).
 pub fn rows_per_bucket(range: &Range, interval: &Interval, bits: u32) -> String {

@@ -208,8 +208,9 @@ impl Catalog {
         given.filter_map(|value| properties(value.get("schema")?)).flat_map(Map::keys).map(String::as_str)
     }
 
-    /// The same catalog with this stream selected and no other; `None` when there is no such stream.
-    pub fn only(&self, stream: &str) -> Option<Catalog> {
+    /// The same catalog with this stream selected and no other, for tests; `None` when there is no such stream.
+    #[cfg(test)]
+    pub(crate) fn only(&self, stream: &str) -> Option<Catalog> {
         let mut root = self.0.clone();
         let mut kept = self.streams().iter().find(|value| name(value) == Some(stream))?.clone();
         kept["selected"] = Value::Bool(true);

@@ -14,7 +14,7 @@ use crate::time::{Day, FAR_PAST, Micros, to_rfc3339};
 use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
-use crate::tap::discover::Choice;
+use crate::tap::discover::{self, Choice};
 use crate::tap::events::bookmark::{Bookmark, ReadRange};
 use crate::tap::events::count;
 use crate::tap::events::replication_key;
@@ -39,7 +39,7 @@ const BAR_WIDTH: u64 = 50;
 
 /// The report for the events of a run that starts from this state.
 pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &State) -> Result<String> {
-    let Some((stream, key)) = chosen(config, choice) else {
+    let Some((stream, key)) = chosen(config, choice)? else {
         return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
     };
     let mut bookmark = replication_key::bookmark(client, &config.events, &stream, &key, state)?;
@@ -61,14 +61,15 @@ pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &S
 }
 
 /// The id and the replication key of the stream `events`; none where it is not selected.
-fn chosen(config: &Config, choice: Option<&Choice>) -> Option<(String, String)> {
-    let row = STREAMS.iter().find(|row| row.is_of_events())?;
+fn chosen(config: &Config, choice: Option<&Choice>) -> Result<Option<(String, String)>> {
+    let Some(row) = STREAMS.iter().find(|row| row.is_of_events()) else { return Ok(None) };
     let Some(choice) = choice else {
-        let is_selected = config.only_stream.as_deref().is_none_or(|name| name == row.name);
-        return is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned()));
+        let is_selected = discover::rows(config)?.iter().any(|wanted| wanted.name == row.name);
+        return Ok(is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned())));
     };
-    let stream = choice.selected.iter().find(|stream| stream.id == row.name)?;
-    Some((stream.id.clone(), stream.replication_key.clone().unwrap_or_else(|| CREATED_AT.to_owned())))
+    let stream = choice.selected.iter().find(|stream| stream.id == row.name);
+    Ok(stream
+        .map(|stream| (stream.id.clone(), stream.replication_key.clone().unwrap_or_else(|| CREATED_AT.to_owned()))))
 }
 
 struct Report<'a> {

@@ -26,14 +26,30 @@ pub struct Config {
     pub connection: Options,
     /// How to read events.
     pub events: EventsConfig,
-    /// Without a catalog: the only stream to read.
-    pub only_stream: Option<String>,
+    /// Without a catalog: the streams to read.
+    pub streams: Streams,
     /// Columns of properties, of events and persons.
     pub properties: Properties,
     /// Halves of surrogate pairs in JSON stay as they are.
     pub keeps_lone_surrogates: bool,
     /// Most bytes that a state uses to name the events of the overlap.
     pub max_state_bytes: usize,
+}
+
+/// Which streams are read where no catalog says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// Those that are on by default.
+    ByDefault,
+    /// All that the key may read.
+    All,
+    /// These; each is needed.
+    Named {
+        /// Their names.
+        names: Vec<String>,
+        /// The setting that names them, as it was written.
+        setting: String,
+    },
 }
 
 /// How to read events. Instants are Unix microseconds.
@@ -104,13 +120,6 @@ pub fn load(files: &[PathBuf], now_us: i64) -> Result<Config> {
     Config::from_settings(&crate::settings::load(settings::TABLE, files)?, now_us)
 }
 
-/// Whether an error is about the key itself.
-pub fn is_about_the_key(error: &Error) -> bool {
-    let text = error.to_string();
-    let row = settings::TABLE.row("api_key");
-    row.is_some_and(|row| row.names().any(|name| text.starts_with(&format!("setting {name}:"))))
-}
-
 impl Config {
     /// The configuration that an object of settings makes, for tests.
     #[cfg(test)]
@@ -131,7 +140,7 @@ impl Config {
         Ok(Config {
             connection: connection(settings)?,
             events: events(settings, now_us)?,
-            only_stream: settings.text("data_type")?.map(str::to_owned),
+            streams: streams(settings)?,
             properties: Properties {
                 flatten: settings.flag("flatten_properties")?,
                 max_columns: size(settings, "max_property_columns")?,
@@ -140,6 +149,25 @@ impl Config {
             keeps_lone_surrogates: settings.word("lone_surrogates")? == "keep",
             max_state_bytes: size(settings, "max_state_bytes")?,
         })
+    }
+}
+
+/// The name of all streams in the setting `streams`.
+const ALL: &str = "*";
+
+fn streams(settings: &Values) -> Result<Streams> {
+    let named =
+        |names: Vec<String>, setting: &str| Streams::Named { names, setting: settings.name(setting).to_owned() };
+    match (settings.text("data_type")?, settings.names_if_given("streams")?) {
+        (Some(_), Some(_)) => {
+            let other = settings.name("data_type");
+            Err(settings.refuse("streams", format!("{other} names a stream, too; give one of both")))
+        }
+        (Some(name), None) => Ok(named(vec![name.to_owned()], "data_type")),
+        (None, Some([])) => Err(settings.refuse("streams", "the list is empty; name a stream, or write * for all")),
+        (None, Some(names)) if names.iter().any(|name| name == ALL) => Ok(Streams::All),
+        (None, Some(names)) => Ok(named(names.to_vec(), "streams")),
+        (None, None) => Ok(Streams::ByDefault),
     }
 }
 

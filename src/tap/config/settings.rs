@@ -60,6 +60,12 @@ const ROWS: &[Setting] = &[
     row("event_types", "Event names", Form::Names, "Read only events of these names; all when not given."),
     row("data_type", "Stream", Form::Text, "Without a catalog: read only this stream."),
     row(
+        "streams",
+        "Streams",
+        Form::Names,
+        "Without a catalog: read these streams; `*` reads all that the key may read.",
+    ),
+    row(
         "lookback_window_minutes",
         "Lookback (minutes)",
         whole(0, 43_200),

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use crate::error::{Error, Kind};
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault};
+use crate::posthog::fault::{Cause, Failure, Fault, Resource};
 use crate::posthog::http::client::{Client, Get};
 use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::ask::{all_columns, drop_missing_columns};
@@ -21,11 +22,16 @@ use super::left_out::MissingColumns;
 
 /// Attempts at a request that discovery can do without.
 const ATTEMPTS: u32 = 2;
+/// The field of events that is asked for under two names.
+const PERSON_ID: &str = "person_id";
+/// What is read of one item of a list: that there is more of it says as much.
+const ITEM_BYTES: usize = 256 * 1024;
 
 /// Asks for the columns of streams, and keeps the fields of their entries that there are columns for.
 pub(super) struct Columns<'a> {
     client: &'a Client,
-    person_ids: PersonIds,
+    /// Which person id of events this PostHog has.
+    pub(super) person_ids: PersonIds,
     now: Micros,
     /// The streams of a given catalog: their columns are asked for, too.
     pub(super) chosen: &'a [SelectedStream],
@@ -59,10 +65,9 @@ impl<'a> Columns<'a> {
         retry_policy: &RetryPolicy,
     ) -> Result<(), Fault> {
         let all = self.all_fields(stream, entry);
-        let joined = self.person_ids == PersonIds::Joined;
-        let asked = Projection::of_events(&all, false, joined).columns().to_vec();
+        let asked = Projection::of_events(&all, false, self.person_ids == PersonIds::Joined).columns().to_vec();
         // The engine needs the keys, and every PostHog has `properties`.
-        let keys = Projection::of_events(&Map::new(), false, joined);
+        let keys = Projection::of_events(&Map::new(), false, true);
         let mut required: Vec<&str> = keys.columns().iter().map(|column| column.name.as_str()).collect();
         required.push("properties");
         let today = Day::of(self.now);
@@ -76,19 +81,52 @@ impl<'a> Columns<'a> {
         self.can_query = outcome.is_ok() || present.len() < asked.len();
         let mut gone: Vec<String> =
             asked.iter().filter(|column| !present.contains(column)).map(|column| column.name.clone()).collect();
+        if gone.iter().any(|name| name == PERSON_ID) && self.find_person_id(retry_policy)? {
+            gone.retain(|name| name != PERSON_ID);
+        }
         if gone.iter().any(|name| name == CREATED_AT) {
-            entry.valid_replication_keys.retain(|key| key != CREATED_AT);
-            entry.replication_key = Some(TIMESTAMP.to_owned());
-            if self.chosen.is_empty() {
+            // With a given catalog, the bookmark decides about it later.
+            if self.chosen.is_empty() && self.is_without_arrivals(retry_policy)? {
+                entry.valid_replication_keys.retain(|key| key != CREATED_AT);
+                entry.replication_key = Some(TIMESTAMP.to_owned());
                 replication_key::warn();
             } else {
-                // With a given catalog, the bookmark decides about it later.
                 gone.retain(|name| name != CREATED_AT);
             }
         }
         self.missing.add(stream.name, gone);
         self.keep_fields(stream, entry);
         outcome
+    }
+
+    /// Whether the refusal of `created_at` is repeated. It is not believed where no request is left to ask.
+    fn is_without_arrivals(&self, retry_policy: &RetryPolicy) -> Result<bool, Fault> {
+        match replication_key::is_refused_again(self.client, retry_policy, self.now) {
+            Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. })) => Ok(false),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether events have a person's id under its other name, where they have none as ingested: then a run asks for that.
+    fn find_person_id(&mut self, retry_policy: &RetryPolicy) -> Result<bool, Fault> {
+        let column = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
+        let mut columns = vec![column(TIMESTAMP), column(PERSON_ID)];
+        let today = Day::of(self.now);
+        let select = |columns: &[Column]| hogql::probe(columns, today);
+        match drop_missing_columns(self.client, retry_policy, &mut columns, &[TIMESTAMP], select) {
+            // A run asks again.
+            Err(Fault::Fatal(Failure { cause: Cause::Allowance, .. })) => return Ok(true),
+            outcome => outcome?,
+        }
+        let is_there = self.person_ids == PersonIds::Event && columns.iter().any(|column| column.name == PERSON_ID);
+        if is_there {
+            log::info(
+                "this PostHog does not tell which person an event was ingested with (event_person_id); person_id may be the \
+                 one after later merges, as with person_id_mode joined",
+            );
+            self.person_ids = PersonIds::Joined;
+        }
+        Ok(is_there)
     }
 
     /// Asks for the columns of a table, where they differ between versions or a catalog wants others.
@@ -180,5 +218,19 @@ pub fn try_list(client: &Client, list: &List, retry_policy: &RetryPolicy) -> Res
     let query: Vec<(String, String)> =
         list.query.iter().copied().chain(one).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let retry_policy = Some(retry_policy.at_most(ATTEMPTS));
-    client.get(&Get { query: &query, retry_policy, ..Get::new(&path, list.class) }, |_| Ok(()))
+    let get = Get {
+        query: &query,
+        retry_policy,
+        can_split: true,
+        max_bytes: Some(ITEM_BYTES),
+        ..Get::new(&path, list.class)
+    };
+    match client.get(&get, |_| Ok(())) {
+        Err(Fault::Split(why)) if why.of == Resource::AnswerBytes => Ok(()),
+        Err(Fault::Split(why)) => {
+            let error = Error::new(Kind::Service, format!("GET {path} failed: {why}"));
+            Err(Fault::Fatal(Failure { cause: Cause::Server, error }))
+        }
+        outcome => outcome,
+    }
 }

@@ -15,7 +15,7 @@ use crate::posthog::http::client::Client;
 use crate::singer::catalog::{Catalog, SelectedStream};
 use crate::time::{Micros, to_rfc3339};
 
-use super::config::Config;
+use super::config::{Config, PersonIds, Streams};
 use super::record::fits::is_text;
 use super::record::flatten::Family;
 use super::replication::source;
@@ -68,51 +68,69 @@ pub fn wanted(config: &Config, choice: Option<&Choice>) -> Result<Vec<(&'static 
         let wanted = choice.selected.iter().map(|stream| Ok((find(&stream.id)?, stream.replication_key.clone())));
         return wanted.collect();
     }
-    let only = config.only_stream.as_deref().map(find).transpose().map_err(|e| e.context("setting data_type"))?;
-    let is_wanted = |row: &&Stream| only.map_or(row.selected_by_default, |only| only.name == row.name);
-    STREAMS.iter().filter(is_wanted).map(|row| Ok((row, row.entry()?.replication_key))).collect()
+    rows(config)?.into_iter().map(|row| Ok((row, row.entry()?.replication_key))).collect()
+}
+
+/// The streams that the settings choose.
+///
+/// # Errors
+/// [`Kind::Config`] for a stream that does not exist.
+pub fn rows(config: &Config) -> Result<Vec<&'static Stream>> {
+    match &config.streams {
+        Streams::ByDefault => Ok(STREAMS.iter().filter(|row| row.selected_by_default).collect()),
+        Streams::All => Ok(STREAMS.iter().collect()),
+        Streams::Named { names, setting } => {
+            let find = |name: &String| find(name).map_err(|e| e.context(format!("setting {setting}")));
+            names.iter().map(find).collect()
+        }
+    }
+}
+
+/// The streams of a run, and what was found out on the way.
+#[derive(Debug)]
+pub struct Found {
+    /// The streams.
+    pub streams: Vec<SelectedStream>,
+    /// Which person id of events this PostHog has.
+    pub person_ids: PersonIds,
 }
 
 /// The streams of a run. With a catalog they are its selected ones, without the columns that this PostHog does not have; a
-/// warning says what changed since the catalog was made. Without one they are the streams that are on by default, or the
-/// one that the configuration names.
+/// warning says what changed since the catalog was made. Without one they are the streams that are on by default, or those
+/// that the settings name.
 ///
 /// # Errors
 /// [`Kind::Config`] for a stream that does not exist, cannot be read, or is chosen in a way it cannot be read.
-pub fn streams_of_run(
-    client: &Client,
-    config: &Config,
-    choice: Option<Choice>,
-    now: Micros,
-) -> Result<Vec<SelectedStream>> {
-    let mut selected = match choice {
+pub fn streams_of_run(client: &Client, config: &Config, choice: Option<Choice>, now: Micros) -> Result<Found> {
+    let mut found = match choice {
         Some(choice) => given(client, config, choice, now)?,
         None => {
-            let mut selected = by_default(client, config, now)?;
-            selected.iter_mut().try_for_each(|stream| find(&stream.id)?.resolve(stream))?;
-            selected
+            let mut found = by_default(client, config, now)?;
+            found.streams.iter_mut().try_for_each(|stream| find(&stream.id)?.resolve(stream))?;
+            found
         }
     };
-    selected.iter_mut().for_each(|stream| stream.source = Some(source(client.options())));
-    Ok(selected)
+    found.streams.iter_mut().for_each(|stream| stream.source = Some(source(client.options())));
+    Ok(found)
 }
 
-fn by_default(client: &Client, config: &Config, now: Micros) -> Result<Vec<SelectedStream>> {
-    let Some(name) = &config.only_stream else {
-        let mut discovery = Discovery::new(client, config, now, Unreadable::LeaveOutForGood)?;
-        let entries = discovery.entries(|stream| stream.selected_by_default)?;
-        return Catalog::discovered(&entries, None).selected();
-    };
-    find(name).map_err(|e| e.context("setting data_type"))?;
-    let entries = Discovery::new(client, config, now, Unreadable::Refuse)?.entries(|stream| stream.name == name)?;
-    let catalog = Catalog::discovered(&entries, None);
-    catalog.only(name).map_or_else(|| Ok(Vec::new()), |catalog| catalog.selected())
+fn by_default(client: &Client, config: &Config, now: Micros) -> Result<Found> {
+    let wanted = rows(config)?;
+    let is_wanted = |stream: &Stream| wanted.iter().any(|row| row.name == stream.name);
+    // Somebody chose what has a name.
+    let named = matches!(config.streams, Streams::Named { .. });
+    let unreadable = if named { Unreadable::Refuse } else { Unreadable::LeaveOutForGood };
+    let mut discovery = Discovery::new(client, config, now, unreadable)?;
+    let mut entries = discovery.entries(is_wanted)?;
+    entries.iter_mut().for_each(|entry| entry.selected_by_default = true);
+    let streams = Catalog::discovered(&entries, None).selected()?;
+    Ok(Found { streams, person_ids: discovery.columns.person_ids })
 }
 
-fn given(client: &Client, config: &Config, choice: Choice, now: Micros) -> Result<Vec<SelectedStream>> {
+fn given(client: &Client, config: &Config, choice: Choice, now: Micros) -> Result<Found> {
     let Choice { catalog, mut selected } = choice;
     if selected.is_empty() {
-        return Ok(selected);
+        return Ok(Found { streams: selected, person_ids: config.events.person_ids });
     }
     let mut discovery = Discovery::new(client, config, now, Unreadable::Refuse)?.chosen(&selected);
     // The names in the catalog say which they are, whatever the setting is now.
@@ -123,7 +141,8 @@ fn given(client: &Client, config: &Config, choice: Choice, now: Micros) -> Resul
     discovery.describes_properties = catalog.fingerprint().is_some();
     let is_selected = |stream: &Stream| selected.iter().any(|chosen| chosen.id == stream.name);
     let entries = discovery.entries(is_selected)?;
-    let Discovery { columns: Columns { missing, .. }, properties_are_partial, describes_properties, .. } = discovery;
+    let Discovery { columns, properties_are_partial, describes_properties, .. } = discovery;
+    let Columns { missing, person_ids, .. } = columns;
     if describes_properties {
         // Some changes are said elsewhere, and not again.
         let is_compared = |stream: &str, field: Option<&str>| match field {
@@ -135,7 +154,7 @@ fn given(client: &Client, config: &Config, choice: Choice, now: Micros) -> Resul
     }
     selected.retain(|stream| entries.iter().any(|entry| entry.name == stream.id));
     missing.drop_fields(&mut selected)?;
-    Ok(selected)
+    Ok(Found { streams: selected, person_ids })
 }
 
 /// The column of a person's property may have either of two names, but not both: one would stay empty.

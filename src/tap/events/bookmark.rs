@@ -253,7 +253,8 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
         ));
     }
     log::warn(format!(
-        "{names} changed since the last run: only events that arrived after {} follow the new setting",
+        "{names} changed since the last run: only events that arrived after {} follow the new setting; a run without --state \
+         reads the past, too",
         { bookmark.replication_key_value.as_deref().unwrap_or("it") }
     ));
     Ok(())

@@ -6,6 +6,7 @@
 //! | what runs go by: arrival, or `timestamp` | `replication_key.rs` |
 //! | where the last run ended, and the run that is under way | `bookmark.rs` |
 //! | the closed sets of this run, and the counts of arrivals that late events show in | `window.rs`, `arrivals.rs`, `count.rs` |
+//! | names in the settings that no event has | `names.rs` |
 //! | a closed set is cut into slices | `plan.rs` |
 //! | two slices are fetched ahead, within a bound on memory | `prefetch.rs`, `buffers.rs` |
 //! | a slice is read page by page, in parts where it is too much, and its count proved | `slice.rs`, `parts.rs`, `page.rs`, `verify.rs` |
@@ -20,6 +21,7 @@ pub mod bookmark;
 mod buffers;
 pub mod count;
 mod emit;
+mod names;
 mod overlap;
 mod page;
 mod parts;

@@ -17,7 +17,8 @@ use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
 
 use super::arrivals::ArrivalCounts;
 use super::bookmark::{Bookmark, check_filters, filters};
-use crate::posthog::query::ask::{ask, drop_missing_columns, server_time};
+use crate::posthog::http::retry::RetryPolicy;
+use crate::posthog::query::ask::{ask, drop_missing_columns, is_column_refused, server_time};
 use crate::tap::config::EventsConfig;
 use crate::tap::replication::source;
 use crate::tap::stream::fields;
@@ -40,9 +41,9 @@ pub fn bookmark(client: &Client, config: &EventsConfig, stream: &str, chosen: &s
         let by_arrival = chosen == CREATED_AT && is_usable(client, config)?;
         return Ok(Bookmark::new(source, if by_arrival { CREATED_AT } else { TIMESTAMP }));
     };
-    check_filters(&bookmark, &filters(config))?;
+    check_half_done(&bookmark, config, chosen)?;
     match (bookmark.replication_key.as_str(), chosen) {
-        (CREATED_AT, TIMESTAMP) => go_by_timestamp(&mut bookmark)?,
+        (CREATED_AT, TIMESTAMP) => go_by_timestamp(&mut bookmark),
         (TIMESTAMP, CREATED_AT) => {
             log::info(
                 "runs go by `timestamp`, as the state says; start over without --state to look at created_at again",
@@ -53,13 +54,21 @@ pub fn bookmark(client: &Client, config: &EventsConfig, stream: &str, chosen: &s
     Ok(bookmark)
 }
 
-/// Changes what a bookmark means. What it lists as delivered is named by arrival, so the overlap is delivered again.
-fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
-    if bookmark.run.is_some() {
+/// Checks what a run that is half done began with. `chosen` is the replication key of the catalog.
+///
+/// # Errors
+/// [`Kind::Config`] where its filters or its replication key changed: its cursor would skip rows.
+pub fn check_half_done(bookmark: &Bookmark, config: &EventsConfig, chosen: &str) -> Result<()> {
+    if bookmark.run.is_some() && (bookmark.replication_key.as_str(), chosen) == (CREATED_AT, TIMESTAMP) {
         let text = "the replication-key of the catalog changed from created_at to timestamp while a run is half done; set it \
                     back until that run has finished, or start over without --state";
         return Err(Error::new(Kind::Config, text));
     }
+    check_filters(bookmark, &filters(config))
+}
+
+/// Changes what a bookmark means. What it lists as delivered is named by arrival, so the overlap is delivered again.
+fn go_by_timestamp(bookmark: &mut Bookmark) {
     log::warn(
         "the replication-key changed from created_at to timestamp: events of the last late_arrival_days come out again, and \
          events that arrive later than that are missed",
@@ -67,7 +76,6 @@ fn go_by_timestamp(bookmark: &mut Bookmark) -> Result<()> {
     bookmark.replication_key = TIMESTAMP.to_owned();
     bookmark.overlap = None;
     bookmark.arrivals = ArrivalCounts::default();
-    Ok(())
 }
 
 /// The stream as a run from this bookmark can read it: the key is that of the run, and where it is `timestamp`,
@@ -96,6 +104,16 @@ pub fn with_replication_key(
     Ok(stream)
 }
 
+/// Whether `created_at` was refused once and is refused again: only then a project is not read by arrival.
+///
+/// # Errors
+/// Those of a query.
+pub fn is_refused_again(client: &Client, retry_policy: &RetryPolicy, now: Micros) -> Result<bool, Fault> {
+    let column = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
+    let select = |columns: &[Column]| hogql::probe(columns, Day::of(now));
+    is_column_refused(client, retry_policy, &column(CREATED_AT), &[column(TIMESTAMP)], select)
+}
+
 /// Whether `created_at` can be asked for.
 fn is_present(client: &Client, now: Micros) -> Result<bool> {
     let column = |name: &str| Column { expression: name.to_owned(), name: name.to_owned() };
@@ -121,13 +139,25 @@ fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
         return Ok(true);
     }
     let sql = hogql::usable_arrivals(&range);
-    let read = ask(client, &Query::new("check of created_at", &sql), &["rows", "usable"], |row| {
-        Some((row.cell(0).count()?, row.cell(1).count()?))
-    });
-    let usable = match read {
+    let read = || {
+        ask(client, &Query::new("check of created_at", &sql), &["rows", "usable"], |row| {
+            Some((row.cell(0).count()?, row.cell(1).count()?))
+        })
+    };
+    let is_refusal = |fault: &Fault| matches!(fault, Fault::Fatal(failure) if failure.cause.is_refusal());
+    let mut counts = read();
+    if counts.as_ref().is_err_and(is_refusal) {
+        if is_refused_again(client, &client.options().retry_policy, now)? {
+            warn();
+            return Ok(false);
+        }
+        counts = read();
+    }
+    let usable = match counts {
         Ok(counts) => counts.iter().all(|(rows, usable)| rows - usable.min(rows) <= rows / UNUSABLE_SHARE),
-        Err(Fault::Fatal(failure)) if failure.cause.is_refusal() => false,
         Err(Fault::Split(_)) => true,
+        // It is the count that is refused, not the column.
+        Err(fault) if is_refusal(&fault) => true,
         Err(fault) => return Err(fault.into()),
     };
     if !usable {

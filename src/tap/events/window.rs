@@ -14,6 +14,7 @@ use crate::time::{DAY_US, Day, FAR_FUTURE, Micros, to_rfc3339};
 use super::arrivals::{ArrivalCounts, Hours, WATCHED_US, hour_end, hour_of};
 use super::bookmark::{Bookmark, ReadRange, Run, filters};
 use super::count::{self, Unit};
+use super::names::warn_of_absent;
 use super::overlap::Overlap;
 use super::replication_key::CREATED_AT;
 use crate::tap::config::{DEFAULT_DAYS, EventsConfig};
@@ -42,6 +43,12 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
     let mut ranges = vec![main];
     if by_arrival {
         ranges.extend(set.watch(client, &mut counts)?);
+    }
+    // Later runs read what arrived in a short time: most names have no event there.
+    if bookmark.last_run().is_none() || bookmark.filters.event_types != filters(config).event_types {
+        let until = config.until.unwrap_or(FAR_FUTURE).min(horizon + DAY_US);
+        let event_types = config.event_types.clone();
+        warn_of_absent(client, &Range { since, until, created_from: None, created_until: None, event_types })?;
     }
     bookmark.since = Some(since);
     bookmark.filters = filters(config);

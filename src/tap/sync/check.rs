@@ -7,7 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::singer::state::{State, kind};
 
 use crate::tap::context::Context;
-use crate::tap::events::bookmark::{Bookmark, check_filters, filters, is_of_the_older_component};
+use crate::tap::events::bookmark::{Bookmark, is_of_the_older_component};
+use crate::tap::events::replication_key::check_half_done;
 use crate::tap::replication::{SOURCE, bookmark, refuse_foreign, source};
 use crate::tap::sink::REQUESTS;
 use crate::tap::stream::{STREAMS, Source, Stream};
@@ -28,7 +29,8 @@ pub fn check(context: &Context<'_>, state: &State, streams: &[(&'static Stream, 
         match stream.source {
             Source::Events => {
                 let half_done = Bookmark::read(state, stream.name, &ours)?.filter(|bookmark| bookmark.run.is_some());
-                half_done.map_or(Ok(()), |bookmark| check_filters(&bookmark, &filters(&context.config.events)))?;
+                let chosen = replication_key.as_deref().unwrap_or_default();
+                half_done.map_or(Ok(()), |bookmark| check_half_done(&bookmark, &context.config.events, chosen))?;
             }
             _ => drop(bookmark(state, stream.name, replication_key.as_deref(), Some(&ours))?),
         }

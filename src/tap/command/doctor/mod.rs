@@ -23,15 +23,15 @@ use crate::posthog::query::hogql;
 use crate::time::{Micros, to_rfc3339};
 
 use crate::posthog::query::ask;
-use crate::tap::config::{Config, is_about_the_key};
-use crate::tap::stream::{Stream, find};
+use crate::tap::config::Config;
 
 use finding::{Category, Finding, Status, explain, millis};
-use streams::Readable;
+use streams::{Chosen, Readable};
 
 /// How far two clocks may be apart before it is worth a word.
 const CLOCKS_SECONDS: i64 = 60;
-const ANSWER_BYTES: usize = 1024 * 1024;
+/// What an answer may weigh. Several are read at the same time, and a tree of values is many times as large.
+const ANSWER_BYTES: usize = 256 * 1024;
 /// Nobody waits longer, and an instant after it can still be written.
 const LONGEST: Duration = Duration::from_secs(86_400);
 /// The part of the time that is kept for the report.
@@ -46,13 +46,13 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
     let started = Instant::now();
     let timeout = timeout.min(LONGEST);
     let mut findings = Vec::new();
-    match config.and_then(|config| Ok((client(&config, timeout)?, only_stream(&config)?))) {
-        Ok((client, only_stream)) => {
+    match config.and_then(|config| Ok((client(&config, timeout)?, Chosen::of(&config)?))) {
+        Ok((client, chosen)) => {
             findings.push(Finding::fine("config", format!("complete; {}", client.options().base), started));
             let (sender, receiver) = channel();
             // Before the time is over, so that there is time for the report.
             let deadline = started + timeout - (timeout / 10).min(LAST_WORDS);
-            let examination = Examination { client: Arc::new(client), only_stream, deadline, findings: sender };
+            let examination = Examination { client: Arc::new(client), chosen, deadline, findings: sender };
             // Not joined: a thread that hangs is left behind when the time is over.
             thread::spawn(move || examination.make());
             loop {
@@ -68,7 +68,7 @@ pub fn run(config: Result<Config>, timeout: Duration, now: Micros) -> (Value, u8
             }
         }
         Err(error) => {
-            let category = if is_about_the_key(&error) { Category::Auth } else { Category::Config };
+            let category = if error.setting() == Some("api_key") { Category::Auth } else { Category::Config };
             findings.push(Finding::error("config", category, error.to_string(), started));
         }
     }
@@ -109,20 +109,18 @@ fn report(findings: &[Finding], elapsed: Duration, now: Micros) -> (Value, u8) {
 /// A client that tries once and never waits.
 fn client(config: &Config, timeout: Duration) -> Result<Client> {
     let options = config.connection.clone();
-    Client::new(Options { retry_policy: RetryPolicy::none(), request_timeout: timeout, ..options })
-}
-
-/// The stream that the configuration names, if it names one.
-fn only_stream(config: &Config) -> Result<Option<&'static Stream>> {
-    let found = config.only_stream.as_deref().map(find).transpose();
-    found.map_err(|error| error.context("setting data_type"))
+    Client::new(Options {
+        retry_policy: RetryPolicy::none(),
+        request_timeout: timeout,
+        max_list_bytes: ANSWER_BYTES,
+        ..options
+    })
 }
 
 /// All that needs the network; each finding is sent as it is made.
 struct Examination {
     client: Arc<Client>,
-    /// The only stream that is to be read.
-    only_stream: Option<&'static Stream>,
+    chosen: Chosen,
     deadline: Instant,
     findings: Sender<Finding>,
 }
@@ -147,7 +145,7 @@ impl Examination {
         let cause = if let Fault::Fatal(failure) = &fault { Some(failure.cause.clone()) } else { None };
         let finding = Finding::failed("query", fault, started);
         let is_scope = matches!(cause, Some(Cause::Scope(_)));
-        self.tell(if is_scope && self.reads_only_a_list() { finding.into_warning() } else { finding });
+        self.tell(if is_scope && self.chosen.is_of_lists() { finding.into_warning() } else { finding });
         if is_scope {
             self.explain_streams(false);
         } else if cause == Some(Cause::Key) {
@@ -161,7 +159,7 @@ impl Examination {
         match ask::days_of(&self.client, zone) {
             Err(error) => {
                 let finding = Finding::error("version", Category::Config, error.to_string(), now);
-                self.tell(if self.reads_only_a_list() { finding.into_warning() } else { finding });
+                self.tell(if self.chosen.is_of_lists() { finding.into_warning() } else { finding });
             }
             Ok(()) if self.client.modifiers_refused() => {
                 let text = "an old PostHog: it does not take convertToProjectTimezone, times follow the project's zone";
@@ -171,17 +169,12 @@ impl Examination {
         }
     }
 
-    /// Lists are read without queries.
-    fn reads_only_a_list(&self) -> bool {
-        self.only_stream.is_some_and(Stream::is_list)
-    }
-
     /// The project and the streams, side by side.
     fn explain_streams(&self, can_query: bool) {
         thread::scope(|scope| {
             scope.spawn(|| self.tell(project(&self.client)));
-            let (client, only_stream, deadline) = (&self.client, self.only_stream, self.deadline);
-            self.tell(Readable { client, can_query, only_stream, deadline }.finding());
+            let (client, chosen, deadline) = (&self.client, &self.chosen, self.deadline);
+            self.tell(Readable { client, can_query, chosen, deadline }.finding());
         });
     }
 

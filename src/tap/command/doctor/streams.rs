@@ -6,11 +6,14 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::error::Result;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
 use crate::posthog::key::{covers, scopes_of_key};
+use crate::tap::config::{Config, Streams};
 use crate::tap::discover::columns::try_list;
 use crate::tap::discover::left_out::Obstacle;
+use crate::tap::discover::rows;
 use crate::tap::stream::{STREAMS, Source, Stream};
 
 use super::finding::{Category, Finding, explain};
@@ -45,12 +48,43 @@ impl Hindrance {
     }
 }
 
+/// The streams that are to be read.
+pub(super) struct Chosen {
+    streams: Vec<&'static Stream>,
+    /// The setting that names them; none where each that can be read will do.
+    setting: Option<String>,
+}
+
+impl Chosen {
+    pub(super) fn of(config: &Config) -> Result<Chosen> {
+        let setting = match &config.streams {
+            Streams::Named { setting, .. } => Some(setting.clone()),
+            Streams::ByDefault | Streams::All => None,
+        };
+        Ok(Chosen { streams: rows(config)?, setting })
+    }
+
+    fn has(&self, stream: &Stream) -> bool {
+        self.streams.iter().any(|chosen| chosen.name == stream.name)
+    }
+
+    /// The setting that names streams, where one does.
+    fn setting(&self) -> Option<&str> {
+        self.setting.as_deref()
+    }
+
+    /// Lists are read without queries.
+    pub(super) fn is_of_lists(&self) -> bool {
+        self.streams.iter().all(|stream| stream.is_list())
+    }
+}
+
 /// The facts that are known before the streams are looked at.
 pub(super) struct Readable<'a> {
     pub(super) client: &'a Arc<Client>,
     /// A query was answered, not refused for want of its scope.
     pub(super) can_query: bool,
-    pub(super) only_stream: Option<&'static Stream>,
+    pub(super) chosen: &'a Chosen,
     pub(super) deadline: Instant,
 }
 
@@ -86,13 +120,15 @@ impl Readable<'_> {
         parts.extend(describe(&looked, self.can_query));
         let hindered = || looked.iter().filter_map(|looked| Some((looked.stream, looked.hindered.as_ref()?)));
         let text = if parts.is_empty() { "all can be read".to_owned() } else { parts.join("; ") };
-        let only = hindered().find(|(stream, _)| self.only_stream.is_some_and(|only| only.name == stream.name));
-        if let Some((stream, hindrance)) = only {
-            let text = format!("{}, the stream of data_type, cannot be read: {text}", stream.name);
+        let needed = self.chosen.setting().and_then(|setting| {
+            hindered().find(|(stream, _)| self.chosen.has(stream)).map(|(stream, why)| (setting, stream, why))
+        });
+        if let Some((setting, stream, hindrance)) = needed {
+            let text = format!("{}, the stream of {setting}, cannot be read: {text}", stream.name);
             return Finding::error("streams", hindrance.category, text, started);
         }
         let is_notable = |(stream, hindrance): (&Stream, &Hindrance)| {
-            self.only_stream.is_none() && stream.selected_by_default || hindrance.obstacle == Obstacle::Failed
+            self.chosen.has(stream) || hindrance.obstacle == Obstacle::Failed
         };
         if !is_told || hindered().any(is_notable) {
             Finding::warning("streams", text, started)
@@ -140,10 +176,7 @@ impl Readable<'_> {
     }
 
     fn is_worth_a_request(&self, stream: &Stream) -> bool {
-        match self.only_stream {
-            Some(only) => only.name == stream.name,
-            None => stream.selected_by_default || stream.varies,
-        }
+        self.chosen.has(stream) || self.chosen.setting().is_none() && stream.varies
     }
 }
 

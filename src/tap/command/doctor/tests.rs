@@ -47,7 +47,7 @@ fn a_wrong_key_is_auth() {
 #[test]
 fn a_project_token_is_auth_before_any_request() {
     let error = Error::new(Kind::Config, "setting api_key: this is a project token (phc_)");
-    expect(run(Err(error), TIMEOUT, NOW), "auth", 3, "phc_");
+    expect(run(Err(error.about("api_key")), TIMEOUT, NOW), "auth", 3, "phc_");
 }
 
 #[test]
