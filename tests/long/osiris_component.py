@@ -83,7 +83,7 @@ def local(report, project):
     box.ingest([{"event": "late", "distinct_id": f"d{n}", "timestamp": iso(now_us() - n * 86_400_000_000)} for n in range(1, 6)] + [{"event": "new", "distinct_id": "d", "timestamp": iso(now_us() - 60_000_000)}] * 2)
     second = project.osiris("run", "pipelines/daily.yaml")
     report.check("a second run adds seven rows", second.returncode == 0 and (project.counts()["late"], project.counts()["new"]) == (5, 2), project.counts())
-    report.check("the metric rows_read is seven", '"metric":"rows_read","value":7}' in project.logs(), [line for line in project.logs().splitlines() if "rows_read" in line][-3:])
+    report.check("the metric rows_read is seven", '"metric":"rows_read","value":7,' in project.logs(), [line for line in project.logs().splitlines() if "rows_read" in line][-3:])
     report.same("a second run: each row once", project.difference())
     wrong = project.osiris("run", "pipelines/daily.yaml", key="phx_wrong_key_of_nobody")
     report.check("a wrong key fails the step with the tap's own words", wrong.returncode != 0 and "target-parquet run ended with exit code 3" in wrong.both and "check api_key" in wrong.both, wrong.both[-2000:])
