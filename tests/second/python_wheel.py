@@ -17,11 +17,10 @@ PROJECT = ROOT / "integrations" / "python"
 IN_IT = {"tap_posthog/__init__.py", "tap_posthog/__main__.py"}
 
 
-def build(folder, *options):
+def build(folder, *options, maturin=pathlib.Path(sys.executable).with_name("maturin")):
     """The wheel that maturin makes, and what it said. With everything built by cargo it packs: seconds. WHEEL names one that is there."""
     if "WHEEL" in os.environ:
         return pathlib.Path(shutil.copy(os.environ["WHEEL"], folder)), ""
-    maturin = pathlib.Path(sys.executable).with_name("maturin")
     done = subprocess.run([maturin, "build", "--release", "--locked", "--out", folder, *options], cwd=PROJECT, capture_output=True, text=True,
                           env={**os.environ, "PATH": f"{maturin.parent}{os.pathsep}{os.environ['PATH']}"})
     wheels = sorted(pathlib.Path(folder).glob("*.whl"))
