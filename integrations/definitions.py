@@ -4,15 +4,14 @@
     python integrations/definitions.py            writes the files anew
     python integrations/definitions.py --check    says which of them differ; exit code 1 if one does
 
-TAP_POSTHOG and TARGET_PARQUET name the programs (default: target/release). Needs PyYAML.
+TAP_POSTHOG and TARGET_PARQUET name the programs (default: target/release).
 """
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
-
-import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
 RELEASE = HERE.parent / "target" / "release"
@@ -159,15 +158,30 @@ def component(tap, target):
     }
 
 
-class Plain(yaml.SafeDumper):
-    """Writes what stands in two places twice, instead of an anchor."""
+def scalar(value):
+    """A text without quotes where nobody can take it for something else; everything else as in JSON, which is YAML, too."""
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z/][A-Za-z0-9_/. -]*[A-Za-z0-9_/.-]", value)
+    return value if plain and value.lower() not in ("true", "false", "null", "yes", "no", "on", "off") else json.dumps(value, ensure_ascii=False)
 
-    def ignore_aliases(self, data):
-        return True
+
+def lines(value):
+    """A value as lines of YAML."""
+    if not isinstance(value, (dict, list)) or not value:
+        return [scalar(value)]
+    told = []
+    for name, inner in value.items() if isinstance(value, dict) else ((None, inner) for inner in value):
+        below = lines(inner)
+        if name is None:
+            told += [f"- {below[0]}", *(f"  {line}" for line in below[1:])]
+        elif isinstance(inner, (dict, list)) and inner:
+            told += [f"{name}:", *(f"  {line}" for line in below)]
+        else:
+            told.append(f"{name}: {below[0]}")
+    return told
 
 
 def written(value, name):
-    return HEAD.format(name) + yaml.dump(value, Dumper=Plain, sort_keys=False, allow_unicode=True, width=120)
+    return HEAD.format(name) + "\n".join(lines(value)) + "\n"
 
 
 def files():

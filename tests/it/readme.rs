@@ -1,5 +1,5 @@
 //! The documents hold what the programs say of themselves, word for word, and their links lead somewhere. With
-//! `UPDATE_README=1` the first test writes the printed parts anew.
+//! `UPDATE_README=1` the printed parts and the definitions of `integrations/` are written anew.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -89,4 +89,19 @@ fn links_between_the_documents_lead_somewhere() {
         }
     }
     assert!(seen > 5, "{seen} links seen");
+}
+
+#[test]
+fn the_definitions_for_meltano_and_osiris_are_what_the_programs_say() {
+    let mut command = Command::new("python3");
+    command.arg("integrations/definitions.py").current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.env("TAP_POSTHOG", TAP).env("TARGET_PARQUET", TARGET);
+    if std::env::var_os("UPDATE_README").is_none() {
+        command.arg("--check");
+    }
+    // Without Python the second tier is the first to see a difference.
+    if let Ok(output) = command.output() {
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "UPDATE_README=1 cargo test --test it readme writes them anew:\n{said}");
+    }
 }
