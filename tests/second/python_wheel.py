@@ -61,7 +61,7 @@ def examine(report, wheel, folder):
         more = {name for name in names - scripts if not name.startswith((f"tap_posthog-{version}.dist-info/", "components/posthog.singer_extractor/", "tap_posthog/"))}
         report.check("both programs and the module, and nothing else", scripts | IN_IT <= names and not more, more or len(names))
         metadata = archive.read(f"tap_posthog-{version}.dist-info/METADATA").decode()
-        report.check("name, licence and description", all(f"\n{line}" in metadata for line in ("Name: tap-posthog\n", "License-Expression: MIT\n", "Summary: A Singer tap")), metadata[:600])
+        report.check("name, licence and description", all(f"\n{line}" in metadata for line in ("Name: tap-posthog\n", "License: MIT\n", "Summary: A Singer tap")), metadata[:600])
     environment = Environment(folder)
     installed = environment.pip("install", "--no-index", wheel)
     report.check("installs without anything else", installed.returncode == 0, installed.stderr)
