@@ -38,7 +38,7 @@ class Environment:
         self.empty = self.files()
 
     def files(self):
-        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if "__pycache__" not in path.parts}
+        return {str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
     def run(self, *command, text=None, cwd=None, **more):
         return subprocess.run(command, **({"input": text} if text else {"stdin": subprocess.DEVNULL}), capture_output=True, text=True, cwd=cwd or self.folder,
@@ -88,7 +88,7 @@ def main():
             report.check(f"{name} is the one that was tested", filecmp.cmp(environment.folder / "bin" / name, built, shallow=False), built)
         environment.pip("uninstall", "--yes", "tap-posthog")
         left = {path for path in environment.files() - environment.empty if not path.startswith("output")}
-        report.check("nothing is left when it is removed", not left, left)
+        report.check("no file is left when it is removed", not left, left)
     report.end()
 
 
