@@ -93,10 +93,11 @@ impl Report<'_> {
             }
             let days = self.count(&range, pass.cursor.as_ref(), run.horizon)?;
             chart(&mut self.out, &days);
-            self.new += match without_overlap(&range, bookmark.last_run()) {
+            let new = match without_overlap(&range, bookmark.last_run()) {
                 Some(range) => sum(&self.count(&range, pass.cursor.as_ref(), run.horizon)?),
                 None => sum(&days),
             };
+            self.new = self.new.saturating_add(new);
             self.days.extend(days);
         }
         Ok(())
@@ -157,7 +158,7 @@ impl Report<'_> {
 }
 
 fn sum(days: &[(Day, u64)]) -> u64 {
-    days.iter().map(|(_, rows)| rows).sum()
+    days.iter().fold(0, |sum: u64, (_, rows)| sum.saturating_add(*rows))
 }
 
 fn heading(pass: &ReadRange) -> String {
@@ -208,8 +209,8 @@ fn costs(days: &[(Day, u64)], page_size: Option<u32>) -> Costs {
     let pages = rows.saturating_mul(REQUESTS_PER_FULL_PERCENT).div_ceil(rows_a_page * 100);
     // A day that is large against a page is counted more closely before it is read.
     let details = days.iter().filter(|(_, rows)| *rows > rows_a_page / 4).count() as u64;
-    let read = rows.saturating_mul(BYTES_A_ROW) / 100 * READ_PER_BODY_PERCENT
-        + pages.saturating_mul(EXTRA_ROWS_A_REQUEST * BYTES_A_ROW);
+    let of_rows = rows.saturating_mul(BYTES_A_ROW) / 100 * READ_PER_BODY_PERCENT;
+    let read = of_rows.saturating_add(pages.saturating_mul(EXTRA_ROWS_A_REQUEST * BYTES_A_ROW));
     Costs { requests: pages + details + REQUESTS_A_RUN, read_mb: read / 1_000_000 }
 }
 
@@ -241,6 +242,13 @@ mod tests {
             assert!(near(costs.read_mb, read_mb), "{page_size:?}: {} MB", costs.read_mb);
         }
         assert_eq!(costs(&[], None).requests, REQUESTS_A_RUN);
+    }
+
+    /// A page believes so many rows of a day, and an answer has so many days.
+    #[test]
+    fn counts_that_no_table_has_are_added_up_without_a_fault() {
+        let most = days(&[1 << 48; 50_000]);
+        assert!(costs(&[most.as_slice(), most.as_slice()].concat(), Some(1)).read_mb > 1 << 40);
     }
 
     /// A first run reads what arrived at any time, but not from the beginning of the project.
