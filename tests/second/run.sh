@@ -45,6 +45,10 @@ heading() { printf '\n== %s (%d s)\n' "$1" "$SECONDS"; }
 heading "Python environment"
 [ -x "$VENV/bin/python" ] || "$python" -m venv "$VENV"
 "$VENV/bin/pip" install --quiet --disable-pip-version-check -r tests/second/requirements.txt
+# Spark is large and needs Java.
+if command -v java >/dev/null; then
+    "$VENV/bin/pip" install --quiet --disable-pip-version-check pyspark==4.3.0 || echo "pyspark does not install: Spark is not tested"
+fi
 [ -x "$VENV-meltano/bin/python" ] || "$python" -m venv "$VENV-meltano"
 "$VENV-meltano/bin/pip" install --quiet --disable-pip-version-check -r tests/second/requirements-meltano.txt
 box=yes

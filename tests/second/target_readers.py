@@ -1,8 +1,14 @@
 #!/usr/bin/env python3
 """Files of one stream whose schema changed, united by each reader with the option that docs/files.md names; types as each reader
-sees them. Needs duckdb, polars, pyarrow; chdb (ClickHouse) where it is installed. TARGET_PARQUET names the binary."""
+sees them. Needs duckdb, polars, pyarrow, pandas, fastparquet; chdb (ClickHouse) and pyspark (with Java) where they are installed. TARGET_PARQUET names the binary."""
 import datetime as dt, decimal, glob, json, os, subprocess, sys, tempfile
-import duckdb, polars as pl, pyarrow.dataset as ds, pyarrow as pa
+import duckdb, fastparquet, pandas as pd, polars as pl, pyarrow.dataset as ds, pyarrow as pa
+try:
+    from pyspark.sql import SparkSession
+    spark = (SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+             .config("spark.sql.session.timeZone", "UTC").config("spark.sql.timeType.enabled", "true").getOrCreate())
+    spark.sparkContext.setLogLevel("OFF")
+except Exception as e: print("skip Spark (pyspark or Java is not installed):", str(e)[:100]); spark = None
 
 BINARY = os.environ.get("TARGET_PARQUET", "target/release/target-parquet")
 passed = failed = 0
@@ -34,8 +40,11 @@ def partitions(work):
         "DuckDB hive_partitioning=false": lambda: duckdb.sql(f"select id, e, i, b, f from read_parquet('{files}', hive_partitioning = false)").fetchall(),
         "polars hive_partitioning=False": lambda: polars.read_parquet(files, hive_partitioning=False).select(names).rows(),
         "pyarrow ds.dataset": lambda: [tuple(r[n] for n in names) for r in ds.dataset(out + "/s", format="parquet").to_table().to_pylist()],
+        "pandas partitioning=None": lambda: [tuple(r[n] for n in names) for r in pa.Table.from_pandas(pd.read_parquet(out + "/s", partitioning=None, dtype_backend="pyarrow")).to_pylist()],
+        "fastparquet file by file": lambda: [tuple(r) for f in glob.glob(files, recursive=True) for r in fastparquet.ParquetFile(f).to_pandas()[names].astype(object).values.tolist()],
         "pyarrow read_table partitioning=None": lambda: [tuple(r[n] for n in names) for r in pq.read_table(out + "/s", partitioning=None).to_pylist()],
     }
+    if spark: readers["Spark recursiveFileLookup"] = lambda: list(map(tuple, spark.read.option("recursiveFileLookup", "true").parquet(out + "/s").select(*names).collect()))
     try:
         import chdb
         readers["ClickHouse use_hive_partitioning=0"] = lambda: [tuple(map(json.loads(l).get, names)) for l in str(chdb.query(f"select id, e, i, b, f from file('{files}', Parquet) settings use_hive_partitioning=0, output_format_json_quote_64bit_integers=0", "JSONEachRow")).splitlines()]
@@ -49,20 +58,21 @@ def partitions(work):
 N = lambda t, **k: {"type": ["null", t], **k}
 lines = [
     schema(a=N("integer"), t=N("string", format="date-time")), {"type": "RECORD", "stream": "s", "record": {"id": 1, "a": 7, "t": "2026-03-01T02:00:00.000001+02:00"}},
-    schema(a=N("string"), o=N("object"), t=N("string", format="date-time"), d=N("string", format="date"), price=N("number", multipleOf=0.01)),
-    {"type": "RECORD", "stream": "s", "record": {"id": 2, "a": "text", "o": {"x": [1, "é"]}, "d": "2026-03-01", "price": 1.25}}, {"type": "STATE", "value": {}},
+    schema(a=N("string"), o=N("object"), t=N("string", format="date-time"), d=N("string", format="date"), price=N("number", multipleOf=0.01), c=N("string", format="time")),
+    {"type": "RECORD", "stream": "s", "record": {"id": 2, "a": "text", "o": {"x": [1, "é"]}, "d": "2026-03-01", "price": 1.25, "c": "01:02:03.000004"}},
+    {**schema(), "stream": "_a"}, {"type": "RECORD", "stream": "_a", "record": {"id": 1}}, {"type": "STATE", "value": {}},
 ]
 with tempfile.TemporaryDirectory() as work:
     config = os.path.join(work, "c.json"); out = os.path.join(work, "out"); json.dump({"destination_path": out}, open(config, "w"))
     ran = subprocess.run([BINARY, "--config", config], input="".join(json.dumps(l) + "\n" for l in lines), capture_output=True, text=True)
     check("target ends well", ran.returncode == 0, ran.stderr[-200:] if ran.returncode else "")
     folder = out + "/s"; files = sorted(glob.glob(folder + "/*.parquet")); check("two files", len(files) == 2)
-    when = dt.datetime(2026, 3, 1, 0, 0, 0, 1, tzinfo=dt.timezone.utc); price = decimal.Decimal("1.25"); obj = {"x": [1, "é"]}
+    when = dt.datetime(2026, 3, 1, 0, 0, 0, 1, tzinfo=dt.timezone.utc); price = decimal.Decimal("1.25"); obj = {"x": [1, "é"]}; clock = dt.time(1, 2, 3, 4)
     # DuckDB
     rows = duckdb.sql(f"select id, a, a__text, t, o, d, price from read_parquet('{folder}/*.parquet', union_by_name = true) order by id").fetchall()
     check("DuckDB union_by_name", rows[0][:3] == (1, 7, None) and rows[0][3] == when and rows[1][2] == "text" and json.loads(rows[1][4]) == obj and rows[1][5] == dt.date(2026, 3, 1) and rows[1][6] == price, rows)
     types = dict((r[0], r[1]) for r in duckdb.sql(f"describe select * from read_parquet('{folder}/*.parquet', union_by_name = true)").fetchall())
-    check("DuckDB types", types == {"id": "BIGINT", "a": "BIGINT", "a__text": "VARCHAR", "t": "TIMESTAMP WITH TIME ZONE", "o": "VARCHAR", "d": "DATE", "price": "DECIMAL(38,2)"}, types)
+    check("DuckDB types", types == {"id": "BIGINT", "a": "BIGINT", "a__text": "VARCHAR", "t": "TIMESTAMP WITH TIME ZONE", "o": "VARCHAR", "d": "DATE", "price": "DECIMAL(38,2)", "c": "TIME"}, types)
     # polars
     t = pl.concat([pl.read_parquet(f) for f in files], how="diagonal").sort("id")
     check("polars concat diagonal", t["a"].to_list() == [7, None] and t["a__text"].to_list() == [None, "text"] and t["t"].to_list()[0] == when and json.loads(t["o"].to_list()[1]) == obj and t["price"].to_list()[1] == price, t.schema)
@@ -74,6 +84,16 @@ with tempfile.TemporaryDirectory() as work:
     united = pa.unify_schemas([ds.dataset(f).schema for f in files])
     t = ds.dataset(folder, schema=united, format="parquet").to_table().sort_by("id")
     check("pyarrow unify_schemas", t.column("a").to_pylist() == [7, None] and t.column("a__text").to_pylist() == [None, "text"] and t.column("t").to_pylist()[0] == when and json.loads(t.column("o").to_pylist()[1]) == obj, t.schema.types)
+    # pandas, fastparquet
+    t = pd.concat([pd.read_parquet(f, dtype_backend="pyarrow") for f in files]).sort_values("id"); r = pa.Table.from_pandas(t, preserve_index=False).to_pylist()
+    check("pandas concat", (r[0]["a"], r[1]["a"], r[0]["a__text"], r[1]["a__text"]) == (7, None, None, "text") and r[0]["t"] == when and json.loads(r[1]["o"]) == obj and (r[1]["d"], r[1]["price"], r[1]["c"]) == (dt.date(2026, 3, 1), price, clock), t.dtypes.to_dict())
+    a, b = (fastparquet.ParquetFile(f).to_pandas().iloc[0] for f in files)
+    check("fastparquet file by file", a["a"] == 7 and a["t"] == pd.Timestamp(when).tz_localize(None) and b["a__text"] == "text" and json.loads(b["o"]) == obj and b["d"] == pd.Timestamp("2026-03-01") and b["price"] == 1.25 and b["c"] == pd.Timedelta("01:02:03.000004"), b.to_dict())
+    # Spark; a stream whose name begins with `_`, too
+    if spark:
+        t = spark.read.option("mergeSchema", "true").parquet(folder).orderBy("id"); r = [row.asDict() for row in t.collect()]
+        check("Spark mergeSchema", (r[0]["a"], r[1]["a"], r[0]["a__text"], r[1]["a__text"]) == (7, None, None, "text") and r[0]["t"].replace(tzinfo=dt.timezone.utc) == when and (r[1]["d"], r[1]["price"], r[1]["c"]) == (dt.date(2026, 3, 1), price, clock) and json.loads(t.selectExpr("get_json_object(o, '$.x')").collect()[1][0]) == obj["x"], t.dtypes)
+        check("Spark sees the stream _a", [n for n in os.listdir(out) if n not in ("s", "_target") and spark.read.parquet(os.path.join(out, n)).count() == 1] == ["@5Fa"])
     partitions(work)
     try:
         import chdb

@@ -64,7 +64,10 @@ pub fn earlier_folder(stream: &str) -> String {
         let first = stream.bytes().next().unwrap_or_default();
         name = format!("%{first:02X}{}", name.get(1..).unwrap_or_default());
     }
-    shortened(name, stream)
+    if name.len() > MAX_BYTES {
+        name = format!("{}-{}", name.get(..MAX_BYTES - 33).unwrap_or_default(), hash(stream));
+    }
+    name
 }
 
 /// How Hive writes null, and an empty text.
@@ -77,9 +80,9 @@ pub fn partition_folder(column: &str, value: Option<&str>) -> String {
     let value = match value {
         None | Some("") => NULL.to_owned(),
         Some(NULL) => NULL.replacen('_', "%5F", 1),
-        Some(value) => shortened(escaped(value, '%', |b| plain(b) || b == b'.'), value),
+        Some(value) => short_escaped(value, |b| plain(b) || b == b'.'),
     };
-    let mut column = shortened(escaped(column, '%', plain), column);
+    let mut column = short_escaped(column, plain);
     if column.starts_with('_') {
         // pyarrow sees no folder that begins so.
         column.replace_range(..1, "%5F");
@@ -99,12 +102,21 @@ fn escaped(text: &str, escape: char, mut plain: impl FnMut(u8) -> bool) -> Strin
     })
 }
 
-fn shortened(name: String, original: &str) -> String {
+/// Escaped with `%`; what is too long is cut between characters, so that it is text without the escapes, too.
+fn short_escaped(text: &str, plain: impl Fn(u8) -> bool) -> String {
+    let name = escaped(text, '%', &plain);
     if name.len() <= MAX_BYTES {
         return name;
     }
-    let cut = name.get(..MAX_BYTES - 33).unwrap_or_default();
-    format!("{cut}-{}", hash(original))
+    let mut cut = String::new();
+    for char in text.chars() {
+        let more = escaped(char.encode_utf8(&mut [0; 4]), '%', &plain);
+        if cut.len() + more.len() > MAX_BYTES - 33 {
+            break;
+        }
+        cut += &more;
+    }
+    format!("{cut}-{}", hash(text))
 }
 
 fn hash(text: &str) -> String {
@@ -168,6 +180,9 @@ mod tests {
         assert_eq!(partition_folder("event", Some("")), "event=__HIVE_DEFAULT_PARTITION__");
         assert_eq!(partition_folder("event", Some(NULL)), "event=%5F_HIVE_DEFAULT_PARTITION__");
         assert_eq!(partition_folder("_id", Some("1")), "%5Fid=1");
+        // pyarrow refuses a folder that is cut in the middle of a character.
+        let cut = partition_folder("e", Some(&"é".repeat(200)));
+        assert_eq!(cut.strip_prefix("e=").and_then(|cut| cut.split_once('-')).unwrap().0, "%C3%A9".repeat(14));
     }
 
     proptest! {
