@@ -280,7 +280,7 @@ impl<'a, W: Write> Load<'a, W> {
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
         if is_keyed
             && !self.commits.replay.is_off()
-            && self.commits.is_repeat(sink.layout.id, sink.fingerprint(line, envelope.version))?
+            && self.commits.is_repeat(sink.layout.sink, sink.fingerprint(line, envelope.version))?
         {
             self.forget_row(index);
             if let Some(stream) = self.streams.get(index) {

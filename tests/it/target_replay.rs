@@ -324,6 +324,22 @@ fn rows_of_files_that_are_gone_are_delivered_again() {
     }
 }
 
+/// A SCHEMA that grew while rows waited: they stand in one file with those behind it.
+#[test]
+fn rows_of_a_file_that_grew_before_it_was_gone_are_delivered_again() {
+    let d = Target::new();
+    let narrow = schema("s", json!({"id": {"type": "integer"}}), &["id"], &[]);
+    let rows = |ids: std::ops::Range<i64>| ids.map(|id| record("s", json!({"id": id}))).collect::<String>();
+    // The folder has all columns: files of a run need not have them.
+    d.run(at(0) + &head(&[]) + &row(9, "x") + &at(1));
+    let input = at(1) + &narrow + &rows(0..3) + &head(&[]) + &rows(3..5) + &at(2);
+    d.run(&input);
+    assert_eq!(d.files("s").len(), 2);
+    std::fs::remove_file(&d.files("s")[1]).unwrap();
+    let ran = d.run(&input);
+    assert_eq!((ran.code, d.ids("s")), (0, vec![0, 1, 2, 3, 4, 9]), "{}", ran.stderr);
+}
+
 #[test]
 fn files_that_the_target_replaced_are_not_gone() {
     let d = at_once(json!({}));

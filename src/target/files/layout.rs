@@ -25,6 +25,8 @@ pub enum Place {
 pub struct Layout {
     /// Tells layouts apart, counted from 1.
     pub id: u64,
+    /// The sink that its rows come through: the id of the sink's first layout.
+    pub sink: u64,
     /// The stream.
     pub stream: String,
     /// Where its files end up.

@@ -373,6 +373,7 @@ mod tests {
         let column = LayoutColumn { name: "a".to_owned(), kind, parquet: kind.parquet("a").unwrap() };
         let layout = Layout {
             id: 1,
+            sink: 1,
             stream: "s".to_owned(),
             place: Place::Stream,
             folder: "s".to_owned(),

@@ -38,7 +38,7 @@ pub struct Staged {
     pub place: Place,
     /// The folder there.
     pub folder: String,
-    /// The sink that its rows came through, see [`Layout::id`].
+    /// The sink that its rows came through.
     pub sink: u64,
     /// Its rows.
     pub rows: u64,
@@ -137,7 +137,7 @@ impl Files {
             stream: layout.stream.clone(),
             place: layout.place,
             folder: layout.folder.clone(),
-            sink: layout.id,
+            sink: layout.sink,
             rows: file.rows,
             bytes,
         });

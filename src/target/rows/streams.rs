@@ -174,8 +174,8 @@ impl Streams {
             self.used = self.used.saturating_sub(slot.counted);
             complete(slot.sink, &mut self.encoder)?;
         }
-        let routes: Vec<Route> = stream.sinks.iter().map(|slot| slot.route.clone()).collect();
-        let layouts: Vec<_> = routes.iter().filter_map(|route| self.layout(index, route)).collect();
+        let kept: Vec<_> = stream.sinks.iter().map(|slot| (slot.route.clone(), slot.sink.layout.sink)).collect();
+        let layouts: Vec<_> = kept.iter().filter_map(|(route, sink)| self.layout(index, route, Some(*sink))).collect();
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         for (slot, layout) in stream.sinks.iter_mut().zip(layouts) {
             slot.sink.begin_file(layout);
@@ -192,7 +192,7 @@ impl Streams {
             // Full of sinks whose records were all repeats: nothing else would ever empty them.
             self.forget_empty();
         }
-        let Some(layout) = self.layout(index, &route) else { return Ok(()) };
+        let Some(layout) = self.layout(index, &route, None) else { return Ok(()) };
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         let sink = Sink::new(&stream.schema, &stream.files.places, layout);
         let counted = sink.footprint() + stream.files.declared.len() * COLUMN_BYTES;
@@ -201,8 +201,8 @@ impl Streams {
         Ok(())
     }
 
-    /// A layout for new files of stream `index`.
-    fn layout(&mut self, index: usize, (place, partition): &Route) -> Option<Arc<Layout>> {
+    /// A layout for new files of stream `index`, of a sink that is there or of a new one.
+    fn layout(&mut self, index: usize, (place, partition): &Route, sink: Option<u64>) -> Option<Arc<Layout>> {
         let stream = self.all.get(index)?;
         let folder = match *place {
             Place::Held(version) => held_folder(&stream.folder, version),
@@ -211,6 +211,7 @@ impl Streams {
         self.next_layout += 1;
         Some(Arc::new(Layout {
             id: self.next_layout,
+            sink: sink.unwrap_or(self.next_layout),
             stream: stream.name.clone(),
             place: *place,
             folder: if partition.is_empty() { folder } else { format!("{folder}/{partition}") },
@@ -224,7 +225,7 @@ impl Streams {
 
     /// Has a file without rows made for a version of stream `index`.
     pub fn empty_file(&mut self, index: usize, version: i64) -> Result<()> {
-        let layout = self.layout(index, &(Place::Held(version), String::new()));
+        let layout = self.layout(index, &(Place::Held(version), String::new()), None);
         layout.map_or(Ok(()), |layout| self.encoder.empty(layout))
     }
 
