@@ -30,6 +30,12 @@ impl Label {
         Label { head, mask, text }
     }
 
+    /// The name.
+    pub fn name(&self) -> String {
+        let quoted = self.text.get(1..self.length()).unwrap_or_default();
+        serde_json::from_slice(quoted).unwrap_or_default()
+    }
+
     /// A comma, the label, and zeros up to a length of blocks.
     #[inline]
     pub fn head(&self) -> &[u8; HEAD] {
@@ -80,6 +86,7 @@ mod tests {
             let text = format!(",{plain}");
             prop_assert_eq!(label.text(), text.as_bytes());
             prop_assert_eq!(label.length(), plain.len());
+            prop_assert_eq!(label.name(), &*name);
             let head = label.text().iter().copied().chain([0; 64]).take(64);
             prop_assert_eq!(&label.head()[..], head.collect::<Vec<u8>>());
             let text = format!("{plain}{behind}").into_bytes();

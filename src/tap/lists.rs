@@ -125,7 +125,7 @@ impl Reading<'_> {
 
     /// What the records that were written do not hold as it came.
     fn exceptions(&self) -> Exceptions {
-        Exceptions { lone_surrogates: self.repair.replaced() }
+        Exceptions { lone_surrogates: self.repair.replaced(), ..self.items.exceptions() }
     }
 
     fn keep_bookmark(&self, stream: &SelectedStream, state: &mut State) {

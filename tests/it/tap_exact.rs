@@ -50,3 +50,72 @@ fn half_a_surrogate_pair_is_replaced_and_counted_or_kept() {
         assert!(warning(&kept, stream, "surrogate").is_none(), "{}", kept.stderr);
     }
 }
+
+/// The properties of the only record, by the rule that the documentation gives: columns and unmapped together.
+fn rebuilt(record: &Json) -> Json {
+    let mut properties = record["unmapped_properties"].as_object().cloned().unwrap_or_default();
+    for (name, value) in record.as_object().unwrap() {
+        if let Some(property) = name.strip_prefix("properties_") {
+            let nested = value.as_str().filter(|text| text.starts_with(['{', '[']));
+            let value = nested.map_or_else(|| value.clone(), |text| serde_json::from_str(text).unwrap());
+            assert!(properties.insert(property.to_owned(), value).is_none(), "{property} stands twice: {record}");
+        }
+    }
+    properties.into()
+}
+
+#[test]
+fn a_name_in_two_spellings_and_a_string_that_begins_nested_rebuild_exactly() {
+    for document in
+        [r#"{"f":"x","\u0066":true}"#, r#"{"f":true,"\u0066":"x"}"#, r#"{"s":"\u005bx"}"#, r#"{"s":"\u007B}"}"#]
+    {
+        let fake = with_properties(document);
+        for stream in ["events", "persons"] {
+            let run = of_stream(&fake, stream).run().ends(0);
+            let expected: Json = serde_json::from_str(document).unwrap();
+            assert_eq!(rebuilt(&run.records(stream)[0]), expected, "{document} of {stream}");
+        }
+    }
+}
+
+/// They used to be null, moved, or cut.
+#[test]
+fn times_that_six_digits_cannot_hold_are_kept_aside_and_counted() {
+    let odd = [
+        json!("2026-01-01T00:00:00.123456789Z"),
+        json!("2026-01-01T23:59:60Z"),
+        json!("2026-01-01"),
+        json!(1_767_225_600),
+        json!("soon"),
+        json!("10000-01-01T00:00:00Z"),
+        json!("9999-12-31T23:59:59-01:00"),
+    ];
+    let fake = fake_of([]);
+    for (number, time) in odd.iter().enumerate() {
+        fake.world().objects.of("cohorts")[number]["created_at"] = time.clone();
+    }
+    let run = of_stream(&fake, "cohorts").run().ends(0);
+    for (record, time) in run.records("cohorts").iter().zip(&odd) {
+        assert_eq!((&record["created_at"], &record["unmapped_fields"]["created_at"]), (&Json::Null, time));
+    }
+    let said = warning(&run, "cohorts", "created_at (7)").unwrap();
+    assert!(said.contains("7 values are in unmapped_fields"), "{said}");
+}
+
+/// `sum(properties_price)` is wrong where prices are sometimes texts.
+#[test]
+fn values_of_another_type_are_counted_by_column_and_told() {
+    let prices = [json!(1), json!("2"), json!("3"), json!(null), json!({"a": 1})];
+    let event = |(n, price): (usize, &Json)| {
+        Event::new(n as u64, "e", start() - HOUR_MICROS).properties(&json!({"price": price, "plan": n, "x": price}))
+    };
+    let fake = fake_of(prices.iter().enumerate().map(event));
+    for (name, kind) in [("price", "Numeric"), ("plan", "String")] {
+        fake.world().objects.define_property("event", name, Some(kind));
+    }
+    let run = of_stream(&fake, "events").run().ends(0);
+    let said = warning(&run, "events", "unmapped_properties").unwrap();
+    assert!(said.contains("8 values are in unmapped_properties"), "{said}");
+    assert!(said.ends_with("properties_plan (5), properties_price (3)"), "{said}");
+    assert_eq!(run.stderr.matches("WARNING events").count(), 1, "{}", run.stderr);
+}

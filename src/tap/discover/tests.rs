@@ -64,8 +64,11 @@ fn a_key_lists_what_its_scopes_allow_without_asking_for_it() {
     assert!(
         !fields("events").contains(&"person_mode".to_owned()) && fields("events").contains(&"properties".to_owned())
     );
-    assert_eq!(fields("groups"), ["group_type_index", "group_key", "created_at", "group_properties"]);
-    assert_eq!(fields("sessions"), ["session_id", "$start_timestamp"]);
+    assert_eq!(
+        fields("groups"),
+        ["group_type_index", "group_key", "created_at", "group_properties", "unmapped_fields"]
+    );
+    assert_eq!(fields("sessions"), ["session_id", "$start_timestamp", "unmapped_fields"]);
     let value = catalog.to_value();
     assert_eq!(value["streams"][5]["metadata"][0]["metadata"]["valid-replication-keys"], json!(["last_seen_at"]));
 }

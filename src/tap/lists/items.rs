@@ -4,11 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
+use crate::tap::record::exceptions::Exceptions;
 use crate::tap::record::item::{Item, ItemProjection, UNMAPPED};
 use crate::tap::sink::Sink;
 use crate::tap::stream::{List, Shape, find};
@@ -48,6 +50,7 @@ impl<'a> Items<'a> {
                 known,
                 left_out: list.left_out,
                 is_secretive: list.shape == Shape::AllowedFieldsOfObject,
+                unfit: IndexMap::new(),
             },
             since,
             newest: None,
@@ -59,6 +62,11 @@ impl<'a> Items<'a> {
     /// The name of the stream.
     pub(super) fn stream(&self) -> &str {
         &self.stream.name
+    }
+
+    /// What the records that were written do not hold as it came.
+    pub(super) fn exceptions(&self) -> Exceptions {
+        self.projection.exceptions()
     }
 
     /// From now on every item is written, however old its change is. Gives the bound that there was.
@@ -96,7 +104,7 @@ impl<'a> Items<'a> {
         if !self.is_new(&members)? {
             return Ok(());
         }
-        let projection = &self.projection;
+        let projection = &mut self.projection;
         sink.record(|out| projection.write(&members, out))
     }
 

@@ -5,7 +5,7 @@ use crate::json::label::Label;
 use crate::json::scan::Scanner;
 use crate::posthog::query::page::Cell;
 use crate::singer::output::LineText;
-use crate::time::{Micros, parse_rfc3339, to_rfc3339};
+use crate::time::{Micros, moment, parse_rfc3339, to_rfc3339};
 
 use super::repair::Repair;
 
@@ -128,9 +128,17 @@ pub fn time_of(cell: Cell<'_>) -> Option<Micros> {
     parse_rfc3339(text).or_else(|| parse_rfc3339(format!("{}Z", text.replacen(' ', "T", 1))))
 }
 
+/// The time in a cell of a table, if six digits hold it: neither a date alone nor a leap second.
+pub fn exact_time(cell: Cell<'_>) -> Option<Micros> {
+    match cell {
+        Cell::Text { text, .. } if text.len() > "2026-01-01".len() => Some(moment(text)?.micros),
+        _ => None,
+    }
+}
+
 /// Writes the time in a cell, with or without a zone, as UTC; what is no time is `null`.
 pub fn write_utc(cell: Cell<'_>, out: &mut impl LineText) {
-    match time_of(cell) {
+    match exact_time(cell) {
         Some(time) => write_text(to_rfc3339(time).as_bytes(), true, out),
         None => out.extend_from_slice(b"null"),
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::json::token::{Escapes, Token};
-use crate::time::parse_rfc3339;
+use crate::time::{moment, parse_rfc3339};
 
 /// A double holds every number of so many digits.
 pub(super) const SURE_DIGITS: usize = 15;
@@ -37,17 +37,23 @@ pub(super) fn kind_of(schema: &Value) -> Kind {
     }
 }
 
-/// True for the quote of a string that begins like nested JSON.
+/// True for the quote of a string without escapes that begins like nested JSON.
 #[inline(always)]
 pub(super) fn begins_nested(text: &[u8], quote: usize) -> bool {
     matches!(text.get(quote.wrapping_add(1)), Some(b'{' | b'['))
+}
+
+/// True for a string that begins like nested JSON, escaped or not.
+fn begins_nested_or_escaped(text: &[u8]) -> bool {
+    let escape = || text.get(1..7).unwrap_or_default();
+    begins_nested(text, 0) || [b"\\u005b", b"\\u007b"].iter().any(|begin| escape().eq_ignore_ascii_case(*begin))
 }
 
 /// True if a column of this kind holds exactly this value.
 #[inline(never)]
 pub(super) fn fits(kind: &Kind, token: Token, text: &[u8]) -> bool {
     match (kind, token) {
-        (Kind::Text, Token::Text(escapes)) => escapes != Escapes::LoneSurrogate && !begins_nested(text, 0),
+        (Kind::Text, Token::Text(escapes)) => escapes != Escapes::LoneSurrogate && !begins_nested_or_escaped(text),
         // As text only while it has no escape that text could not hold.
         (Kind::Text, Token::Nested) => !holds_surrogate_escape(text),
         (Kind::Number, Token::Number) => survives_a_double(text),
@@ -120,7 +126,7 @@ pub fn fits_schema(schema: &Value, value: &str) -> bool {
         Value::Array(several) => several.iter().any(|one| one == kind),
         _ => true,
     };
-    let is_time = || serde_json::from_str::<String>(value).is_ok_and(|text| parse_rfc3339(&text).is_some());
+    let is_time = || serde_json::from_str::<String>(value).is_ok_and(|text| is_exact_time(&text));
     match value.as_bytes().first() {
         Some(b'"') => allowed("string") && (schema["format"] != "date-time" || is_time()),
         Some(b'{') => allowed("object"),
@@ -132,6 +138,11 @@ pub fn fits_schema(schema: &Value, value: &str) -> bool {
             allowed("integer") && is_whole() || allowed("number") && survives_a_double(value.as_bytes())
         }
     }
+}
+
+/// A time with its offset that a column of times holds: nothing of it is cut or moved.
+fn is_exact_time(text: &str) -> bool {
+    parse_rfc3339(text).is_some() && moment(text.as_bytes()).is_some()
 }
 
 #[cfg(test)]

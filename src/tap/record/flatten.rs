@@ -18,6 +18,7 @@ use crate::posthog::query::page::Row;
 use crate::singer::output::LineText;
 
 use super::cell::{Object, document, write_invalid, write_on_one_line, write_text};
+use super::exceptions::Exceptions;
 use super::fits::{Kind, SURE_DIGITS, begins_nested, fits, kind_of};
 use super::members::Members;
 use super::repair::Repair;
@@ -84,8 +85,10 @@ struct Slot {
     kind: Kind,
     /// The number of the last document that had the name.
     named_in: u64,
-    /// Where its member lies in the text of members.
-    place: Span,
+    /// Where the name stands in that document, for the last time.
+    named_at: usize,
+    /// Values that the column could not hold.
+    unfit: u64,
     /// Usually comes after it, by last time: documents of one sender have one order.
     follower: usize,
 }
@@ -130,6 +133,13 @@ impl Properties {
         self.unmapped = Some(Label::new(name));
     }
 
+    /// Adds what the columns could not hold.
+    pub fn count_unfit(&self, exceptions: &mut Exceptions) {
+        for slot in self.flattener.slots.iter().filter(|slot| slot.unfit > 0) {
+            exceptions.add(slot.column.name(), slot.unfit, self.unmapped.as_ref().map(Label::name));
+        }
+    }
+
     /// Passes a property on nowhere, unless it has a field.
     pub fn leave_out(&mut self, property: &str) {
         self.flattener.leave_out(property);
@@ -159,8 +169,22 @@ struct Flattener {
     members: Members,
     /// Values that are too long to be copied more than once, and their slots.
     long: Vec<(usize, Token, Span)>,
-    unmapped: Vec<(Span, Span)>,
+    /// Names and values that go into no column, and the slot whose column does not hold them.
+    unmapped: Vec<(Option<usize>, Span, Span)>,
+    repeats: Repeats,
     invalid: bool,
+}
+
+/// Names that come more than once: the last value counts, as everywhere in JSON.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Repeats {
+    /// None so far.
+    #[default]
+    None,
+    /// There are some: the document has to be read again.
+    Some,
+    /// This is the second reading, and only the last values are taken.
+    Last,
 }
 
 impl Flattener {
@@ -169,7 +193,7 @@ impl Flattener {
         self.by_name.insert(property.as_bytes().to_vec(), self.slots.len());
         let (label, column) = (Label::new(property), Label::new(column));
         let kind = kind_of(schema);
-        self.slots.push(Slot { label, column, kind, named_in: 0, place: Span::default(), follower: 0 });
+        self.slots.push(Slot { label, column, kind, named_in: 0, named_at: 0, unfit: 0, follower: 0 });
     }
 
     /// Passes a property on nowhere, unless it has a column.
@@ -182,15 +206,24 @@ impl Flattener {
 
     /// Takes a document apart.
     fn read(&mut self, document: &[u8]) {
+        self.documents += 1;
         self.clear();
+        self.repeats = Repeats::None;
         self.invalid = !document.is_empty() && self.take_apart(document).is_err();
+        if self.repeats == Repeats::Some && !self.invalid {
+            self.clear();
+            self.repeats = Repeats::Last;
+            self.invalid = self.take_apart(document).is_err();
+        }
         if self.invalid {
             self.clear();
+        }
+        for slot in self.unmapped.iter().filter_map(|(slot, ..)| *slot) {
+            self.slots.get_mut(slot).into_iter().for_each(|slot| slot.unfit += 1);
         }
     }
 
     fn clear(&mut self) {
-        self.documents += 1;
         self.members.clear();
         self.long.clear();
         self.unmapped.clear();
@@ -217,7 +250,7 @@ impl Flattener {
             return write_invalid(document, out);
         }
         out.push(b'{');
-        for (i, (key, value)) in self.unmapped.iter().enumerate() {
+        for (i, (_, key, value)) in self.unmapped.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
             }
@@ -250,7 +283,7 @@ impl Flattener {
                     self.take(document, key, slot, (token, value));
                     (last, likely) = (Some(slot), self.slots.get(slot).map_or(0, |slot| slot.follower));
                 }
-                None => self.unmapped.push((key, value)),
+                None => self.unmapped.push((None, key, value)),
             }
             more = scanner.more(b'}')?;
         }
@@ -307,10 +340,15 @@ impl Flattener {
     }
 
     fn take(&mut self, document: &[u8], key: Span, index: usize, (token, value): (Token, Span)) {
-        if self.slots.get(index).is_some_and(|slot| slot.named_in == self.documents) {
-            self.forget(document, key, index);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        match self.repeats {
+            Repeats::Last if slot.named_at != key.start => {}
+            Repeats::None | Repeats::Some if slot.named_in == self.documents => {
+                slot.named_at = key.start;
+                self.repeats = Repeats::Some;
+            }
+            _ => self.keep(document, key, index, (token, value), |kind| fits(kind, token, value.of(document))),
         }
-        self.keep(document, key, index, (token, value), |kind| fits(kind, token, value.of(document)));
     }
 
     /// Keeps the value of a slot for its column, or among the unmapped ones.
@@ -324,45 +362,27 @@ impl Flattener {
         fits: impl FnOnce(&Kind) -> bool,
     ) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        (slot.named_in, slot.place) = (self.documents, Span::default());
+        (slot.named_in, slot.named_at) = (self.documents, key.start);
         if token == Token::Null || matches!(slot.kind, Kind::Deselected) {
             return;
         }
         if !fits(&slot.kind) {
-            self.unmapped.push((key, value));
+            self.unmapped.push((Some(index), key, value));
         } else if value.length() > LONG_BYTES {
             self.long.push((index, token, value));
         } else {
             write_member(slot, token, document, value, &mut self.members);
         }
     }
-
-    /// The same key twice: the last one counts, as everywhere in JSON.
-    #[cold]
-    fn forget(&mut self, document: &[u8], key: Span, index: usize) {
-        let name = key.of(document);
-        self.unmapped.retain(|(other, _)| other.of(document) != name);
-        self.long.retain(|(slot, ..)| *slot != index);
-        let Some(place) = self.slots.get_mut(index).map(|slot| std::mem::take(&mut slot.place)) else { return };
-        self.members.remove(place.start..place.end);
-        for slot in
-            self.slots.iter_mut().filter(|slot| slot.named_in == self.documents && slot.place.start >= place.end)
-        {
-            slot.place.start -= place.length();
-            slot.place.end -= place.length();
-        }
-    }
 }
 
 /// Writes a member of the record.
 #[inline(always)]
-fn write_member(slot: &mut Slot, token: Token, document: &[u8], value: Span, members: &mut Members) {
-    let start = members.len();
+fn write_member(slot: &Slot, token: Token, document: &[u8], value: Span, members: &mut Members) {
     match token {
         Token::Nested => members.append(&slot.column, |out| slot.write_nested(value.of(document), out)),
         _ => members.add(&slot.column, document.get(value.start..).unwrap_or_default(), value.length()),
     }
-    slot.place = Span { start, end: members.len() };
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::cell::{write_label, write_on_one_line};
+use super::exceptions::Exceptions;
 use super::fits::{as_text, fits_schema, is_text};
 
 /// The field of what has no field of its own, as events have one for properties.
@@ -25,21 +26,26 @@ pub struct ItemProjection<'a> {
     pub left_out: &'a [&'a str],
     /// The items also hold secrets: only what is known is passed on, whatever a catalog says.
     pub is_secretive: bool,
+    /// How many values each field could not hold.
+    pub unfit: IndexMap<String, u64>,
 }
 
 /// Where a member of an item goes.
 enum Place {
     /// Into its own field.
     Field,
-    /// Into the object of what has no field.
-    Unmapped,
+    /// Its field cannot hold it.
+    Unfit,
+    /// It has no field.
+    New,
     Nowhere,
 }
 
 impl ItemProjection<'_> {
     /// Writes the record object of an item.
-    pub fn write(&self, item: &Item<'_>, out: &mut Vec<u8>) {
+    pub fn write(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
         let mut unmapped: Vec<(&str, &str)> = Vec::new();
+        let keeps_aside = self.fields.get(UNMAPPED).is_some() && !self.is_secretive;
         out.push(b'{');
         let start = out.len();
         for (name, as_sent) in item {
@@ -47,8 +53,15 @@ impl ItemProjection<'_> {
             let value = text.as_deref().unwrap_or(as_sent).get();
             match self.place(name, value) {
                 Place::Field => write_member(name, value, start, out),
-                Place::Unmapped => unmapped.push((name, as_sent.get())),
                 Place::Nowhere => {}
+                aside => {
+                    if matches!(aside, Place::Unfit) && value != "null" {
+                        *self.unfit.entry(name.clone()).or_default() += 1;
+                    }
+                    if keeps_aside && !self.left_out.contains(&name.as_str()) {
+                        unmapped.push((name, as_sent.get()));
+                    }
+                }
             }
         }
         if !unmapped.is_empty() {
@@ -64,16 +77,23 @@ impl ItemProjection<'_> {
     /// A field that PostHog added since, and a value that its field cannot hold, are kept aside; a field that was deselected
     /// is not.
     fn place(&self, name: &str, value: &str) -> Place {
-        let aside = match self.fields.get(UNMAPPED) {
-            Some(_) if !self.left_out.contains(&name) && !self.is_secretive => Place::Unmapped,
-            _ => Place::Nowhere,
-        };
         match self.fields.get(name) {
             Some(_) if self.is_secretive && !self.known.contains_key(name) => Place::Nowhere,
             Some(schema) if name != UNMAPPED && fits_schema(schema, value) => Place::Field,
+            Some(_) if name != UNMAPPED => Place::Unfit,
             None if self.known.contains_key(name) => Place::Nowhere,
-            _ => aside,
+            _ => Place::New,
         }
+    }
+
+    /// What the fields could not hold.
+    pub fn exceptions(&self) -> Exceptions {
+        let mut exceptions = Exceptions::default();
+        let kept_in = Some(UNMAPPED).filter(|name| self.fields.get(name).is_some() && !self.is_secretive);
+        for (name, count) in &self.unfit {
+            exceptions.add(name.clone(), *count, kept_in.map(str::to_owned));
+        }
+        exceptions
     }
 }
 
@@ -98,7 +118,8 @@ mod tests {
         let mut out = Vec::new();
         let fields = serde_json::json!({"id": {}, "a": {}});
         let known = Map::new();
-        let projection = ItemProjection { fields: &fields, known, left_out: &[], is_secretive: false };
+        let unfit = IndexMap::new();
+        let mut projection = ItemProjection { fields: &fields, known, left_out: &[], is_secretive: false, unfit };
         projection.write(&serde_json::from_str(item).unwrap(), &mut out);
         String::from_utf8(out).unwrap()
     }

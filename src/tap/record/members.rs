@@ -1,7 +1,5 @@
 //! The text of a record's members, written while they are found.
 
-use std::ops::Range;
-
 use crate::json::label::{HEAD, Label};
 
 /// Short values are copied in blocks of this size.
@@ -25,22 +23,9 @@ impl Members {
         self.text.get(..self.end).unwrap_or_default()
     }
 
-    /// How long their text is.
-    #[inline]
-    pub(super) fn len(&self) -> usize {
-        self.end
-    }
-
     /// Forgets them.
     pub(super) fn clear(&mut self) {
         self.end = 0;
-    }
-
-    /// Forgets those that lie there.
-    pub(super) fn remove(&mut self, place: Range<usize>) {
-        self.text.truncate(self.end);
-        self.text.drain(place);
-        self.end = self.text.len();
     }
 
     /// Adds a member whose value is the first `length` bytes of `text`.
@@ -98,12 +83,10 @@ mod tests {
         #[test]
         fn members_of_any_length_stand_behind_one_another(
             members in prop::collection::vec(("[a-z]{0,80}", "[a-z]{0,300}", "[a-zé]{0,40}", any::<bool>()), 0..12),
-            gone: prop::sample::Index,
         ) {
-            let (mut text, mut places) = (Members::default(), Vec::new());
+            let mut text = Members::default();
             for round in 0..2 {
                 text.clear();
-                places.clear();
                 let mut expected = String::new();
                 for (name, value, behind, appends) in &members {
                     let label = Label::new(name);
@@ -111,15 +94,8 @@ mod tests {
                         true => text.append(&label, |out| out.extend_from_slice(value.as_bytes())),
                         false => text.add(&label, format!("{value}{behind}").as_bytes(), value.len()),
                     }
-                    places.push(expected.len()..text.len());
                     expected.push_str(&format!(",\"{name}\":{value}"));
                     prop_assert_eq!(text.text(), expected.as_bytes(), "{}", round);
-                }
-                if !members.is_empty() {
-                    let place = places[gone.index(places.len())].clone();
-                    text.remove(place.clone());
-                    expected.replace_range(place, "");
-                    prop_assert_eq!(text.text(), expected.as_bytes());
                 }
             }
         }

@@ -9,11 +9,13 @@ use crate::posthog::query::page::{Cell, Row};
 use crate::singer::output::LineText;
 
 use super::cell::{
-    Object, write_as_text, write_boolean, write_cell, write_document, write_on_one_line, write_time, write_utc,
+    Object, exact_time, write_as_text, write_boolean, write_cell, write_document, write_on_one_line, write_time,
+    write_utc,
 };
 use super::exceptions::Exceptions;
-use super::fits::is_text;
+use super::fits::{fits_schema, is_text};
 use super::flatten::{Family, Properties};
+use super::item::UNMAPPED;
 use super::repair::Repair;
 
 /// Where the columns that a page is read by lie: identity, order and arrival of a row.
@@ -36,10 +38,12 @@ pub mod column {
 const HASH_NAME: &str = "key_hash";
 
 /// How a field that is a column of the page is written.
-#[derive(Clone, Copy, Debug)]
-enum Field {
+#[derive(Clone, Debug)]
+enum Form {
     /// A string, number or boolean cell, as it is.
     Scalar,
+    /// A cell that fits this schema.
+    Typed(Box<Value>),
     /// A string, or the text of a number or a boolean.
     Text,
     /// A time of an event, which the check of its page has read; always as UTC with six digits.
@@ -52,36 +56,65 @@ enum Field {
     Document,
 }
 
-impl Field {
+impl Form {
     /// How a column of a table is written into a field of this schema.
-    fn of_schema(schema: &Value) -> Field {
+    fn of_schema(schema: &Value) -> Form {
         let types = &schema["type"];
         let is = |kind: &str| [types, &types[0], &types[1]].into_iter().any(|one| one == kind);
         match () {
-            () if is("object") => Field::Document,
-            () if is("boolean") => Field::Boolean,
-            () if schema["format"] == "date-time" => Field::Utc,
-            () if is_text(schema) => Field::Text,
-            () => Field::Scalar,
+            () if is("object") => Form::Document,
+            () if is("boolean") => Form::Boolean,
+            () if schema["format"] == "date-time" => Form::Utc,
+            () if is_text(schema) => Form::Text,
+            // A field that has to be there is written as it is.
+            () if is("null") => Form::Typed(Box::new(schema.clone())),
+            () => Form::Scalar,
         }
     }
 
     /// How a column of events is written. Its name says that, whatever its schema is in a catalog.
-    fn of_event(name: &str) -> Field {
+    fn of_event(name: &str) -> Form {
         match name {
-            "timestamp" | "created_at" => Field::Time,
-            "properties" | "person_properties" => Field::Document,
-            _ => Field::Scalar,
+            "timestamp" | "created_at" => Form::Time,
+            "properties" | "person_properties" => Form::Document,
+            _ => Form::Scalar,
         }
     }
+
+    /// Whether the field holds the cell, or its time, exactly.
+    fn holds(&self, cell: Cell<'_>) -> bool {
+        match (self, cell) {
+            (_, Cell::Null) | (Form::Scalar | Form::Text | Form::Time | Form::Document, _) => true,
+            (Form::Utc, cell) => exact_time(cell).is_some(),
+            (Form::Boolean, cell) => matches!(cell, Cell::Bool(_) | Cell::Number(b"0" | b"1")),
+            (Form::Typed(schema), Cell::Text { .. }) => fits_schema(schema, "\"\""),
+            (Form::Typed(schema), Cell::Bool(_)) => fits_schema(schema, "true"),
+            (Form::Typed(schema), Cell::Number(text) | Cell::Json(text)) => {
+                std::str::from_utf8(text).is_ok_and(|text| fits_schema(schema, text))
+            }
+        }
+    }
+}
+
+/// A field that is a column of the page.
+#[derive(Debug)]
+struct Field {
+    /// The name as it stands in the line.
+    label: Label,
+    form: Form,
+    /// The place of its column.
+    column: usize,
+    /// Values that it could not hold.
+    unfit: u64,
 }
 
 /// The fields of a record and where they come from.
 #[derive(Debug, Default)]
 pub struct Projection {
     columns: Vec<Column>,
-    /// Each with its name as it stands in the line, and the place of its column.
-    fields: Vec<(Label, Field, usize)>,
+    fields: Vec<Field>,
+    /// The field of what does not fit its own one.
+    unmapped: Option<Label>,
     families: [Option<Properties>; 2],
     /// A table has one family of properties, whichever names their fields go by.
     has_one_family: bool,
@@ -101,14 +134,14 @@ impl Projection {
             "person_id" if !person_id_joined => "event_person_id".to_owned(),
             name => identifier(name),
         };
-        projection.add_fields(schema, column_of, |name, _| Field::of_event(name));
+        projection.add_fields(schema, column_of, |name, _| Form::of_event(name));
         projection
     }
 
     /// The projection of a table onto the fields of `schema`. `column_of` gives the expression of a field's column.
     pub fn of_table(schema: &Map<String, Value>, column_of: impl Fn(&str) -> String) -> Projection {
         let mut projection = Projection { has_one_family: true, ..Projection::default() };
-        projection.add_fields(schema, column_of, |_, schema| Field::of_schema(schema));
+        projection.add_fields(schema, column_of, |_, schema| Form::of_schema(schema));
         projection
     }
 
@@ -116,16 +149,17 @@ impl Projection {
         &mut self,
         schema: &Map<String, Value>,
         column_of: impl Fn(&str) -> String,
-        field_of: impl Fn(&str, &Value) -> Field,
+        form_of: impl Fn(&str, &Value) -> Form,
     ) {
         for (name, schema) in schema {
             match (name.as_str(), Family::of_column(name)) {
                 ("unmapped_properties", _) => self.family(Family::Event).add_unmapped(name),
                 ("unmapped_person_properties", _) => self.family(Family::Person).add_unmapped(name),
+                (UNMAPPED, _) if self.has_one_family => self.unmapped = Some(Label::new(name)),
                 (_, Some((family, property))) => self.family(family).add(name, property, schema),
                 (_, None) => {
-                    let at = self.ask(column_of(name), name);
-                    self.fields.push((Label::new(name), field_of(name, schema), at));
+                    let column = self.ask(column_of(name), name);
+                    self.fields.push(Field { label: Label::new(name), form: form_of(name, schema), column, unfit: 0 });
                 }
             }
         }
@@ -162,7 +196,14 @@ impl Projection {
 
     /// What the records that were written do not hold as it came.
     pub fn exceptions(&self) -> Exceptions {
-        Exceptions { lone_surrogates: self.repair.replaced() }
+        let mut exceptions = Exceptions { lone_surrogates: self.repair.replaced(), ..Exceptions::default() };
+        for field in self.fields.iter().filter(|field| field.unfit > 0) {
+            exceptions.add(field.label.name(), field.unfit, self.unmapped.as_ref().map(Label::name));
+        }
+        for properties in self.families.iter().flatten() {
+            properties.count_unfit(&mut exceptions);
+        }
+        exceptions
     }
 
     /// The place of a column in the page; asked for if it was not yet.
@@ -187,11 +228,34 @@ impl Projection {
     /// Writes the record object of a row.
     pub fn write(&mut self, row: &Row<'_>, out: &mut impl LineText) {
         let mut object = Object::open(out);
-        for (label, field, column) in &self.fields {
-            write_field(row.cell(*column), *field, &mut self.repair, object.begin(label));
+        let mut has_unfit = false;
+        for field in &mut self.fields {
+            let cell = row.cell(field.column);
+            if !field.form.holds(cell) {
+                field.unfit += 1;
+                has_unfit = true;
+                continue;
+            }
+            write_field(cell, &field.form, &mut self.repair, object.begin(&field.label));
         }
         for properties in self.families.iter_mut().flatten() {
             properties.write(row, &mut self.repair, &mut object);
+        }
+        if let Some(label) = self.unmapped.as_ref().filter(|_| has_unfit) {
+            self.write_unfit(row, object.begin(label));
+        }
+        object.close();
+    }
+
+    /// Writes the object of the values that do not fit their field.
+    #[cold]
+    fn write_unfit(&self, row: &Row<'_>, out: &mut impl LineText) {
+        let mut object = Object::open(out);
+        for field in &self.fields {
+            let cell = row.cell(field.column);
+            if !field.form.holds(cell) {
+                write_cell(cell, object.begin(&field.label));
+            }
         }
         object.close();
     }
@@ -199,15 +263,15 @@ impl Projection {
 
 /// Writes a field that is a column of the page.
 #[inline(never)]
-fn write_field(cell: Cell<'_>, field: Field, repair: &mut Repair, out: &mut impl LineText) {
-    match (field, cell) {
-        (Field::Time, cell) => write_time(cell, out),
-        (Field::Utc, cell) => write_utc(cell, out),
-        (Field::Document, cell) => write_document(cell, repair, out),
+fn write_field(cell: Cell<'_>, form: &Form, repair: &mut Repair, out: &mut impl LineText) {
+    match (form, cell) {
+        (Form::Time, cell) => write_time(cell, out),
+        (Form::Utc, cell) => write_utc(cell, out),
+        (Form::Document, cell) => write_document(cell, repair, out),
         (_, Cell::Json(text)) => write_on_one_line(repair.repaired(text), out),
-        (Field::Scalar, cell) => write_cell(cell, out),
-        (Field::Text, cell) => write_as_text(cell, out),
-        (Field::Boolean, cell) => write_boolean(cell, out),
+        (Form::Scalar | Form::Typed(_), cell) => write_cell(cell, out),
+        (Form::Text, cell) => write_as_text(cell, out),
+        (Form::Boolean, cell) => write_boolean(cell, out),
     }
 }
 
@@ -219,90 +283,4 @@ fn key_columns() -> Vec<Column> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::posthog::query::page::Page;
-    use serde_json::json;
-
-    /// Puts documents through a page and a projection; gives the records as they are written.
-    pub(crate) fn records(schema: &Value, documents: &[&str]) -> Vec<String> {
-        let mut projection =
-            Projection::of_events(schema.as_object().unwrap(), true, false).keeping_lone_surrogates(true);
-        let names: Vec<&str> = projection.columns().iter().map(|c| c.name.as_str()).collect();
-        let row = |document: &str| -> Vec<Value> {
-            names
-                .iter()
-                .map(|name| match *name {
-                    "uuid" => "01".into(),
-                    "event" => "say \"hi\"\n".into(),
-                    "timestamp" => "2026-08-01T00:00:00Z".into(),
-                    "created_at" => "2026-08-01T00:00:00.120000Z".into(),
-                    HASH_NAME => 7.into(),
-                    "properties" | "person_properties" => document.into(),
-                    _ => Value::Null,
-                })
-                .collect()
-        };
-        let rows: Vec<_> = documents.iter().map(|d| row(d)).collect();
-        let body = json!({"columns": names, "results": rows}).to_string();
-        let page = Page::parse(body.as_bytes(), &names).unwrap();
-        page.rows()
-            .map(|row| {
-                let mut out = Vec::new();
-                projection.write(&row, &mut out);
-                String::from_utf8(out).unwrap()
-            })
-            .collect()
-    }
-
-    #[test]
-    fn nested_documents_pass_byte_for_byte() {
-        let schema =
-            json!({"uuid": {}, "event": {}, "timestamp": {}, "created_at": {}, "person_id": {}, "properties": {}});
-        let document = r#"{"n":1.50,"big":123456789012345678901234567890,"s":"a\"b\\c\ud800é","o":{"x":[1, 2]}}"#;
-        let records = records(&schema, &[document, "", "[1]", "{\"a\":1"]);
-        let head = r#"{"uuid":"01","event":"say \"hi\"\n","timestamp":"2026-08-01T00:00:00.000000Z","created_at":"2026-08-01T00:00:00.120000Z","person_id":null,"properties":"#;
-        assert_eq!(records[0], format!("{head}{document}}}"));
-        assert_eq!(records[1], format!("{head}null}}"));
-        assert_eq!(records[2], format!(r#"{head}{{"$invalid_json":"[1]"}}}}"#));
-        assert_eq!(records[3], format!(r#"{head}{{"$invalid_json":"{{\"a\":1"}}}}"#));
-    }
-
-    #[test]
-    fn only_what_is_selected_is_asked_for() {
-        let names = |schema: Value| -> Vec<String> {
-            let projection = Projection::of_events(schema.as_object().unwrap(), true, false);
-            projection.columns().iter().skip(6).map(|c| format!("{} AS {}", c.expression, c.name)).collect()
-        };
-        assert!(names(json!({"uuid": {}, "event": {}})).is_empty());
-        assert_eq!(names(json!({"properties_a": {}})), ["properties AS properties"]);
-        assert_eq!(names(json!({"unmapped_person_properties": {}})), ["poe.properties AS person_properties"]);
-        assert_eq!(
-            names(json!({"person_id": {}, "$session_id": {}})),
-            ["event_person_id AS person_id", "`$session_id` AS $session_id"]
-        );
-    }
-    #[test]
-    fn rows_become_records_of_their_schema() {
-        let text = json!({"type": ["null", "string"]});
-        let schema = json!({"id": {"type": "string"}, "at": {"type": ["null", "string"], "format": "date-time"},
-            "is": {"type": ["null", "boolean"]}, "properties_a": text, "properties_n": {"type": ["null", "number"]},
-            "unmapped_properties": {"type": ["null", "object"]}});
-        let mut record = Projection::of_table(schema.as_object().unwrap(), |field| format!("{field}_column"));
-        let names: Vec<&str> = record.columns().iter().map(|column| column.name.as_str()).collect();
-        assert_eq!(names, ["id", "at", "is", "properties"]);
-        let rows = json!([["x", "2026-01-01T00:00:00", 1, r#"{"a":"é","n":"no","z":1.50}"#], ["y", null, false, ""]]);
-        let body = json!({"columns": names, "results": rows}).to_string();
-        let page = Page::parse(body.as_bytes(), &names).unwrap();
-        let lines: Vec<String> = page
-            .rows()
-            .map(|row| {
-                let mut out = Vec::new();
-                record.write(&row, &mut out);
-                String::from_utf8(out).unwrap()
-            })
-            .collect();
-        let first = r#"{"id":"x","at":"2026-01-01T00:00:00.000000Z","is":true,"properties_a":"é","unmapped_properties":{"n":"no","z":1.50}}"#;
-        assert_eq!(lines, [first, r#"{"id":"y","at":null,"is":false}"#]);
-    }
-}
+mod tests;
