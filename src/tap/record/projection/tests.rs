@@ -99,7 +99,7 @@ fn what_a_field_of_a_table_cannot_hold_is_kept_aside_and_counted() {
     ]);
     let body = json!({"columns": ["at", "is", "count"], "results": rows}).to_string();
     let page = Page::parse(body.as_bytes(), &["at", "is", "count"]).unwrap();
-    let mut write = |schema: &Value| {
+    let write = |schema: &Value| {
         let mut record = Projection::of_table(schema.as_object().unwrap(), str::to_owned);
         let mut lines = Vec::new();
         for row in page.rows() {
