@@ -5,8 +5,9 @@ use crate::json::label::Label;
 use crate::json::scan::Scanner;
 use crate::posthog::query::page::Cell;
 use crate::singer::output::LineText;
-use crate::time::{Micros, moment, parse_rfc3339, to_rfc3339};
+use crate::time::{Micros, parse_rfc3339, to_rfc3339};
 
+use super::fits::exact_moment;
 use super::repair::Repair;
 
 /// Text with escapes is written in parts of this size.
@@ -43,6 +44,16 @@ impl<'a, T: LineText> Object<'a, T> {
             Some(head) if length < head.len() => self.out.start_of(head, length),
             _ => self.out.extend_from_slice(label.text().get(without..).unwrap_or_default()),
         }
+        self.out
+    }
+
+    /// The same for a name that is written once.
+    pub fn begin_name(&mut self, name: &str) -> &mut T {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
+        write_text(name.as_bytes(), false, self.out);
+        self.out.push(b':');
         self.out
     }
 
@@ -131,7 +142,7 @@ pub fn time_of(cell: Cell<'_>) -> Option<Micros> {
 /// The time in a cell of a table, if six digits hold it: neither a date alone nor a leap second.
 pub fn exact_time(cell: Cell<'_>) -> Option<Micros> {
     match cell {
-        Cell::Text { text, .. } if text.len() > "2026-01-01".len() => Some(moment(text)?.micros),
+        Cell::Text { text, .. } => exact_moment(text),
         _ => None,
     }
 }
@@ -160,12 +171,6 @@ pub fn write_boolean(cell: Cell<'_>, out: &mut impl LineText) {
         Cell::Number(_) => write_cell(Cell::Bool(true), out),
         other => write_cell(other, out),
     }
-}
-
-/// A label of a member: its name and a colon.
-pub fn write_label(name: &str, out: &mut Vec<u8>) {
-    write_text(name.as_bytes(), false, out);
-    out.push(b':');
 }
 
 /// Writes an object that the server sent as text. What is not an object (never seen, but nothing forbids it) is kept as

@@ -4,7 +4,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::json::token::{Escapes, Token};
-use crate::time::{moment, parse_rfc3339};
+use crate::time::{Changes, Micros, Moment, moment, parse_rfc3339};
 
 /// A double holds every number of so many digits.
 pub(super) const SURE_DIGITS: usize = 15;
@@ -140,9 +140,18 @@ pub fn fits_schema(schema: &Value, value: &str) -> bool {
     }
 }
 
-/// A time with its offset that a column of times holds: nothing of it is cut or moved.
+/// A time with its offset that a column of times holds.
 fn is_exact_time(text: &str) -> bool {
-    parse_rfc3339(text).is_some() && moment(text.as_bytes()).is_some()
+    parse_rfc3339(text).is_some() && exact_moment(text.as_bytes()).is_some()
+}
+
+/// The moment that a text tells, if a column holds it: nothing is cut or moved, and it is more than a date.
+pub(super) fn exact_moment(text: &[u8]) -> Option<Micros> {
+    let is_exact = |found: &Moment| {
+        ![Changes::CUT, Changes::HELD, Changes::LEAP].into_iter().any(|change| found.changes.has(change))
+    };
+    let found = if text.len() > "2026-01-01".len() { moment(text) } else { None };
+    Some(found.filter(is_exact)?.micros)
 }
 
 #[cfg(test)]
