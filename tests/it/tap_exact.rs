@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use crate::fake::{Event, Fake, HOUR_MICROS};
+use crate::fake::{Event, Fake, HOUR_MICROS, Options, Zone};
 use crate::harness::{Run, Tap, fake_of, start};
 
 /// A project with one event and one person that have these properties, as they were written.
@@ -118,4 +118,34 @@ fn values_of_another_type_are_counted_by_column_and_told() {
     assert!(said.contains("8 values are in unmapped_properties"), "{said}");
     assert!(said.ends_with("properties_plan (5), properties_price (3)"), "{said}");
     assert_eq!(run.stderr.matches("WARNING events").count(), 1, "{}", run.stderr);
+}
+
+/// Everybody's first try: a key with `query:read` alone, and a project whose events are all of today, or all older.
+#[test]
+fn a_key_without_the_scope_of_definitions_gets_columns_from_the_range_that_is_read() {
+    let day = 24 * HOUR_MICROS;
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_micros()).unwrap();
+    let columns = |ages: [i64; 2], settings: &[(&str, Json)]| {
+        let fake = Fake::start(Options { now, ..Options::default() });
+        for (age, name) in ages.into_iter().zip(["newer", "older"]) {
+            // One key is enough: which keys are in the first sample depends on their hashes.
+            fake.world().insert([Event::new(7, name, now - age).properties(&json!({ name: 1 }))]);
+        }
+        let tap = settings.iter().fold(of_stream(&fake, "events"), |tap, (name, value)| tap.set(name, value.clone()));
+        let run = tap.set("api_key", "phx_fake_query_only").run().ends(0);
+        let schema = run.messages().into_iter().find(|message| message["type"] == "SCHEMA").unwrap();
+        let fields = schema["schema"]["properties"].as_object().unwrap().keys();
+        let names: Vec<String> = fields.filter_map(|name| Some(name.strip_prefix("properties_")?.to_owned())).collect();
+        (names, run.stderr.contains("they have no columns in this run"), run.stderr)
+    };
+    let at = |age: i64| json!(Zone::Utc.rfc3339(now - age));
+    let (names, warned, said) = columns([HOUR_MICROS / 60, 2 * HOUR_MICROS], &[("initial_since", at(30 * day))]);
+    assert_eq!((names, warned), (vec!["newer".to_owned(), "older".to_owned()], false), "{said}");
+    let (names, warned, said) = columns([9 * day, 70 * day], &[("initial_since", at(90 * day))]);
+    assert_eq!((names, warned), (vec!["newer".to_owned()], false), "{said}");
+    let past = [("initial_since", at(90 * day)), ("until", at(60 * day))];
+    let (names, warned, said) = columns([9 * day, 70 * day], &past);
+    assert_eq!((names, warned), (vec!["older".to_owned()], false), "{said}");
+    let (names, warned, said) = columns([9 * day, 70 * day], &[("initial_since", at(day))]);
+    assert_eq!((names, warned), (Vec::new(), true), "{said}");
 }

@@ -16,6 +16,7 @@ use crate::time::Micros;
 
 use super::columns::{Columns, try_list};
 use super::left_out::{Unreadable, left_out_for};
+use super::sample::sampled;
 
 /// Requests that a discovery sends.
 const MAX_REQUESTS: u64 = 20;
@@ -23,6 +24,8 @@ const MAX_REQUESTS: u64 = 20;
 const FOR_SCOPES: u64 = 3;
 /// Requests that are kept for properties: a page of definitions of events and one of persons, or a refusal and two samples.
 const FOR_PROPERTIES: u64 = 3;
+/// A run has one more: it may look at everything that it reads.
+const FOR_PROPERTIES_OF_RUN: u64 = FOR_PROPERTIES + 1;
 
 /// A discovery under way.
 pub(super) struct Discovery<'a> {
@@ -229,7 +232,7 @@ impl<'a> Discovery<'a> {
         let mut retry_policy = self.retry_policy(false);
         if self.unreadable != Unreadable::LeaveOut {
             // However many requests a run sent before: without columns, every schema would change because a server was slow.
-            retry_policy.max_sent = retry_policy.max_sent.max(self.client.usage().requests + FOR_PROPERTIES);
+            retry_policy.max_sent = retry_policy.max_sent.max(self.client.usage().requests + FOR_PROPERTIES_OF_RUN);
         }
         let scope = definitions.scope;
         if self.may(scope) == Some(false) {
@@ -246,6 +249,11 @@ impl<'a> Discovery<'a> {
         };
         self.definitions_were_read = true;
         self.properties_are_partial = defined.is_cut;
+        if defined.properties.iter().all(Properties::is_empty) {
+            log::warn(
+                "the project defines no properties yet: those that come are all in the unmapped object of this run",
+            );
+        }
         let mut properties = <[Properties; 2]>::default();
         for (family, defined) in families.into_iter().zip(defined.properties) {
             properties[family.index()] = defined;
@@ -258,7 +266,8 @@ impl<'a> Discovery<'a> {
             "{why}; columns of properties are taken from a sample of events and may differ between runs"
         ));
         self.properties_are_partial = true;
-        properties::sampled(self.client, retry_policy, self.config.properties.max_columns, self.now)
+        let max = self.config.properties.max_columns;
+        sampled(self.client, retry_policy, &self.config.events, max, self.now)
     }
 }
 

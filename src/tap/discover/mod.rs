@@ -196,6 +196,7 @@ pub mod columns;
 mod discovery;
 pub mod left_out;
 pub mod properties;
+mod sample;
 
 #[cfg(test)]
 mod tests;

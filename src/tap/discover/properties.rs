@@ -1,5 +1,5 @@
-//! The columns that properties become: from the project's property definitions, or from a sample of events where the key
-//! may not read definitions.
+//! The columns that properties become: from the project's property definitions, or from a sample of events (`sample.rs`)
+//! where the key may not read definitions.
 //!
 //! No data depends on columns: a property without a column, or a value that its column cannot hold, goes into the unmapped
 //! object. So a list that is cut, or a sample that misses a property, costs convenience and never data.
@@ -10,28 +10,17 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::log;
-use crate::posthog::fault::{Cause, Failure, Fault};
-use crate::posthog::http::client::{Client, Query};
+use crate::posthog::fault::{Cause, Fault};
+use crate::posthog::http::client::Client;
 use crate::posthog::http::retry::RetryPolicy;
-use crate::posthog::query::ask::answer;
-use crate::posthog::query::hogql;
 use crate::posthog::rest;
 use crate::singer::catalog::StreamEntry;
 use crate::tap::stream::{List, fields};
-use crate::time::{DAY_US, Day, Micros};
 
 /// Definitions of one answer. Large, because discovery is to end within 20 requests; a server may give fewer.
 const DEFINITIONS_A_PAGE: u32 = 1000;
-/// The size of a sample: a number of days, and the greatest hash of a key. At first one key in 16: ClickHouse finds whole
-/// days at low cost, and everybody's events look alike.
-const USUAL_SAMPLE: (i64, u64) = (3, 1 << 60);
-/// All keys, where few events are stored.
-const WHOLE_SAMPLE: (i64, u64) = (3, u64::MAX);
-/// Smaller ones, where the server refuses the usual one as too much.
-const SMALLER_SAMPLES: [(i64, u64); 2] = [(1, 1 << 60), (1, 1 << 56)];
-/// Attempts at a page of definitions and at the usual sample. Smaller samples are asked for once.
+/// Attempts at a page of definitions.
 const ATTEMPTS: u32 = 2;
-const SAMPLE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The type of a column of a property.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,9 +110,9 @@ pub fn defined(
 struct Definitions<'a> {
     kind: &'static str,
     list: rest::ListReader<'a>,
-    /// The number of items that came, and the definitions among them.
-    items: usize,
-    read: Vec<Definition>,
+    /// The number of items that came, and the definitions among them by id.
+    items: u64,
+    read: BTreeMap<String, (String, PropertyType)>,
     goes_on: bool,
     is_whole: bool,
 }
@@ -134,21 +123,24 @@ impl<'a> Definitions<'a> {
         let query = [("type".to_owned(), kind.to_owned())];
         let list = rest::ListReader::new(client, path, &query, list.class, DEFINITIONS_A_PAGE);
         let list = list.dispensable(retry_policy.at_most(ATTEMPTS));
-        Definitions { kind, list, items: 0, read: Vec::new(), goes_on: true, is_whole: false }
+        Definitions { kind, list, items: 0, read: BTreeMap::new(), goes_on: true, is_whole: false }
     }
 
     fn read_page(&mut self) -> Result<(), Fault> {
-        let Some(page) = self.list.next_page()? else {
-            (self.goes_on, self.is_whole) = (false, true);
-            return Ok(());
-        };
-        self.items += page.len();
-        self.read.extend(page.items().filter_map(|item| serde_json::from_str(item).ok()));
+        let read = &mut self.read;
+        let page = self.list.next_page(&mut |item| {
+            let Ok(Definition { id, name, property_type }) = serde_json::from_slice(item) else { return Ok(false) };
+            Ok(read.insert(id, (name, PropertyType::of_definition(property_type.as_deref()))).is_none())
+        })?;
+        match page {
+            Some(came) => self.items += came,
+            None => (self.goes_on, self.is_whole) = (false, true),
+        }
         Ok(())
     }
 
     /// The columns of at most `max` properties.
-    fn chosen(mut self, max: usize) -> Properties {
+    fn chosen(self, max: usize) -> Properties {
         let kind = self.kind;
         if !self.is_whole {
             let of = Some(self.list.counted()).filter(|count| *count > 0);
@@ -159,19 +151,18 @@ impl<'a> Definitions<'a> {
                 self.items
             ));
         }
-        self.read.sort_by(|a, b| a.id.cmp(&b.id));
         let mut properties = Properties::new();
         let count = self.read.len();
-        for definition in self.read {
+        for (name, kind) in self.read.into_values() {
             if properties.len() == max {
+                let of = self.kind;
                 log::info(format!(
-                    "{max} of {count} {kind} properties have columns (max_property_columns); the others are in the unmapped \
+                    "{max} of {count} {of} properties have columns (max_property_columns); the others are in the unmapped \
                      object"
                 ));
                 break;
             }
-            let kind = PropertyType::of_definition(definition.property_type.as_deref());
-            properties.entry(definition.name).or_insert(kind);
+            properties.entry(name).or_insert(kind);
         }
         properties
     }
@@ -193,150 +184,14 @@ pub(super) fn flatten(entry: &mut StreamEntry, object: &str, prefix: &str, defin
     *fields = flat;
 }
 
-/// Looks at a few events of each name in the days before `now`, and gives at most `max` properties of events and as many of
-/// persons; none where the server does not answer within the requests of `retry_policy`.
-///
-/// # Errors
-/// The fault of a query that says more than that there is no sample: the key, the project, the network's address.
-pub fn sampled(client: &Client, retry_policy: &RetryPolicy, max: usize, now: Micros) -> Result<[Properties; 2], Fault> {
-    let mut too_much = None;
-    for size in std::iter::once(USUAL_SAMPLE).chain(SMALLER_SAMPLES) {
-        match sample(client, retry_policy, now, size) {
-            Ok(samples)
-                if samples[0].documents == 0 && size == USUAL_SAMPLE && client.requests_left(retry_policy) > 0 =>
-            {
-                return match sample(client, retry_policy, now, WHOLE_SAMPLE) {
-                    Ok(samples) => Ok(chosen(samples, max)),
-                    Err(fault) => without_columns(fault),
-                };
-            }
-            Ok(samples) => return Ok(chosen(samples, max)),
-            Err(Fault::Split(why)) => too_much = Some(why),
-            Err(fault) => return without_columns(fault),
-        }
-    }
-    too_much.map_or_else(|| Ok(Default::default()), |why| without_columns(Fault::Split(why)))
-}
-
-fn chosen(samples: [Sample; 2], max: usize) -> [Properties; 2] {
-    samples.map(|sample| sample.kinds.into_iter().take(max).map(|(name, seen)| (name, seen.kind())).collect())
-}
-
-/// A missing sample costs columns and never data, so it ends the run only for a reason that would end the run anyway.
-fn without_columns(fault: Fault) -> Result<[Properties; 2], Fault> {
-    let why = match fault {
-        Fault::Split(why) => why.to_string(),
-        Fault::Fatal(Failure {
-            cause:
-                Cause::Server
-                | Cause::Timeout
-                | Cause::Untrusted
-                | Cause::Network
-                | Cause::Request
-                | Cause::UnknownColumn(_)
-                | Cause::UnknownTable
-                | Cause::Allowance,
-            error,
-        }) => error.to_string(),
-        fault => return Err(fault),
-    };
-    log::warn(format!(
-        "no sample of events could be read ({why}): properties have no columns in this run and are all in the unmapped \
-         object; the scope property_definition:read makes columns without a sample"
-    ));
-    Ok(Default::default())
-}
-
-#[derive(Debug, Default)]
-struct Sample {
-    documents: usize,
-    kinds: BTreeMap<String, Seen>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    number: bool,
-    boolean: bool,
-    other: bool,
-}
-
-impl Seen {
-    fn kind(self) -> PropertyType {
-        match (self.number, self.boolean, self.other) {
-            (true, false, false) => PropertyType::Number,
-            (false, true, false) => PropertyType::Boolean,
-            _ => PropertyType::Text,
-        }
-    }
-}
-
-impl Sample {
-    fn add(&mut self, document: &str) {
-        let Ok(properties) = serde_json::from_str::<Map<String, Value>>(document) else { return };
-        self.documents += 1;
-        for (name, value) in properties {
-            let seen = self.kinds.entry(name).or_default();
-            match value {
-                Value::Null => {}
-                Value::Number(_) => seen.number = true,
-                Value::Bool(_) => seen.boolean = true,
-                _ => seen.other = true,
-            }
-        }
-    }
-}
-
-fn sample(
-    client: &Client,
-    retry_policy: &RetryPolicy,
-    now: Micros,
-    (days, below_hash): (i64, u64),
-) -> Result<[Sample; 2], Fault> {
-    // Whole days that are over: the answer is the same until the next day begins.
-    let until = Day::of(now).start();
-    let [since, until] = [until - days * DAY_US, until].map(hogql::datetime);
-    let sql = format!(
-        "SELECT properties AS properties, poe.properties AS person_properties FROM events WHERE timestamp >= {since} AND \
-         timestamp < {until} AND cityHash64(distinct_id) <= {below_hash} ORDER BY toDate(timestamp), event, \
-         cityHash64(distinct_id), timestamp, uuid LIMIT 20 BY event LIMIT 2000"
-    );
-    let attempts = if (days, below_hash) == USUAL_SAMPLE { ATTEMPTS } else { 1 };
-    let query = Query::new("sample of properties", &sql).with_retry_policy(retry_policy.at_most(attempts));
-    answer(client, &query, SAMPLE_BYTES, &["properties", "person_properties"], |page| {
-        let mut samples = [Sample::default(), Sample::default()];
-        for row in page.rows() {
-            for (column, sample) in samples.iter_mut().enumerate() {
-                sample.add(row.text(column).unwrap_or_default());
-            }
-        }
-        Ok(samples)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn types_of_definitions_and_of_samples() {
+    fn types_of_definitions() {
         let of = |name| PropertyType::of_definition(name);
         assert_eq!([of(Some("String")), of(Some("DateTime")), of(None), of(Some("new"))], [PropertyType::Text; 4]);
         assert_eq!([of(Some("Numeric")), of(Some("Boolean"))], [PropertyType::Number, PropertyType::Boolean]);
-        let mut sample = Sample::default();
-        sample.add(r#"{"n": 1, "b": null, "s": "x", "mixed": 1, "null": null}"#);
-        sample.add(r#"{"n": 2.5, "b": true, "mixed": "x", "o": {}}"#);
-        sample.add("not JSON");
-        let kinds: Vec<(&str, PropertyType)> = sample.kinds.iter().map(|(n, s)| (n.as_str(), s.kind())).collect();
-        let text = PropertyType::Text;
-        let expected = [
-            ("b", PropertyType::Boolean),
-            ("mixed", text),
-            ("n", PropertyType::Number),
-            ("null", text),
-            ("o", text),
-            ("s", text),
-        ];
-        assert_eq!(kinds, expected);
-        assert_eq!(sample.documents, 2);
     }
 }
