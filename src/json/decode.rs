@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use super::blocks::is_stop;
+use super::blocks::{is_stop, next_stop};
 use super::escape::escape;
 use super::stride::{REACH, stride_into};
 use super::token::{Escapes, Fault, Scan, Token};
@@ -150,19 +150,51 @@ impl<'v, R: Read> Decoder<'v, R> {
     #[inline(never)]
     fn other_value(&mut self) -> Scan<Place> {
         let start = self.values_end;
+        if matches!(self.peek()?, b'{' | b'[') {
+            self.nested()?;
+            return Ok(Place { start, end: self.values_end, token: Token::Nested });
+        }
         let (to, token) = self.whole()?;
-        if matches!(token, Token::Number | Token::Nested) {
-            let text = self.window.get(self.at..to).unwrap_or_default();
-            self.values_end = start + text.len();
-            if self.values.len() < self.values_end {
-                self.values.resize(self.values_end, 0);
-            }
-            if let Some(target) = self.values.get_mut(start..self.values_end) {
-                target.copy_from_slice(text);
-            }
+        if token == Token::Number {
+            self.keep(to);
         }
         self.at = to;
         Ok(Place { start, end: self.values_end, token })
+    }
+
+    /// Reads the array or object that starts here into the buffer, as it was written: its end is found while it arrives, and
+    /// its grammar is checked there.
+    fn nested(&mut self) -> Scan<()> {
+        let (start, before) = (self.values_end, self.offset());
+        let mut brackets = Brackets::default();
+        loop {
+            let end = brackets.end(self.window.get(self.at..self.end).unwrap_or_default());
+            let to = end.map_or(self.end, |length| self.at + length);
+            self.keep(to);
+            self.at = to;
+            if end.is_some() || !self.fill()? {
+                break;
+            }
+        }
+        let text = self.values.get(start..self.values_end).unwrap_or_default();
+        let first = text.first().copied().unwrap_or(0);
+        // Where a bracket is missing, too, the walk says so.
+        walk::value(text, 0, first).map(drop).map_err(|fault| Fault { at: before + fault.at, ..fault })
+    }
+
+    /// Copies the text up to `to` into the buffer.
+    fn keep(&mut self, to: usize) {
+        let text = self.window.get(self.at..to).unwrap_or_default();
+        let end = self.values_end + text.len();
+        if self.values.len() < end {
+            let length = end + end.min(STEP_BYTES);
+            self.values.reserve_exact(length.saturating_sub(self.values.len()));
+            self.values.resize(length, 0);
+        }
+        if let Some(target) = self.values.get_mut(self.values_end..end) {
+            target.copy_from_slice(text);
+        }
+        self.values_end = end;
     }
 
     /// Reads a value and forgets it.
@@ -199,7 +231,9 @@ impl<'v, R: Read> Decoder<'v, R> {
             if !may_go_on || self.is_over {
                 return found.map_err(|fault| Fault { at: self.before + fault.at, ..fault });
             }
-            self.fill()?;
+            // Twice as much before the next look, so that a long number is not looked at again and again.
+            let twice = (self.end - self.at) * 2;
+            while self.fill()? && self.end < twice {}
         }
     }
 
@@ -297,6 +331,39 @@ impl<'v, R: Read> Decoder<'v, R> {
             *behind = 0;
         }
         if self.is_over && self.end < self.filled { self.fault("text that is not UTF-8") } else { Ok(self.end > known) }
+    }
+}
+
+/// The brackets of an array or object that are open so far.
+#[derive(Default)]
+struct Brackets {
+    open: u64,
+    is_in_text: bool,
+    is_escaped: bool,
+}
+
+impl Brackets {
+    /// Where the array or object ends in the next part of its text, if it does.
+    fn end(&mut self, text: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(&byte) = text.get(at) {
+            at += 1;
+            match byte {
+                _ if std::mem::take(&mut self.is_escaped) => {}
+                b'\\' => self.is_escaped = self.is_in_text,
+                b'"' => self.is_in_text = !self.is_in_text,
+                _ if self.is_in_text => at = next_stop(text, at),
+                b'{' | b'[' => self.open += 1,
+                b'}' | b']' => {
+                    self.open -= 1;
+                    if self.open == 0 {
+                        return Some(at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
     }
 }
 

@@ -5,27 +5,30 @@
 //! followed: behind a proxy its scheme and host may be anybody's. Only its query is taken, and asked of our own host and
 //! path; a query that was asked before is a loop and ends the list with an error, and so do pages that bring nothing new.
 //!
-//! A page that is too large, or takes the server too long, is asked for in smaller ones, as events are.
+//! A page that is too large, takes the server too long, or makes it fail, is asked for in smaller ones, as events are.
+//! Items are passed on one by one: how much memory a page takes depends on its longest item. What a page is, is in `page.rs`.
+
+mod page;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::ops::Range;
 
-use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::http::client::{Answer, Client, Get, RateClass};
+use super::http::client::{Client, Get, RateClass};
 use super::http::retry::RetryPolicy;
 use crate::error::{Error, Kind};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
+use page::{ListPage, OnItem};
 
 /// Pages without a new item that may follow one another before the list is held to be broken.
 const STALE_PAGES: u32 = 20;
 /// How much less is asked for when a page is too much.
 const SMALLER: u64 = 10;
+/// Attempts at a page that makes the server fail, before a smaller one is asked for.
+const ATTEMPTS: u32 = 2;
 /// The router takes a project from these, in place of the one in the path (`routing.py`).
 const NEVER_SENT: [&str; 3] = ["token", "api_key", "personal_api_key"];
 
@@ -49,49 +52,12 @@ pub struct ListReader<'a> {
     too_much: Vec<u64>,
     /// What the next page is asked with; `None` at the end.
     next: Option<Pairs>,
-    asked: HashSet<Pairs>,
-    /// The marks of the items that came.
-    seen: HashSet<u64>,
+    /// Hashes of what was asked for.
+    asked: HashSet<u64>,
+    is_begun: bool,
     stale: u32,
     counted: u64,
     server_date: Option<i64>,
-}
-
-/// A page of a list.
-#[derive(Debug)]
-pub struct ListPage {
-    body: String,
-    /// Where the items are in it.
-    items: Vec<Range<usize>>,
-    next: Option<String>,
-    has_next: Option<bool>,
-    count: Option<u64>,
-    server_date: Option<i64>,
-}
-
-impl ListPage {
-    /// The items, each as it was written.
-    pub fn items(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().map(|item| self.body.get(item.clone()).unwrap_or_default())
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-}
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    results: Vec<&'a RawValue>,
-    #[serde(default)]
-    next: Option<String>,
-    #[serde(default)]
-    has_next: Option<bool>,
-    /// Of all items, not of the page; some lists have it.
-    #[serde(default)]
-    count: Value,
 }
 
 impl<'a> ListReader<'a> {
@@ -100,19 +66,17 @@ impl<'a> ListReader<'a> {
         let mut first = query.to_vec();
         first.push((LIMIT.to_owned(), page_size.to_string()));
         first.sort();
-        let (asked, seen, too_much) = (HashSet::new(), HashSet::new(), Vec::new());
-        let page_size = u64::from(page_size);
         ListReader {
             client,
             path,
             class,
-            page_size,
+            page_size: u64::from(page_size),
             retry_policy: None,
             can_split: true,
-            too_much,
+            too_much: Vec::new(),
             next: Some(first),
-            asked,
-            seen,
+            asked: HashSet::new(),
+            is_begun: false,
             stale: 0,
             counted: 0,
             server_date: None,
@@ -134,60 +98,90 @@ impl<'a> ListReader<'a> {
         self.server_date
     }
 
-    /// The next page; `None` behind the last one.
+    /// Reads the next page and passes its items on; gives how many came, `None` behind the last page. Items of an answer that
+    /// breaks off come again with the next attempt.
     ///
     /// # Errors
-    /// As [`Client::get`]; a list that runs in a circle is [`Fault::Fatal`], and so is an item that is too large.
-    pub fn next_page(&mut self) -> Result<Option<ListPage>, Fault> {
+    /// As [`Client::get`]; a list that runs in a circle is [`Fault::Fatal`], and so is an item that is too large. A failure
+    /// of `on_item` is [`Fault::Stopped`].
+    pub fn next_page(&mut self, on_item: &mut OnItem<'_>) -> Result<Option<u64>, Fault> {
         let Some(mut query) = self.next.take() else { return Ok(None) };
+        let mut has_new = false;
+        let mut on_item = |item: &[u8]| {
+            has_new |= on_item(item)?;
+            Ok(true)
+        };
         let page = loop {
-            if !self.asked.insert(query.clone()) {
-                return Err(self.broken("its pages run in a circle; try again later"));
+            if !self.asked.insert(BuildHasherDefault::<DefaultHasher>::default().hash_one(&query)) {
+                return Err(self.broken(Cause::Untrusted, "its pages run in a circle; try again later"));
             }
-            let (retry_policy, can_split) = (self.retry_policy, self.can_split);
-            let get = Get { query: &query, retry_policy, can_split, ..Get::new(&self.path, self.class) };
-            match self.client.get(&get, parse) {
+            match self.ask(&query, &mut on_item) {
                 Err(Fault::Split(why)) => query = self.smaller(query, &why)?,
+                Err(Fault::Fatal(Failure { cause: Cause::Server, error }))
+                    if self.can_split && number(&query, LIMIT) == Some(1) =>
+                {
+                    let what = format!("one item, number {}: {error}", number(&query, OFFSET).unwrap_or(0) + 1);
+                    return Err(self.broken(Cause::Server, &what));
+                }
                 page => break page?,
             }
         };
         // Where the first one was asked for again, the last answer is the one that counts.
-        if self.seen.is_empty() && self.server_date.is_none() {
-            self.server_date = page.server_date;
+        if !self.is_begun {
+            (self.is_begun, self.server_date) = (true, page.server_date);
         }
         self.counted = self.counted.max(page.count.unwrap_or(0));
-        let before = self.seen.len();
-        self.seen.extend(page.items().map(mark));
-        self.stale = if self.seen.len() == before { self.stale + 1 } else { 0 };
-        self.next = following(&page, &query).map(|next| self.sized(next, page.body.len()));
+        self.stale = if has_new { 0 } else { self.stale + 1 };
+        self.next = following(&page, &query).map(|next| self.sized(next, page.bytes));
         if self.next.is_some() && self.stale > STALE_PAGES {
-            return Err(self.broken("it goes on without new items; try again later"));
+            return Err(self.broken(Cause::Untrusted, "it goes on without new items; try again later"));
         }
-        Ok(Some(page))
+        Ok(Some(page.items))
+    }
+
+    fn ask(&self, query: &[(String, String)], on_item: &mut OnItem<'_>) -> Result<ListPage, Fault> {
+        let options = self.client.options();
+        let mut ask = |retry_policy| {
+            let get = Get { query, retry_policy, can_split: self.can_split, ..Get::new(&self.path, self.class) };
+            self.client.get_arriving(&get, |incoming| page::read(incoming, on_item))
+        };
+        if !self.can_split || self.less(query).is_none() {
+            return ask(self.retry_policy);
+        }
+        match ask(Some(self.retry_policy.unwrap_or(options.retry_policy).at_most(ATTEMPTS))) {
+            Err(Fault::Fatal(Failure { cause: Cause::Server, error })) => {
+                Err(Fault::Split(TooMuch::new(Resource::Unsaid, error.to_string())))
+            }
+            // These say nothing about the size of the page.
+            Err(Fault::Fatal(Failure { cause: Cause::Untrusted | Cause::Network | Cause::Timeout, .. })) => {
+                ask(self.retry_policy)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// How many items to ask for instead, if the page can be made smaller. One that is neither the first nor at an offset
+    /// ends elsewhere with another limit.
+    fn less(&self, query: &[(String, String)]) -> Option<u64> {
+        let limit = number(query, LIMIT).filter(|limit| *limit > 1)?;
+        (number(query, OFFSET).is_some() || !self.is_begun).then_some((limit / SMALLER).max(1))
     }
 
     /// The same place with fewer items.
     fn smaller(&mut self, mut query: Pairs, why: &TooMuch) -> Result<Pairs, Fault> {
-        let (limit, offset) = (number(&query, LIMIT), number(&query, OFFSET));
-        // A page that is neither the first nor at an offset ends elsewhere with another limit.
-        let is_first = self.seen.is_empty() && self.counted == 0;
-        match limit {
-            Some(limit) if limit > 1 && (offset.is_some() || is_first) => {
-                let less = (limit / SMALLER).max(1);
-                log::debug(format!("{}: asking for {less} items instead of {limit}: {why}", self.path));
-                self.too_much.push(offset.unwrap_or(0) + limit);
-                set(&mut query, LIMIT, less);
-                Ok(query)
-            }
-            limit => {
-                let what = match limit {
-                    Some(1) => format!("one item, number {}", offset.unwrap_or(0) + 1),
-                    _ => "a page of it, which cannot be asked for in parts".to_owned(),
-                };
-                let advice = if why.of == Resource::AnswerBytes { "raise it" } else { "try again later" };
-                Err(self.broken(&format!("{what}, is too much ({why}); {advice}, or deselect the stream")))
-            }
+        let (limit, offset) = (number(&query, LIMIT), number(&query, OFFSET).unwrap_or(0));
+        if let (Some(limit), Some(less)) = (limit, self.less(&query)) {
+            log::debug(format!("{}: asking for {less} items instead of {limit}: {why}", self.path));
+            self.too_much.push(offset + limit);
+            set(&mut query, LIMIT, less);
+            return Ok(query);
         }
+        let what = match limit {
+            Some(1) => format!("one item, number {}", offset + 1),
+            _ => "a page of it, which cannot be asked for in parts".to_owned(),
+        };
+        let advice = if why.of == Resource::AnswerBytes { "raise it" } else { "try again later" };
+        Err(self.broken(Cause::Untrusted, &format!("{what}, is too much ({why}); {advice}, or deselect the stream")))
     }
 
     /// The next page, with as many items as its stretch allows. `bytes` are those of the page before it: where ten times as
@@ -203,9 +197,9 @@ impl<'a> ListReader<'a> {
         query
     }
 
-    fn broken(&self, what: &str) -> Fault {
+    fn broken(&self, cause: Cause, what: &str) -> Fault {
         let text = format!("the list {} cannot be read to its end: {what}", self.path);
-        Fault::Fatal(Failure { cause: Cause::Untrusted, error: Error::new(Kind::Service, text) })
+        Fault::Fatal(Failure { cause, error: Error::new(Kind::Service, text) })
     }
 }
 
@@ -215,44 +209,12 @@ impl<'a> ListReader<'a> {
 /// As [`Client::get`].
 pub fn object(client: &Client, path: &str, class: RateClass) -> Result<Box<RawValue>, Fault> {
     client.get(&Get::new(path, class), |answer| match answer.body.trim_ascii_start().first() {
-        Some(b'{') => serde_json::from_slice(&answer.body).map_err(|e| Fault::untrusted(misread(&e))),
+        Some(b'{') => serde_json::from_slice(&answer.body).map_err(|e| {
+            // Where, and not what stands there: it may be personal data.
+            Fault::untrusted(format!("the answer is not an object (line {}, column {})", e.line(), e.column()))
+        }),
         _ => Err(Fault::untrusted("the answer is not an object")),
     })
-}
-
-fn parse(answer: Answer) -> Result<ListPage, Fault> {
-    let body = String::from_utf8(answer.body).map_err(|_| Fault::untrusted("the answer is not UTF-8"))?;
-    let wrong = |e: serde_json::Error| Fault::untrusted(misread(&e));
-    let Envelope { results, next, has_next, count } = match body.trim_ascii_start().starts_with('[') {
-        true => {
-            let results = serde_json::from_str(&body).map_err(wrong)?;
-            Envelope { results, next: None, has_next: None, count: Value::Null }
-        }
-        false => serde_json::from_str(&body).map_err(wrong)?,
-    };
-    // By their places, so that a page is held once.
-    let place = |item: &&RawValue| {
-        let start = item.get().as_ptr() as usize - body.as_ptr() as usize;
-        start..start + item.get().len()
-    };
-    let (items, count) = (results.iter().map(place).collect(), count.as_u64());
-    Ok(ListPage { items, next, has_next, count, server_date: answer.server_date, body })
-}
-
-/// Where, and not what stands there: it may be personal data.
-fn misread(error: &serde_json::Error) -> String {
-    format!("the answer is not a list of PostHog (line {}, column {})", error.line(), error.column())
-}
-
-/// What an item is known by again: a hash of its id, or of all of it where it has none.
-fn mark(item: &str) -> u64 {
-    #[derive(Deserialize)]
-    struct Known<'a> {
-        #[serde(borrow)]
-        id: &'a RawValue,
-    }
-    let known = serde_json::from_str::<Known<'_>>(item).map_or(item, |known| known.id.get());
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(known)
 }
 
 /// What the page after this one is asked with.
@@ -261,8 +223,7 @@ fn following(page: &ListPage, query: &[(String, String)]) -> Option<Pairs> {
         (Some(next), _) if !next.is_empty() => Some(query_of(next)),
         (_, Some(true)) => {
             // By what came: the server may give fewer than were asked for. Behind a page without items, by what was asked.
-            let came = u64::try_from(page.len()).ok().filter(|came| *came > 0);
-            let came = came.or_else(|| number(query, LIMIT)).unwrap_or(1);
+            let came = Some(page.items).filter(|came| *came > 0).or_else(|| number(query, LIMIT)).unwrap_or(1);
             let mut pairs = query.to_vec();
             set(&mut pairs, OFFSET, number(query, OFFSET).unwrap_or(0) + came);
             Some(pairs)

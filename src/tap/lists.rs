@@ -13,6 +13,8 @@ mod shapes;
 use std::io::Write;
 
 use crate::error::{Error, Result};
+use crate::log;
+use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::rest;
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
@@ -51,13 +53,16 @@ pub fn sync_stream<W: Write>(
 ) -> Result<()> {
     let items = Items::new(stream, list, replication.since())?;
     let repair = Repair::new(context.config.keeps_lone_surrogates);
-    let mut reading = Reading { context, list, items, repair, began: None };
-    sink.write_schema(stream)?;
+    let mut reading = Reading { context, list, items, repair, began: None, absent: None };
     sink.set_version(replication.version());
     sink.begin_progress(None);
     let outcome = reading.read(sink);
     sink.note_exceptions(reading.exceptions());
     outcome?;
+    if let Some(error) = reading.absent.as_ref().filter(|_| !reading.items.has_schema()) {
+        log::warn(format!("left out: {} ({error})", stream.name));
+        return Ok(());
+    }
     reading.items.tell_unseen();
     match replication {
         Replication::Full { version } => sink.activate_version(version)?,
@@ -73,6 +78,8 @@ struct Reading<'a> {
     repair: Repair,
     /// When the reading began, by the server's clock.
     began: Option<Micros>,
+    /// This PostHog has no such list.
+    absent: Option<Error>,
 }
 
 impl Reading<'_> {
@@ -106,18 +113,27 @@ impl Reading<'_> {
         let mut list = rest::ListReader::new(self.context.client, path, query, self.list.class, ITEMS_A_PAGE);
         self.items.begin_pass();
         let received_before = sink.received();
-        while let Some(page) = list.next_page().map_err(Error::from)? {
+        loop {
             self.context.stop.check()?;
+            let rows_before = sink.rows();
+            let (items, repair) = (&mut self.items, &mut self.repair);
+            let page = list.next_page(&mut |item| items.write(repair.repaired(item), added, sink));
+            let received = page.as_ref().map_or(0, |came| came.unwrap_or(0));
+            sink.count(received, sink.rows() - rows_before);
+            match page {
+                Err(Fault::Fatal(Failure { cause: Cause::Missing, error })) if !self.items.has_schema() => {
+                    self.absent = Some(error);
+                    return Ok((0, 0));
+                }
+                Err(fault) => return Err(fault.into()),
+                Ok(None) => break,
+                Ok(Some(_)) => self.items.write_schema(sink)?,
+            }
             // That of the first way through: the others begin later.
             self.began = self.began.or(list.server_date().map(|seconds| seconds * SECOND_US));
             if list.counted() > 0 {
                 sink.plan_progress(received_before + list.counted());
             }
-            let (received, rows_before) = (page.len() as u64, sink.rows());
-            let outcome =
-                page.items().try_for_each(|item| self.items.write(self.repair.repaired(item.as_bytes()), added, sink));
-            sink.count(received, sink.rows() - rows_before);
-            outcome?;
             sink.write_state_if_due()?;
         }
         Ok((self.items.came_in_pass(), list.counted()))

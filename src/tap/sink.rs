@@ -88,16 +88,6 @@ impl<'a, W: Write> Sink<'a, W> {
         self.envelope = Envelope::new(&self.stream, None, extracted);
     }
 
-    /// Writes a record.
-    pub fn record(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let envelope = &self.envelope;
-        self.output.line(|out| {
-            envelope.write(out, write);
-            Ok(())
-        })?;
-        self.wrote()
-    }
-
     /// Writes a record of any length.
     pub fn long_record(&mut self, write: impl FnOnce(&mut Line<'_>)) -> Result<()> {
         let envelope = &self.envelope;
@@ -276,11 +266,11 @@ mod tests {
     #[test]
     fn a_record_stands_in_one_envelope_and_names_are_escaped() {
         let lines = with_sink("a \"b\"", |sink| {
-            sink.record(|out| out.extend_from_slice(b"{}")).unwrap();
+            sink.long_record(|out| out.extend_from_slice(b"{}")).unwrap();
             sink.set_extracted(1);
             sink.long_record(|out| out.extend_from_slice(b"{}")).unwrap();
             sink.set_version(Some(7));
-            sink.record(|out| out.extend_from_slice(b"{}")).unwrap();
+            sink.long_record(|out| out.extend_from_slice(b"{}")).unwrap();
         });
         let line = |rest: &str| format!(r#"{{"type":"RECORD","stream":"a \"b\"","record":{{}}{rest}"}}"#);
         let now = r#","time_extracted":"2027-01-15T08:00:00.000000Z"#;
@@ -315,7 +305,7 @@ mod tests {
         assert_eq!(states(&safe), 1);
         let passed = |sink: &mut Sink<'_, Vec<u8>>| {
             sink.mark_safe();
-            sink.record(|_| ()).unwrap();
+            sink.long_record(|_| ()).unwrap();
             old(sink);
             assert!(!sink.is_unsaid_place_due());
             sink.end_early(failed());

@@ -81,6 +81,23 @@ proptest! {
         prop_assert_eq!(value, text.into_bytes());
     }
 
+    /// Brackets in texts, escapes, white space and depth, at any edge of what arrives.
+    #[test]
+    fn nested_values_are_read_as_they_were_written_however_they_arrive(
+        parts in prop::collection::vec(1usize..80, 1..6),
+        inside in prop::collection::vec(r#"(\[|\]|\{|\}|"a":|,|"([\]{}\[é ]|\\\\|\\"|\\u005b){0,9}"|1\.5|null|[ \n])"#, 0..30),
+    ) {
+        let document = format!("[{}]", inside.concat());
+        let theirs = serde_json::from_str::<&serde_json::value::RawValue>(&document);
+        match read(document.as_bytes(), parts) {
+            Ok((token, value)) => {
+                prop_assert_eq!((token, &value[..]), (Token::Nested, document.as_bytes()));
+                prop_assert!(theirs.is_ok());
+            }
+            Err(_) => prop_assert!(theirs.is_err(), "{}", document),
+        }
+    }
+
     #[test]
     fn no_prefix_is_a_document(text in "[\"\\\\a-cé🎉]{0,80}", part in 1usize..80) {
         let document = serde_json::to_string(&text).unwrap().into_bytes();

@@ -123,11 +123,23 @@ impl Client {
         }
     }
 
-    /// GETs a REST path and reads its answer.
+    /// GETs a REST path and reads its whole answer.
+    ///
+    /// # Errors
+    /// As [`Client::get_arriving`].
+    pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+        self.get_arriving(get, |incoming| read(incoming.whole()?))
+    }
+
+    /// GETs a REST path and reads its answer while it arrives. `read` has to read it to its end.
     ///
     /// # Errors
     /// [`Fault::Fatal`] or [`Fault::Stopped`]; [`Fault::Split`] only where the caller `can_split`.
-    pub fn get<T>(&self, get: &Get<'_>, mut read: impl FnMut(Answer) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub fn get_arriving<T>(
+        &self,
+        get: &Get<'_>,
+        mut read: impl FnMut(&mut Incoming<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let url = self.connection.options.base.join(get.path, get.query).map_err(Fault::internal)?;
         let ask = Ask {
             make: &|| Ok((self.connection.http.get(url.clone()).build().map_err(|e| unsent(&e))?, None)),
@@ -142,7 +154,7 @@ impl Client {
         };
         let most = self.connection.options.max_list_bytes;
         let mut limit = BodyLimit::of(get.max_bytes.map_or(most, |bytes| bytes.min(most)));
-        self.ask(&ask, &mut limit, &mut |incoming| read(incoming.whole()?)).map_err(|fault| match fault {
+        self.ask(&ask, &mut limit, &mut read).map_err(|fault| match fault {
             // A page that nobody can ask for in parts.
             Fault::Split(why) if !get.can_split => {
                 let error = Error::new(Kind::Service, format!("GET {} failed: {why}", get.path));

@@ -166,16 +166,24 @@ impl Incoming<'_> {
     /// [`Fault::Untrusted`] when the body is not read to its end, or plainly is not one JSON array or object.
     pub(crate) fn whole(&mut self) -> Result<Answer, Fault> {
         let body = self.body.whole().map_err(|e| Fault::untrusted(e.to_string()))?;
+        Incoming::refuse_no_json(&body)?;
+        Ok(Answer { body, budget_left: self.budget_left, server_date: self.server_date })
+    }
+
+    /// Refuses a body that plainly is not one JSON array or object.
+    ///
+    /// # Errors
+    /// [`Fault::Untrusted`] with how the body begins.
+    pub(crate) fn refuse_no_json(body: &[u8]) -> Result<(), Fault> {
         match body.trim_ascii() {
-            [b'{', .., b'}'] | [b'[', .., b']'] => {}
-            [] | [b'{' | b'[', ..] => return Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len()))),
+            [b'{', .., b'}'] | [b'[', .., b']'] => Ok(()),
+            [] | [b'{' | b'[', ..] => Err(Fault::untrusted(format!("the body of {} bytes is cut", body.len()))),
             begin => {
                 let begin = String::from_utf8_lossy(begin.get(..SHOWN_BYTES).unwrap_or(begin)).into_owned();
                 let why = format!("the body is no JSON, it begins with {}; {SOMEBODY_ELSE}", shown(&begin));
-                return Err(Fault::untrusted(why));
+                Err(Fault::untrusted(why))
             }
         }
-        Ok(Answer { body, budget_left: self.budget_left, server_date: self.server_date })
     }
 }
 

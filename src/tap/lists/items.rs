@@ -19,6 +19,7 @@ use crate::time::{Micros, parse_rfc3339};
 /// What is known of the items of one reading.
 pub(super) struct Items<'a> {
     stream: &'a SelectedStream,
+    has_schema: bool,
     projection: ItemProjection<'a>,
     /// What identifies an item, whatever the catalog takes as key.
     keys: &'static [&'static str],
@@ -43,6 +44,7 @@ impl<'a> Items<'a> {
         let given = stream.schema.get("properties").and_then(Value::as_object).into_iter().flat_map(Map::keys);
         Ok(Items {
             stream,
+            has_schema: false,
             keys: row.keys,
             unseen: given.filter(|name| !known.contains_key(*name) && *name != UNMAPPED).cloned().collect(),
             projection: ItemProjection {
@@ -62,6 +64,16 @@ impl<'a> Items<'a> {
     /// The name of the stream.
     pub(super) fn stream(&self) -> &str {
         &self.stream.name
+    }
+
+    /// Whether the SCHEMA is written: the list is there.
+    pub(super) fn has_schema(&self) -> bool {
+        self.has_schema
+    }
+
+    /// Writes the SCHEMA, once.
+    pub(super) fn write_schema<W: Write>(&mut self, sink: &mut Sink<'_, W>) -> Result<()> {
+        if std::mem::replace(&mut self.has_schema, true) { Ok(()) } else { sink.write_schema(self.stream) }
     }
 
     /// What the records that were written do not hold as it came.
@@ -89,27 +101,29 @@ impl<'a> Items<'a> {
         self.newest.max(self.since)
     }
 
-    /// Writes an item with `added` members, if it is new.
+    /// Writes an item with `added` members, if it is new. True if this way through the list has not brought it before.
     pub(super) fn write<W: Write>(
         &mut self,
         item: &[u8],
         added: &[(&str, String)],
         sink: &mut Sink<'_, W>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let broken = || Error::new(Kind::Service, format!("an item of {} is not an object", self.stream.id));
         let mut members: Item<'_> = serde_json::from_slice(item).map_err(|_| broken())?;
         for (name, value) in added {
             members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
         }
-        if !self.is_new(&members)? {
-            return Ok(());
+        let last_pass = self.note_key(&members)?;
+        if last_pass.is_none() && self.has_changed(&members) {
+            self.write_schema(sink)?;
+            let projection = &mut self.projection;
+            sink.long_record(|out| projection.write(&members, out))?;
         }
-        let projection = &mut self.projection;
-        sink.record(|out| projection.write(&members, out))
+        Ok(last_pass != Some(self.pass))
     }
 
-    /// True for an item that changed since the bookmark and was not written before. Notes its key and change.
-    fn is_new(&mut self, members: &Item<'_>) -> Result<bool> {
+    /// Notes the key of an item; gives the pass in which it came before.
+    fn note_key(&mut self, members: &Item<'_>) -> Result<Option<u32>> {
         if !self.projection.is_secretive {
             self.unseen.retain(|name| !members.contains_key(name));
         }
@@ -124,20 +138,22 @@ impl<'a> Items<'a> {
             }
         }
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-        if self.seen.insert(hash, self.pass).is_some() {
-            return Ok(false);
-        }
+        Ok(self.seen.insert(hash, self.pass))
+    }
+
+    /// True for an item that changed since the bookmark. Notes its change.
+    fn has_changed(&mut self, members: &Item<'_>) -> bool {
         let changed = self.stream.replication_key.as_deref().and_then(|field| members.get(field));
         let changed = changed
             .and_then(|value| serde_json::from_str::<String>(value.get()).ok())
             .and_then(|text| parse_rfc3339(&text));
         self.newest = self.newest.max(changed);
         // An item that does not tell its change may have changed.
-        Ok(match (changed, self.since) {
+        match (changed, self.since) {
             // The bookmark lies far enough behind the clock that nothing of its own instant can still appear.
             (Some(changed), Some(since)) => changed > since,
             _ => true,
-        })
+        }
     }
 
     /// A catalog may name a field that there is not.

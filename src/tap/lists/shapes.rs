@@ -24,7 +24,7 @@ impl Reading<'_> {
             Shape::Pages => self.pages(&[], &[], sink),
             Shape::AllowedFieldsOfObject => {
                 let object = rest::object(self.context.client, &path, self.list.class)?;
-                self.items.write(self.repair.repaired(object.get().as_bytes()), &[], sink)?;
+                let _ = self.items.write(self.repair.repaired(object.get().as_bytes()), &[], sink)?;
                 sink.count(1, sink.rows());
                 Ok(())
             }
@@ -55,12 +55,15 @@ impl Reading<'_> {
         let mut list = rest::ListReader::new(self.context.client, path, &[], self.list.class, ITEMS_A_PAGE);
         let mut indexes = Vec::new();
         loop {
-            match list.next_page() {
+            let page = list.next_page(&mut |item| {
+                let item = serde_json::from_slice::<Value>(item).unwrap_or_default();
+                let index = item["group_type_index"].as_u64().filter(|index| !indexes.contains(index));
+                indexes.extend(index);
+                Ok(index.is_some())
+            });
+            match page {
                 Ok(None) => return Ok(indexes),
-                Ok(Some(page)) => {
-                    let parsed = page.items().filter_map(|item| serde_json::from_str::<Value>(item).ok());
-                    indexes.extend(parsed.filter_map(|item| item["group_type_index"].as_u64()));
-                }
+                Ok(Some(_)) => {}
                 Err(Fault::Fatal(failure)) if failure.cause == Cause::Missing => return Ok(Vec::new()),
                 // Without them the definitions of groups would vanish from the version that is made current.
                 Err(fault) => return Err(Error::from(fault).context("property_definitions of groups")),

@@ -125,6 +125,18 @@ fn a_list_that_lacks_items_activates_nothing_and_moves_no_bookmark() {
     assert_eq!((unproved.rows.unwrap(), unproved.asked.len()), (0, 1));
 }
 
+/// As in discovery; the other streams are read.
+#[test]
+fn a_list_that_is_not_there_is_left_out_of_the_run() {
+    for (code, text) in [("not_found", "Endpoint not found."), ("", "")] {
+        for stream in ["cohorts", "annotations"] {
+            let run = run_list(stream, vec![error_answer(404, "", code, text)]);
+            assert_eq!((run.rows.as_ref().unwrap(), run.types()), (&0, vec!["STATE"]), "{stream}");
+            assert_eq!(run.messages[0]["value"]["bookmarks"].get(stream), None);
+        }
+    }
+}
+
 #[test]
 fn a_number_beyond_its_column_is_kept_aside() {
     let body = r#"{"results": [{"id": 2, "count": 99999999999999999999}], "next": null}"#;

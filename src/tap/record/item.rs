@@ -5,7 +5,9 @@ use indexmap::IndexMap;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::cell::{write_label, write_on_one_line};
+use crate::singer::output::LineText;
+
+use super::cell::{Object, write_on_one_line};
 use super::exceptions::Exceptions;
 use super::fits::{as_text, fits_schema, is_text};
 
@@ -43,16 +45,15 @@ enum Place {
 
 impl ItemProjection<'_> {
     /// Writes the record object of an item.
-    pub fn write(&mut self, item: &Item<'_>, out: &mut Vec<u8>) {
+    pub fn write(&mut self, item: &Item<'_>, out: &mut impl LineText) {
         let mut unmapped: Vec<(&str, &str)> = Vec::new();
         let keeps_aside = self.fields.get(UNMAPPED).is_some() && !self.is_secretive;
-        out.push(b'{');
-        let start = out.len();
+        let mut object = Object::open(out);
         for (name, as_sent) in item {
             let text = if self.fields.get(name).is_some_and(is_text) { as_text(as_sent) } else { None };
             let value = text.as_deref().unwrap_or(as_sent).get();
             match self.place(name, value) {
-                Place::Field => write_member(name, value, start, out),
+                Place::Field => write_on_one_line(value.as_bytes(), object.begin_name(name)),
                 Place::Nowhere => {}
                 aside => {
                     if matches!(aside, Place::Unfit) && value != "null" {
@@ -65,13 +66,13 @@ impl ItemProjection<'_> {
             }
         }
         if !unmapped.is_empty() {
-            begin_member(UNMAPPED, start, out);
-            out.push(b'{');
-            let start = out.len();
-            unmapped.iter().for_each(|(name, value)| write_member(name, value, start, out));
-            out.push(b'}');
+            let mut aside = Object::open(object.begin_name(UNMAPPED));
+            for (name, value) in unmapped {
+                write_on_one_line(value.as_bytes(), aside.begin_name(name));
+            }
+            aside.close();
         }
-        out.push(b'}');
+        object.close();
     }
 
     /// A field that PostHog added since, and a value that its field cannot hold, are kept aside; a field that was deselected
@@ -95,19 +96,6 @@ impl ItemProjection<'_> {
         }
         exceptions
     }
-}
-
-/// Writes what stands before a value of the object that begins at `start`.
-fn begin_member(name: &str, start: usize, out: &mut Vec<u8>) {
-    if out.len() > start {
-        out.push(b',');
-    }
-    write_label(name, out);
-}
-
-fn write_member(name: &str, value: &str, start: usize, out: &mut Vec<u8>) {
-    begin_member(name, start, out);
-    write_on_one_line(value.as_bytes(), out);
 }
 
 #[cfg(test)]

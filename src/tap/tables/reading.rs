@@ -212,7 +212,7 @@ impl<'a> Reading<'a> {
 
     fn write<W: Write>(&mut self, row: &Row<'_>, sink: &mut Sink<'_, W>) -> Result<()> {
         let record = &mut self.record;
-        sink.record(|out| record.write(row, out))
+        sink.long_record(|out| record.write(row, out))
     }
 
     /// The rows and keys of a page.
