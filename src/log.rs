@@ -9,6 +9,7 @@
 mod form;
 mod writer;
 
+use std::borrow::Cow;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -26,6 +27,9 @@ pub const SHOWN: &str = "SINGER_LINES_ARE_SHOWN";
 pub const PROGRESS: &str = "PROGRESS ";
 /// How a line begins that holds a JSON array of a stream and of what its summary is to say.
 pub const REMARK: &str = "REMARK ";
+
+/// The most characters of a line.
+const LINE_CHARS: usize = 8_000;
 
 struct Logger {
     program: &'static str,
@@ -130,7 +134,17 @@ pub fn line(level: Level, text: &str) {
 /// Prints one line that another program said.
 pub fn line_of(program: &str, level: Level, text: &str) {
     if enabled(level) {
-        write(form().line(program, level, &one_line(&without_secrets(text))));
+        write(form().line(program, level, &one_line(&cut(&without_secrets(text)))));
+    }
+}
+
+/// The line, or so much of it that a person reads: the text of a server may stand in it at any length.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LINE_CHARS) {
+        Some((end, _)) => {
+            format!("{}... ({} bytes more)", text.get(..end).unwrap_or_default(), text.len() - end).into()
+        }
+        None => text.into(),
     }
 }
 
@@ -216,6 +230,13 @@ pub fn install_panic_hook() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_any_length_is_cut() {
+        let short = "é".repeat(LINE_CHARS);
+        assert_eq!(cut(&short), short);
+        assert_eq!(cut(&format!("{short}éx")), format!("{short}... (3 bytes more)"));
+    }
 
     #[test]
     fn secrets_are_replaced_in_plain_and_encoded_form() {

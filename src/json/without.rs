@@ -4,26 +4,27 @@ use super::escape::plain;
 use super::scan::Scanner;
 use super::token::{Scan, Text};
 
-/// Copies the document `text` to `out` without the members at `paths`, each the names from the outermost object inwards.
-pub fn without(text: &[u8], paths: &[Vec<String>], out: &mut Vec<u8>) -> Scan<()> {
+/// Passes the document `text` on to `out`, in parts, without the members at `paths`, each the names from the outermost object
+/// inwards.
+pub fn without(text: &[u8], paths: &[Vec<String>], out: &mut dyn FnMut(&[u8])) -> Scan<()> {
     let paths: Vec<&[String]> = paths.iter().map(Vec::as_slice).collect();
     let mut scanner = Scanner::new(text);
     value(&mut scanner, &paths, out)?;
     scanner.end()
 }
 
-fn value(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut Vec<u8>) -> Scan<()> {
+fn value(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut dyn FnMut(&[u8])) -> Scan<()> {
     if scanner.peek() == b'[' && !paths.is_empty() {
         return items(scanner, paths, out);
     }
     if paths.is_empty() || scanner.peek() != b'{' {
         let from = scanner.at();
         scanner.value()?;
-        out.extend_from_slice(scanner.since(from));
+        out(scanner.since(from));
         return Ok(());
     }
     scanner.expect(b'{', "expected an object")?;
-    out.push(b'{');
+    out(b"{");
     let mut goes_on = !scanner.take(b'}');
     let mut is_first = true;
     while goes_on {
@@ -36,30 +37,30 @@ fn value(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut Vec<u8>) -> S
             scanner.value()?;
         } else {
             if !std::mem::take(&mut is_first) {
-                out.push(b',');
+                out(b",");
             }
-            out.extend_from_slice(label);
+            out(label);
             value(scanner, &inside, out)?;
         }
         goes_on = scanner.more(b'}')?;
     }
-    out.push(b'}');
+    out(b"}");
     Ok(())
 }
 
 /// A path goes through the objects of an array.
-fn items(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut Vec<u8>) -> Scan<()> {
+fn items(scanner: &mut Scanner<'_>, paths: &[&[String]], out: &mut dyn FnMut(&[u8])) -> Scan<()> {
     scanner.expect(b'[', "expected an array")?;
-    out.push(b'[');
+    out(b"[");
     let mut goes_on = !scanner.take(b']');
     while goes_on {
         value(scanner, paths, out)?;
         goes_on = scanner.more(b']')?;
         if goes_on {
-            out.push(b',');
+            out(b",");
         }
     }
-    out.push(b']');
+    out(b"]");
     Ok(())
 }
 
@@ -85,9 +86,9 @@ mod tests {
             (r#"{"a":null}"#, r#"{"a":null}"#),
         ] {
             let mut out = Vec::new();
-            without(text.as_bytes(), &paths, &mut out).unwrap();
+            without(text.as_bytes(), &paths, &mut |part| out.extend_from_slice(part)).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
-        assert!(without(b"{\"a\":{\"b\":1}", &paths, &mut Vec::new()).is_err());
+        assert!(without(b"{\"a\":{\"b\":1}", &paths, &mut |_| ()).is_err());
     }
 }

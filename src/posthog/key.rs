@@ -12,6 +12,9 @@ const ATTEMPTS: u32 = 2;
 /// What a description may weigh.
 const MAX_BYTES: usize = 256 * 1024;
 
+/// Projects that a message names.
+const TEAMS_SHOWN: usize = 10;
+
 /// Whether these scopes allow what `scope` allows: writing includes reading, `*` is everything.
 pub fn covers(scopes: &[String], scope: &str) -> bool {
     let write = scope.replace(":read", ":write");
@@ -40,8 +43,11 @@ pub fn scopes_of_key(client: &Client, retry_policy: &RetryPolicy) -> Result<Opti
     let project = client.options().project_id;
     let teams: Vec<u64> = key["scoped_teams"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
     if !teams.is_empty() && !teams.contains(&project) {
+        let shown: Vec<String> = teams.iter().take(TEAMS_SHOWN).map(u64::to_string).collect();
+        let more = if teams.len() > TEAMS_SHOWN { ", ..." } else { "" };
         let text = format!(
-            "the key is restricted to the projects {teams:?}; add project {project} to it, or check project_id"
+            "the key is restricted to the projects {}{more}; add project {project} to it, or check project_id",
+            shown.join(", ")
         );
         return Err(Fault::Fatal(Failure { cause: Cause::Access, error: Error::new(Kind::Config, text) }));
     }

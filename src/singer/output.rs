@@ -121,9 +121,6 @@ pub struct Output<W: Write> {
     hidden: Vec<Vec<String>>,
 }
 
-/// How RECORD lines begin.
-const RECORD: &[u8] = b"{\"type\":\"RECORD\"";
-
 impl Output<Box<dyn Write>> {
     /// Standard output for lines that nobody reads on a terminal: there they go nowhere.
     pub fn for_machines() -> Self {
@@ -167,11 +164,6 @@ impl<W: Write> Output<W> {
             self.pending.truncate(start);
             return Err(error);
         }
-        if !self.hidden.is_empty() && self.pending.get(start..).is_some_and(|line| line.starts_with(RECORD)) {
-            let line = self.pending.split_off(start);
-            without(&line, &self.hidden, &mut self.pending)
-                .map_err(|e| Error::new(Kind::Internal, format!("a record cannot be read again: {e}")))?;
-        }
         self.pending.push(b'\n');
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }
     }
@@ -181,19 +173,32 @@ impl<W: Write> Output<W> {
     /// # Errors
     /// [`Kind::Pipe`] when the reader went away.
     pub fn long_line(&mut self, write: impl FnOnce(&mut Line<'_>)) -> Result<()> {
-        if !self.hidden.is_empty() {
-            // The whole line is needed to leave members out of it.
-            return self.line(|out| {
-                write(&mut Line { pending: out, inner: &mut io::sink(), most: usize::MAX, outcome: Ok(()) });
+        if self.hidden.is_empty() {
+            return self.in_parts(|line| {
+                write(line);
                 Ok(())
             });
         }
+        // The whole line is needed to leave members out of it.
+        let mut whole = Vec::new();
+        write(&mut Line { pending: &mut whole, inner: &mut io::sink(), most: usize::MAX, outcome: Ok(()) });
+        let hidden = std::mem::take(&mut self.hidden);
+        let outcome = self.in_parts(|line| {
+            without(&whole, &hidden, &mut |part| line.extend_from_slice(part))
+                .map_err(|e| Error::new(Kind::Internal, format!("a record cannot be read again: {e}")))
+        });
+        self.hidden = hidden;
+        outcome
+    }
+
+    /// Appends a line that goes out in parts.
+    fn in_parts(&mut self, write: impl FnOnce(&mut Line<'_>) -> Result<()>) -> Result<()> {
         let mut line = Line { pending: &mut self.pending, inner: &mut self.inner, most: LONG_BYTES, outcome: Ok(()) };
-        write(&mut line);
-        if let Err(error) = line.outcome {
+        let written = write(&mut line);
+        if let Err(error) = written.and(line.outcome.map_err(|error| output_error(&error))) {
             // Half of the line went out. The rest must not follow as if it were a line.
             self.pending.clear();
-            return Err(output_error(&error));
+            return Err(error);
         }
         self.pending.push(b'\n');
         if self.pending.len() >= WRITE_BYTES { self.write_pending() } else { Ok(()) }

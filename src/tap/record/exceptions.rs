@@ -2,6 +2,8 @@
 
 /// Columns that a sentence names.
 const MOST_NAMED: usize = 5;
+/// Characters of a name: properties have names of any length.
+const NAME_CHARS: usize = 100;
 
 /// Counts of values that are not in their column, or were altered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +51,8 @@ impl Exceptions {
 }
 
 fn sentence(kept_in: Option<&str>, unfit: Vec<&Unfit>) -> String {
-    let columns = unfit.iter().take(MOST_NAMED).map(|unfit| format!("{} ({})", unfit.column, unfit.count));
+    let name = |unfit: &Unfit| unfit.column.chars().take(NAME_CHARS).collect::<String>();
+    let columns = unfit.iter().take(MOST_NAMED).map(|unfit| format!("{} ({})", name(unfit), unfit.count));
     let columns = columns.collect::<Vec<_>>().join(", ");
     let more = match unfit.len().saturating_sub(MOST_NAMED) {
         0 => String::new(),
