@@ -85,7 +85,7 @@ def out_of_postgres(report, project, port):
     query(port, "INSERT INTO shop.orders VALUES (1001, 0.1, 'new', '2026-02-01Z')")
     ran = project.run("meltano run tap-postgres target-parquet")
     files = project.files("shop-orders") or project.files("orders")
-    found = duckdb.sql(f"SELECT count(DISTINCT id), count(note), round(sum(price), 2)::VARCHAR FROM (SELECT DISTINCT id, note, price FROM read_parquet({files!r}, union_by_name = true))").fetchone()
+    found = duckdb.sql(f"SELECT count(DISTINCT id), count(note), round(sum(price), 2)::VARCHAR FROM (SELECT DISTINCT id, note, price FROM read_parquet({files!r}, union_by_name = true))").fetchall()[0]
     wanted = query(port, "SELECT count(*), count(note), sum(price) FROM shop.orders").strip().split("|")
     report.check("tap-postgres twice: the rows of the table", ran.returncode == 0 and (found[0], found[1]) == (int(wanted[0]), int(wanted[1])) and abs(float(found[2]) - float(wanted[2])) < 0.005, f"{found} {wanted}")
 

@@ -161,7 +161,7 @@ def others(report, project, box):
                  f"FROM read_json('{path}', format = 'newline_delimited')")
     report.same("target-jsonl: each row once", Difference(Truth(box, SINCE), delivered))
     ran = project.run("meltano run tap-numbers target-parquet && meltano run tap-numbers target-parquet")
-    rows = duckdb.sql(f"SELECT count(DISTINCT id), min(name) FROM read_parquet({project.files('numbers')!r})").fetchone() if project.files("numbers") else None
+    rows = duckdb.sql(f"SELECT count(DISTINCT id), min(name) FROM read_parquet({project.files('numbers')!r})").fetchall()[0] if project.files("numbers") else None
     report.check("a tap of the Singer SDK into our target", ran.returncode == 0 and rows == (100, "n0"), f"{rows} {ran.stdout[-1500:]}")
 
 
