@@ -79,6 +79,8 @@ pub(crate) enum Refusal {
 pub(crate) enum RetryDecision {
     /// Ask again after a while, at least as long as told; counted.
     Again(Cause, Option<Duration>, String),
+    /// Somebody else than PostHog answers where it never did: ask again after a while, a few times.
+    Foreign(String),
     /// Nobody answered: ask again after a while; counted.
     Unanswered {
         cause: Cause,

@@ -63,7 +63,11 @@ impl Receiver<'_> {
         if !may_be_json(content_type) {
             let why =
                 format!("HTTP 200 with content type \"{}\" instead of JSON; {SOMEBODY_ELSE}", shown(content_type));
-            return Err(RetryDecision::Again(Cause::Untrusted, None, why));
+            return Err(match self.counters.snapshot().body_bytes {
+                0 => RetryDecision::Foreign(why),
+                // What stands before PostHog may have a bad minute.
+                _ => RetryDecision::Again(Cause::Untrusted, None, why),
+            });
         }
         let mut check = || self.look();
         let mut on_growth = |bytes| {

@@ -12,6 +12,8 @@ use crate::posthog::fault::{Cause, Failure, Fault, Resource, TooMuch};
 
 /// A slow answer is asked for once more as it is; the next one means that it is too much.
 const SLOW_ATTEMPTS: u32 = 2;
+/// Attempts where another page comes than PostHog's, and PostHog never answered: a page to log in at stays one.
+const FOREIGN_ATTEMPTS: u32 = 3;
 /// What to do where no answer comes.
 pub(super) const REACH: &str = "check that this machine may reach that address; behind a proxy, give the setting proxy";
 /// A server that asks to come back at once is asked after this.
@@ -183,6 +185,11 @@ impl<'a> RetryState<'a> {
             RetryDecision::Again(cause, told, why) => {
                 let failed = Failed { told, ..self.plain(cause, &why) };
                 self.failed(&failed, asked, random)
+            }
+            RetryDecision::Foreign(why) => {
+                let plain = self.plain(Cause::Untrusted, &why);
+                let limit = plain.limit.min(FOREIGN_ATTEMPTS);
+                self.failed(&Failed { limit, ..plain }, asked, random)
             }
             RetryDecision::Unanswered { cause, why, advice, is_connected } => {
                 let plain = self.plain(cause, &why);

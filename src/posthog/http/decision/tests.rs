@@ -29,6 +29,7 @@ fn envelope(code: &str, detail: &str) -> String {
 fn word(decision: RetryDecision) -> (String, String) {
     match decision {
         RetryDecision::Again(cause, _, text) => (format!("again {cause:?}"), text),
+        RetryDecision::Foreign(text) => ("foreign".into(), text),
         RetryDecision::Unanswered { cause, why, .. } => (format!("unanswered {cause:?}"), why),
         RetryDecision::Slow(text) => ("slow".into(), text),
         RetryDecision::Wait(refusal, wait, text) => (format!("{refusal:?} {:?}", wait.map(|w| w.as_secs())), text),
