@@ -39,6 +39,7 @@ mod tap_timestamp;
 mod target_commit;
 mod target_folders;
 mod target_hostile;
+mod target_remembered;
 mod target_replay;
 mod target_types;
 mod target_valid;
