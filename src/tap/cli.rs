@@ -15,16 +15,17 @@ use crate::posthog::http::client::Client;
 use crate::program::{self, Words};
 use crate::settings::about::Format;
 use crate::singer::catalog::{Catalog, SelectedStream};
-use crate::singer::output::Output;
+use crate::singer::output::{Output, is_terminal};
 use crate::singer::state::State;
 use crate::stop::Stop;
 use crate::time::{Micros, SECOND_US};
 
 use super::command::about;
 use super::command::doctor;
+use super::command::init;
 use super::command::plan;
-use super::command::test::trial;
-use super::config::{self, Config};
+use super::command::test::{trial, try_in_words};
+use super::config::{self, Config, Streams};
 use super::context::Context;
 use super::discover::{self, Choice};
 use super::sink;
@@ -33,51 +34,76 @@ use super::sync::sync;
 
 /// Reads a PostHog project and writes Singer messages to standard output.
 #[derive(Debug, Parser)]
-#[command(name = "tap-posthog", version, disable_help_subcommand = true)]
+#[command(name = "tap-posthog", version, disable_help_subcommand = true, after_help = MORE_HELP)]
 #[command(group = ArgGroup::new("job"))]
 struct Arguments {
     /// Settings file (JSON or YAML); given twice, later files override earlier ones; ENV reads `TAP_POSTHOG_*` too
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = INPUTS)]
     config: Vec<PathBuf>,
     /// State of an earlier run
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = INPUTS)]
     state: Option<PathBuf>,
     /// Catalog that selects streams and fields
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = INPUTS)]
     catalog: Option<PathBuf>,
     /// The old name of --catalog
     #[arg(short, long, value_name = "FILE", conflicts_with = "catalog", hide = true)]
     properties: Option<PathBuf>,
-    /// Print the catalog of the project and exit
-    #[arg(short, long, group = "job")]
-    discover: bool,
-    /// Print what a run would do, without reading events, and exit
-    #[arg(long, group = "job")]
-    plan: bool,
-    /// Connect and write at most one record of each stream (`schema`: none), and exit
-    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all", group = "job")]
-    test: Option<String>,
-    /// Print one JSON object that says whether a run can work, and what to do if not
-    #[arg(long, group = "job")]
+    /// Read these streams in this run, whatever settings and catalog choose
+    #[arg(long, value_name = "STREAM,...", value_delimiter = ',', help_heading = INPUTS)]
+    select: Vec<String>,
+    /// End cleanly after so many seconds (exit code 75); the next run continues
+    #[arg(long, value_name = "SECONDS", help_heading = INPUTS)]
+    max_runtime: Option<u64>,
+    /// Ask for the key on the terminal, find region and project, write the settings, and examine them
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "posthog.json", group = "job", help_heading = JOBS)]
+    init: Option<PathBuf>,
+    /// Say whether a run can work, and what to do if not
+    #[arg(long, group = "job", help_heading = JOBS)]
     doctor: bool,
     /// How long --doctor may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, requires = "doctor")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, requires = "doctor", help_heading = JOBS)]
     doctor_timeout: f64,
+    /// Say what a run would read and cost, without reading rows
+    #[arg(long, group = "job", help_heading = JOBS)]
+    plan: bool,
+    /// Connect and read at most one record of each stream (`schema`: none)
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, default_missing_value = "all", group = "job", help_heading = JOBS)]
+    test: Option<String>,
+    /// Print the catalog of the project
+    #[arg(short, long, group = "job", help_heading = JOBS)]
+    discover: bool,
     /// Print settings and capabilities; needs no settings
-    #[arg(long, group = "job")]
+    #[arg(long, group = "job", help_heading = JOBS)]
     about: bool,
-    /// The form of --about
-    #[arg(long, value_enum, value_name = "FORM", default_value_t = Format::Text, requires = "about")]
-    format: Format,
-    /// End cleanly after so many seconds (exit code 75); the next run continues
-    #[arg(long, value_name = "SECONDS")]
-    max_runtime: Option<u64>,
-    #[command(flatten)]
+    /// The form of --about, --doctor, --plan and --test; the last three speak in lines on a terminal, and in JSON elsewhere
+    #[arg(long, value_enum, value_name = "FORM", requires = "job", help_heading = JOBS)]
+    format: Option<Format>,
+    #[command(flatten, next_help_heading = "Words")]
     words: Words,
 }
 
+const INPUTS: &str = "A run";
+const JOBS: &str = "Instead of a run";
+const MORE_HELP: &str = "\
+Examples:
+  tap-posthog --init
+          writes posthog.json: asks for the key, finds the region and the project
+  target-parquet run -- tap-posthog --config posthog.json
+          reads what is new into Parquet files; as often as you like
+  tap-posthog --config posthog.json --state state.json | some-singer-target > states.jsonl
+          the pipe: keep the last line as the next state
+  tap-posthog --config posthog.json --plan --select events,persons
+
+Exit codes:
+  0 done   2 command line   3 settings, key, state or catalog   4 PostHog refused or cannot be reached
+  8 nobody reads standard output   9 rows are missing   75 stopped by a limit, the next run goes on
+  128+n ended by signal n";
+
 /// How long the process still runs after a signal: it may hang in a write that nobody takes.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the examination behind `--init` may take: a person waits.
+const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The program `tap-posthog`.
 pub fn main() -> ExitCode {
@@ -88,6 +114,8 @@ pub fn main() -> ExitCode {
 enum Mode {
     /// Print settings and capabilities.
     About(Format),
+    /// Write settings.
+    Init(PathBuf),
     /// Say whether a run can work, within this time.
     Doctor(Duration),
     /// Print the catalog of the project.
@@ -101,10 +129,16 @@ enum Mode {
 }
 
 impl Arguments {
+    /// Whether a report is for a person.
+    fn speaks(&self) -> bool {
+        self.format.map_or_else(is_terminal, |format| matches!(format, Format::Text))
+    }
+
     /// The mode that the flags ask for.
     fn mode(&self) -> Result<Mode> {
         Ok(match self {
-            _ if self.about => Mode::About(self.format),
+            _ if self.about => Mode::About(self.format.unwrap_or(Format::Text)),
+            Arguments { init: Some(path), .. } => Mode::Init(path.clone()),
             _ if self.doctor => Mode::Doctor(
                 Duration::try_from_secs_f64(self.doctor_timeout)
                     .map_err(|_| Error::new(Kind::Usage, "--doctor-timeout: give a number of seconds"))?,
@@ -121,6 +155,10 @@ impl Arguments {
 fn run(arguments: &Arguments) -> Result<()> {
     arguments.words.set();
     let (mode, stop) = (arguments.mode()?, Stop::new());
+    // A conversation ends at once, as the terminal wants it.
+    if let Mode::Init(path) = &mode {
+        init::init(path)?;
+    }
     // A doctor saves nothing: it has nothing to end in good order.
     stop.watch_signals(if matches!(mode, Mode::Doctor(_)) { Duration::ZERO } else { PATIENCE })?;
     if let Some(seconds) = arguments.max_runtime {
@@ -130,7 +168,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut output = Output::new(std::io::stdout());
     match mode {
         Mode::About(format) => output.text(&about::about(format)),
-        Mode::Doctor(timeout) => examine(load(arguments, now), timeout, now, &mut output),
+        Mode::Init(path) => examine(config::load(&[path], now), INIT_TIMEOUT, now, true, &mut output),
+        Mode::Doctor(timeout) => examine(load(arguments, now), timeout, now, arguments.speaks(), &mut output),
         Mode::Discover => {
             let Project { config, client, .. } = Project::open(arguments, &stop, now)?;
             output.text(&pretty(&discover::discover(&client, &config, now)?.to_value())?)
@@ -138,13 +177,17 @@ fn run(arguments: &Arguments) -> Result<()> {
         Mode::Plan => {
             let project = Project::open(arguments, &stop, now)?;
             let (state, choice) = project.given(arguments)?;
-            output.text(&plan::plan(&project.client, &project.config, choice.as_ref(), &state)?)
+            let plan = plan::plan(&project.client, &project.config, choice.as_ref(), &state)?;
+            output.text(&if arguments.speaks() { plan.text() } else { pretty(&plan.to_value())? })
         }
         Mode::Test { schema_only } => {
             let mut project = Project::open(arguments, &stop, now)?;
             let (_, choice) = project.given(arguments)?;
             let streams = project.streams(choice)?;
-            trial(&project.context(), &streams, schema_only)
+            match arguments.speaks() {
+                true => try_in_words(&project.context(), &streams, schema_only, &mut output),
+                false => trial(&project.context(), &streams, schema_only),
+            }
         }
         Mode::Sync => {
             let project = Project::open(arguments, &stop, now)?;
@@ -176,7 +219,7 @@ impl<'a> Project<'a> {
         sink::resume_requests(&state, &self.client, self.now / SECOND_US);
         let catalog =
             arguments.catalog.as_deref().or(arguments.properties.as_deref()).map(Catalog::read).transpose()?;
-        let choice = catalog.map(Choice::of).transpose()?;
+        let choice = catalog.map(|catalog| Choice::of(catalog, &arguments.select)).transpose()?;
         check(&self.context(), &state, &discover::wanted(&self.config, choice.as_ref())?)?;
         Ok((state, choice))
     }
@@ -214,11 +257,19 @@ fn pretty(value: &Value) -> Result<String> {
 }
 
 /// Prints the report in every case. If it tells of trouble, the process ends with that.
-fn examine<W: Write>(config: Result<Config>, timeout: Duration, now: Micros, output: &mut Output<W>) -> Result<()> {
+fn examine<W: Write>(
+    config: Result<Config>,
+    timeout: Duration,
+    now: Micros,
+    speaks: bool,
+    output: &mut Output<W>,
+) -> Result<()> {
     let (report, exit_code) = doctor::run(config, timeout, now);
+    let text = if speaks { doctor::words::lines(&report) } else { pretty(&report)? };
     // A key may stand in the address, too.
-    output.text(&log::without_secrets(&pretty(&report)?))?;
+    output.text(&log::without_secrets(&text))?;
     let message = report["message"].as_str().unwrap_or_default();
+    let message = if speaks { "a run would fail; the lines above say why" } else { message };
     match exit_code {
         0 => Ok(()),
         3 => Err(Error::new(Kind::Config, message)),
@@ -233,5 +284,9 @@ fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
             "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables",
         ));
     }
-    config::load(&arguments.config, now)
+    let mut config = config::load(&arguments.config, now)?;
+    if !arguments.select.is_empty() {
+        config.streams = Streams::Named { names: arguments.select.clone(), setting: "--select".to_owned() };
+    }
+    Ok(config)
 }

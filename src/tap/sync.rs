@@ -118,6 +118,7 @@ fn sync_one<W: Write>(
             .and_then(|replication| lists::sync_stream(context, stream, list, replication, sink)),
     };
     for sentence in sink.summary().exceptions.sentences() {
+        log::remark(&stream.name, &sentence);
         log::warn(format!("{}: {sentence}", stream.name));
     }
     match outcome {

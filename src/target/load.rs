@@ -364,7 +364,11 @@ impl<'a, W: Write> Load<'a, W> {
             self.begin()?;
         }
         let (state, trailing) = (self.states.newest(), self.due.rows_behind_state > 0);
+        let before = self.commits.next();
         self.commits.commit(&mut self.streams, Reached { state, trailing, end, begun: self.messages > 1 })?;
+        if self.commits.next() > before && self.settings.writes_views {
+            self.commits.write_views(&self.settings.destination);
+        }
         self.streams.committed(self.commits.next())?;
         self.due.committed();
         self.states.print()

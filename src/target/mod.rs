@@ -21,6 +21,7 @@
 //! | [`run`] | a tap is started, shown and ended with the loop |
 //! | [`load`], [`report`] | the loop, and the messages of a run |
 //! | [`commit`] | files become visible with the state behind them; full tables are exchanged; repeats are left out |
+//! | [`views`] | SQL views of what is committed, for DuckDB |
 //! | [`rows`] | a record becomes a row, and rows wait within the memory budget |
 //! | [`input`], [`settings`] | lines and the messages in them; the settings |
 //! | [`files`], [`memory`] | rows become row groups, and these files; how memory is shared out |
@@ -40,6 +41,7 @@ mod rows;
 mod run;
 mod settings;
 mod store;
+mod views;
 
 #[cfg(test)]
 mod fault_tests;

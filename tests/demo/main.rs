@@ -40,7 +40,10 @@ fn demo() -> Result<(), String> {
     let folder = folder()?;
     let fake = Fake::start(Options::default());
     let now = fake.world().now;
-    fake.world().insert(realistic(1, EVENTS, now, 7));
+    fake.world().insert(realistic(1, EVENTS, now, 7).into_iter().map(with_flag));
+    for property in ["$feature_flag", "$feature_flag_response"] {
+        fake.world().objects.define_property("event", property, Some("String"));
+    }
     println!("{} a fake PostHog at {} with {} events\n", green("started"), fake.url(), thousands(EVENTS));
 
     let pipe = Pipe { programs, folder: &folder, log: "first.log" };
@@ -68,6 +71,17 @@ fn demo() -> Result<(), String> {
     println!("{}", show::YOUR_OWN);
     println!("Everything above lies in {}", bold(&folder.display().to_string()));
     Ok(())
+}
+
+/// The event with the properties that PostHog's libraries give to calls of feature flags.
+fn with_flag(mut event: Event) -> Event {
+    if event.event == "$feature_flag_called" {
+        let calls = [("new-checkout", "control"), ("new-checkout", "test"), ("beta-ui", "true")];
+        let (flag, value) = calls[event.distinct_id.len() % calls.len()];
+        let properties = format!("{{\"$feature_flag\":\"{flag}\",\"$feature_flag_response\":\"{value}\",");
+        event.properties = event.properties.replacen('{', &properties, 1);
+    }
+    event
 }
 
 /// What arrived after the first run: new events, and late ones whose own time is up to five days back.

@@ -9,11 +9,9 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value as Json;
 
-pub(crate) const YOUR_OWN: &str = r#"  Make a personal API key in PostHog (Settings, Personal API keys) with the scope query:read, and a file tap.json:
-      {"api_key": "phx_...", "project_id": 12345, "region": "us", "initial_since": "2026-01-01"}
-  then, the first time without --state:
-      tap-posthog --config tap.json --state state.json | target-parquet > states.jsonl &&
-      tail -n 1 states.jsonl > state.json
+pub(crate) const YOUR_OWN: &str = r#"  tap-posthog --init                                             asks for a personal API key, and writes posthog.json
+  target-parquet run -- tap-posthog --config posthog.json       reads what is new, as often as you like
+  duckdb -init output/views.sql                                  and ask, for example what integrations/sql/duckdb.sql asks
 "#;
 
 fn styled(code: &str, text: &str) -> String {

@@ -75,7 +75,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     (
         "tap/command",
         "what the tap does besides a run",
-        "settings singer posthog/fault posthog/http posthog/key posthog/query tap/config tap/context tap/page_size tap/stream tap/events tap/discover tap/sync",
+        "settings singer posthog/fault posthog/http posthog/key posthog/query posthog/rest tap/config tap/context tap/page_size tap/stream tap/events tap/discover tap/sync",
     ),
     (
         "tap/cli",
@@ -94,7 +94,12 @@ const ROOMS: &[(&str, &str, &str)] = &[
         "a RECORD becomes a row, and rows wait for their file",
         "target/input target/memory target/store target/columns target/files target/settings",
     ),
-    ("target/commit", "files become visible, once", "singer target/store target/files target/settings target/rows"),
+    ("target/views", "SQL views of what is committed", "target/store target/columns"),
+    (
+        "target/commit",
+        "files become visible, once",
+        "singer target/views target/store target/files target/settings target/rows",
+    ),
     (
         "target/load",
         "the loop of the target",

@@ -36,6 +36,7 @@ mod tap_resume;
 mod tap_state;
 mod tap_tables;
 mod tap_timestamp;
+mod tap_words;
 mod target_commit;
 mod target_folders;
 mod target_hostile;

@@ -253,7 +253,7 @@ fn state_takes_its_settings_before_and_behind_it_and_says_where_nothing_is() {
 fn the_default_start_is_the_same_in_plan_and_run() {
     let fake = fake();
     let tap = || Tap::new(&fake).set("initial_since", Value::Null);
-    let plan = Run::of(tap().arg("--plan").command().output().unwrap()).ends(0);
+    let plan = Run::of(tap().arg("--plan").arg("--format=text").command().output().unwrap()).ends(0);
     let start = plan.stdout.lines().find(|line| line.starts_with("Events from ")).unwrap().to_owned();
     assert!(start.ends_with(" (30 days; set initial_since for more)"), "{start}");
     let day = start.split(' ').nth(2).unwrap();

@@ -17,7 +17,7 @@ fn fake() -> Fake {
 
 /// What the tap prints for `--plan`, which is no Singer.
 fn plan(tap: Tap<'_>) -> String {
-    let run = Run::of(tap.arg("--plan").command().output().unwrap()).ends(0);
+    let run = Run::of(tap.arg("--plan").arg("--format=text").command().output().unwrap()).ends(0);
     assert!(!run.stdout.contains("RECORD"));
     run.stdout
 }

@@ -395,3 +395,22 @@ fn files_of_other_destinations_take_no_name_of_a_commit() {
     }
     assert_eq!(d.ids("s"), [0, 0, 0, 0, 1, 2, 3]);
 }
+
+/// `views.sql` is made anew behind each commit, for all streams that are there, and what stands in its way stops no run.
+#[test]
+fn views_follow_each_commit_and_stop_nothing() {
+    let target = Target::new();
+    let views = || std::fs::read_to_string(target.out().join("views.sql")).unwrap();
+    target.run(head() + &ids(1..3) + &state(json!(1))).ends(0);
+    assert_eq!(views().matches("CREATE OR REPLACE VIEW").count(), 2, "{}", views());
+    let other = schema("other", json!({"id": {"type": "integer"}}), &[], &[]) + &record("other", json!({"id": 1}));
+    target.run(other + &state(json!(2))).ends(0);
+    for name in ["s", "s_latest", "other"] {
+        assert!(views().contains(&format!("VIEW \"{name}\" AS")), "no view {name} in {}", views());
+    }
+    std::fs::remove_file(target.out().join("views.sql")).unwrap();
+    std::fs::create_dir(target.out().join("views.sql")).unwrap();
+    let run = target.run(head() + &ids(3..5) + &state(json!(3))).ends(0);
+    assert!(run.stderr.contains("WARNING views.sql is not up to date: "), "{}", run.stderr);
+    assert_eq!((target.ids("s"), run.stdout.as_str()), (vec![1, 2, 3, 4], "3\n"));
+}

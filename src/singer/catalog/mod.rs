@@ -208,13 +208,14 @@ impl Catalog {
         given.filter_map(|value| properties(value.get("schema")?)).flat_map(Map::keys).map(String::as_str)
     }
 
-    /// The same catalog with this stream selected and no other, for tests; `None` when there is no such stream.
-    #[cfg(test)]
-    pub(crate) fn only(&self, stream: &str) -> Option<Catalog> {
+    /// The same catalog with these streams selected and no other; `None` when one of them is not there.
+    pub fn only(&self, streams: &[impl AsRef<str>]) -> Option<Catalog> {
         let mut root = self.0.clone();
-        let mut kept = self.streams().iter().find(|value| name(value) == Some(stream))?.clone();
-        kept["selected"] = Value::Bool(true);
-        root.insert("streams".to_owned(), Value::Array(vec![kept]));
+        let kept = streams.iter().map(|stream| {
+            let found = self.streams().iter().find(|value| name(value) == Some(stream.as_ref()))?;
+            Some(selection::select(found.clone()))
+        });
+        root.insert("streams".to_owned(), Value::Array(kept.collect::<Option<_>>()?));
         Some(Catalog(root))
     }
 

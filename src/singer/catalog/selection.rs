@@ -144,6 +144,17 @@ pub(super) fn prune_nested(stream: &Value, schema: &mut Value) -> Result<Vec<Vec
     Ok(paths)
 }
 
+/// The stream as one that is selected, wherever it says so.
+pub(super) fn select(mut stream: Value) -> Value {
+    for entry in stream["metadata"].as_array_mut().into_iter().flatten() {
+        if entry["breadcrumb"].as_array().is_some_and(Vec::is_empty) {
+            entry["metadata"]["selected"] = Value::Bool(true);
+        }
+    }
+    stream["selected"] = Value::Bool(true);
+    stream
+}
+
 /// Notes the fields inside other fields that the schema itself deselects. `path` leads to the schema.
 fn deselected_inside(schema: &Value, path: &mut Vec<String>, found: &mut BTreeMap<Vec<String>, bool>) {
     let mut schema = schema;

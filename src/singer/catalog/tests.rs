@@ -179,8 +179,8 @@ fn a_discovered_catalog_selects_its_defaults_and_differs_only_in_its_time() {
     let names: Vec<&String> = selected[0].schema["properties"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["id", "x"]);
     assert_eq!(selected[0].replication_method, Some(Method::FullTable));
-    assert_eq!(one.only("a").unwrap().selected().unwrap().len(), 1);
-    assert!(one.only("b").is_none());
+    assert_eq!(one.only(&["a"]).unwrap().selected().unwrap().len(), 1);
+    assert!(one.only(&["b"]).is_none());
 }
 
 #[test]

@@ -2,5 +2,6 @@
 
 pub mod about;
 pub mod doctor;
+pub mod init;
 pub mod plan;
 pub mod test;

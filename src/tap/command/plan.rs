@@ -1,7 +1,8 @@
-//! `--plan`: what a run would read and cost, in text and from counts alone: rows per day, requests, bytes, minutes.
+//! `--plan`: what a run would read and cost, from counts alone: rows per day, requests, bytes, minutes. How it is said is in
+//! `words.rs`.
 
-use std::fmt::Write as _;
-use std::time::Duration;
+mod others;
+mod words;
 
 use crate::error::Result;
 use crate::posthog::fault::Fault;
@@ -14,17 +15,17 @@ use crate::time::{Day, FAR_PAST, Micros, to_rfc3339};
 use crate::posthog::http::client::Query;
 use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
-use crate::tap::discover::{self, Choice};
+use crate::tap::discover::{Choice, rows, wanted};
 use crate::tap::events::bookmark::{Bookmark, ReadRange};
 use crate::tap::events::count;
 use crate::tap::events::replication_key;
 use crate::tap::events::replication_key::CREATED_AT;
 use crate::tap::events::window;
 use crate::tap::page_size::TARGET_BYTES;
-use crate::tap::stream::STREAMS;
+use crate::tap::stream::{Stream, find};
 
-/// The bytes of an event in an answer, as a guess. A project's own figure shows only once events are read.
-const BYTES_A_ROW: u64 = 2_000;
+use words::{BYTES_A_ROW, Pass, Plan};
+
 /// ClickHouse reads this part of the bytes of answers, and for each request so many rows that are not asked for (its slice
 /// starts and ends inside a granule). As measured with pages of 100 to 40,000 rows.
 const READ_PER_BODY_PERCENT: u64 = 85;
@@ -33,72 +34,64 @@ const EXTRA_ROWS_A_REQUEST: u64 = 3_000;
 const REQUESTS_PER_FULL_PERCENT: u64 = 125;
 /// Requests that do not depend on the number of rows: the clock, columns, counts.
 const REQUESTS_A_RUN: u64 = 6;
-/// PostHog's hourly allowance of bytes, for free and for paying organizations.
-const BUDGETS_GB: [(u64, &str); 2] = [(20, "free"), (200, "paid")];
-const BAR_WIDTH: u64 = 50;
 
-/// The report for the events of a run that starts from this state.
-pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &State) -> Result<String> {
-    let Some((stream, key)) = chosen(config, choice)? else {
-        return Ok("the stream events is not selected, and only its cost can be told beforehand\n".to_owned());
-    };
-    let mut bookmark = replication_key::bookmark(client, &config.events, &stream, &key, state)?;
-    let mut report = Report { client, config, out: String::new(), days: Vec::new(), new: 0 };
-    // As a run does: the rest of an interrupted run comes first, then the events that arrived since.
-    if bookmark.run.is_some() {
-        report.out += "first, the rest of the run that was interrupted:\n";
-        report.passes(&bookmark)?;
-        bookmark.finish();
-        // The rows of that run are not counted yet, so no hour can have grown since.
-        bookmark.arrivals.from = bookmark.arrivals.cut;
+/// What a run that starts from this state would read.
+pub fn plan(client: &Client, config: &Config, choice: Option<&Choice>, state: &State) -> Result<Plan> {
+    let mut report = Report { client, config, plan: Plan::default() };
+    if let Some((stream, key)) = chosen(config, choice)? {
+        report.plan.has_events = true;
+        report.events(&stream, &key, state)?;
     }
-    window::open(&mut bookmark, client, &config.events, "")?;
-    if let Some(start) = window::default_start(&bookmark, &config.events) {
-        let _ = writeln!(report.out, "{start}");
-    }
-    report.passes(&bookmark)?;
+    report.plan.others = others::others(client, &wanted(config, choice)?);
     Ok(report.finish())
 }
 
 /// The id and the replication key of the stream `events`; none where it is not selected.
 fn chosen(config: &Config, choice: Option<&Choice>) -> Result<Option<(String, String)>> {
-    let Some(row) = STREAMS.iter().find(|row| row.is_of_events()) else { return Ok(None) };
-    let Some(choice) = choice else {
-        let is_selected = discover::rows(config)?.iter().any(|wanted| wanted.name == row.name);
-        return Ok(is_selected.then(|| (row.name.to_owned(), CREATED_AT.to_owned())));
-    };
-    let stream = choice.selected.iter().find(|stream| stream.id == row.name);
-    Ok(stream
-        .map(|stream| (stream.id.clone(), stream.replication_key.clone().unwrap_or_else(|| CREATED_AT.to_owned()))))
+    if let Some(choice) = choice {
+        let stream = choice.selected.iter().find(|stream| find(&stream.id).is_ok_and(Stream::is_of_events));
+        return Ok(stream.map(|stream| {
+            (stream.id.clone(), stream.replication_key.clone().unwrap_or_else(|| CREATED_AT.to_owned()))
+        }));
+    }
+    let row = rows(config)?.into_iter().find(|row| row.is_of_events());
+    Ok(row.map(|row| (row.name.to_owned(), CREATED_AT.to_owned())))
 }
 
 struct Report<'a> {
     client: &'a Client,
     config: &'a Config,
-    out: String,
-    /// Rows per day, of all passes.
-    days: Vec<(Day, u64)>,
-    /// Rows that no earlier run can have delivered.
-    new: u64,
+    plan: Plan,
 }
 
 impl Report<'_> {
-    fn passes(&mut self, bookmark: &Bookmark) -> Result<()> {
+    fn events(&mut self, stream: &str, key: &str, state: &State) -> Result<()> {
+        let mut bookmark = replication_key::bookmark(self.client, &self.config.events, stream, key, state)?;
+        // As a run does: the rest of an interrupted run comes first, then the events that arrived since.
+        if bookmark.run.is_some() {
+            self.passes(&bookmark, "the rest of the run that was interrupted: ")?;
+            bookmark.finish();
+            // The rows of that run are not counted yet, so no hour can have grown since.
+            bookmark.arrivals.from = bookmark.arrivals.cut;
+        }
+        window::open(&mut bookmark, self.client, &self.config.events, "")?;
+        self.plan.start = window::default_start(&bookmark, &self.config.events);
+        self.passes(&bookmark, "")
+    }
+
+    fn passes(&mut self, bookmark: &Bookmark, what: &str) -> Result<()> {
         let Some(run) = &bookmark.run else { return Ok(()) };
         for pass in &run.ranges {
             let range = pass.asked(&self.config.events);
-            let _ = writeln!(self.out, "{}", heading(pass));
-            if range.since >= range.until {
-                continue;
-            }
-            let days = self.count(&range, pass.cursor.as_ref(), run.horizon)?;
-            chart(&mut self.out, &days);
-            let new = match without_overlap(&range, bookmark.last_run()) {
+            let heading = format!("{what}{}", heading(pass));
+            let is_empty = range.since >= range.until;
+            let days = if is_empty { Vec::new() } else { self.count(&range, pass.cursor.as_ref(), run.horizon)? };
+            let new = match without_overlap(&range, bookmark.last_run()).filter(|_| !is_empty) {
                 Some(range) => sum(&self.count(&range, pass.cursor.as_ref(), run.horizon)?),
                 None => sum(&days),
             };
-            self.new = self.new.saturating_add(new);
-            self.days.extend(days);
+            self.plan.new = self.plan.new.saturating_add(new);
+            self.plan.passes.push(Pass { heading, days });
         }
         Ok(())
     }
@@ -125,35 +118,19 @@ impl Report<'_> {
         Ok(days)
     }
 
-    fn finish(mut self) -> String {
-        let rows = sum(&self.days);
-        let _ = write!(self.out, "{rows} rows to read");
-        if self.new < rows {
-            let printed = if self.config.events.deduplicate { "not printed again" } else { "printed again" };
-            let _ = write!(
-                self.out,
-                ", about {} of them new; the others lie in the overlap with the last run and are {printed}",
-                self.new
-            );
-        }
-        let costs = costs(&self.days, self.config.events.page_size);
+    /// Adds what all of this costs.
+    fn finish(mut self) -> Plan {
+        let days: Vec<_> = self.plan.passes.iter().flat_map(|pass| pass.days.iter().copied()).collect();
+        self.plan.rows = sum(&days);
+        self.plan.is_deduplicated = self.config.events.deduplicate;
+        let costs = costs(&days, self.config.events.page_size);
         let queries = self.client.queries();
-        let time = time_text(queries.time_for(costs.requests));
         let rates = self.client.options().query_rates;
-        let _ = writeln!(
-            self.out,
-            "\nat about {BYTES_A_ROW} bytes a row: about {} requests, {} MB read by PostHog\n\
-             at least {time} under {} queries a minute and {} an hour",
-            costs.requests,
-            costs.read_mb,
-            rates.per_minute,
-            queries.per_hour()
-        );
-        for (gigabytes, plan) in BUDGETS_GB {
-            let time = time_text(Duration::from_secs(costs.read_mb * 3600 / (gigabytes * 1000)));
-            let _ = writeln!(self.out, "{time} of the byte budget of a {plan} organization ({gigabytes} GB an hour)");
-        }
-        self.out
+        self.plan.requests = costs.requests;
+        self.plan.read_mb = costs.read_mb;
+        self.plan.time = queries.time_for(costs.requests);
+        self.plan.rates = (rates.per_minute.get().into(), queries.per_hour().into());
+        self.plan
     }
 }
 
@@ -188,15 +165,6 @@ fn without_overlap(range: &Range, last_run: Option<Micros>) -> Option<Range> {
     }
 }
 
-fn chart(out: &mut String, days: &[(Day, u64)]) {
-    let most = days.iter().map(|(_, rows)| *rows).max().unwrap_or(0).max(1);
-    for (day, rows) in days {
-        let width = (rows.saturating_mul(BAR_WIDTH) / most).max(1);
-        let bar = "█".repeat(usize::try_from(width).unwrap_or(1));
-        let _ = writeln!(out, "  {day} {rows:>12}  {bar}");
-    }
-}
-
 struct Costs {
     requests: u64,
     read_mb: u64,
@@ -212,14 +180,6 @@ fn costs(days: &[(Day, u64)], page_size: Option<u32>) -> Costs {
     let of_rows = rows.saturating_mul(BYTES_A_ROW) / 100 * READ_PER_BODY_PERCENT;
     let read = of_rows.saturating_add(pages.saturating_mul(EXTRA_ROWS_A_REQUEST * BYTES_A_ROW));
     Costs { requests: pages + details + REQUESTS_A_RUN, read_mb: read / 1_000_000 }
-}
-
-fn time_text(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ ..120 => format!("{seconds} seconds"),
-        seconds @ ..7_200 => format!("{} minutes", seconds / 60),
-        seconds => format!("{} hours", seconds / 3600),
-    }
 }
 
 #[cfg(test)]
@@ -265,19 +225,5 @@ mod tests {
         assert_eq!(heading(&pass(None)), format!("events that arrived {since}"));
         let from = format!("events that arrived from 1970-01-01T00:00:00.000000Z {since}");
         assert_eq!(heading(&pass(Some(0))), from);
-    }
-
-    #[test]
-    fn the_longest_bar_is_the_fullest_day() {
-        let mut out = String::new();
-        chart(&mut out, &days(&[1, 1000]));
-        let widths: Vec<usize> = out.lines().map(|line| line.matches('█').count()).collect();
-        assert_eq!(widths, [1, 50]);
-    }
-
-    #[test]
-    fn times_are_readable() {
-        let text = |seconds| time_text(Duration::from_secs(seconds));
-        assert_eq!([text(0), text(150), text(10_000)], ["0 seconds", "2 minutes", "2 hours"]);
     }
 }

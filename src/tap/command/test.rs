@@ -22,15 +22,45 @@ pub fn trial(context: &Context<'_>, streams: &[SelectedStream], schema_only: boo
         }
         return output.flush();
     }
+    streams.iter().try_for_each(|stream| try_one(context, stream, io::stdout).map(drop))
+}
+
+/// As [`trial`], in a line for each stream, also behind one that fails.
+///
+/// # Errors
+/// The first failure of a stream.
+pub fn try_in_words<W: Write>(
+    context: &Context<'_>,
+    streams: &[SelectedStream],
+    schema_only: bool,
+    output: &mut Output<W>,
+) -> Result<()> {
+    let mut first = Ok(());
     for stream in streams {
-        let mut output = Output::new(OneRecord { inner: io::stdout(), line: Vec::new(), done: false });
-        match sync(context, std::slice::from_ref(stream), State::default(), &mut output) {
-            // One record is enough: the stream was stopped by us.
-            Err(error) if error.kind() == Kind::Pipe && output.inner().done => {}
-            outcome => outcome?,
-        }
+        let (name, columns) = (&stream.name, stream.schema["properties"].as_object().map_or(0, serde_json::Map::len));
+        let tried = if schema_only { None } else { Some(try_one(context, stream, io::sink)) };
+        output.text(&match tried {
+            None => format!("ok      {name}: {columns} columns"),
+            Some(Ok(true)) => format!("ok      {name}: a record of {columns} columns came"),
+            Some(Ok(false)) => format!("ok      {name}: it can be read, and has no record"),
+            Some(Err(error)) => {
+                let line = format!("failed  {name}: {error}");
+                first = first.and(Err(error));
+                line
+            }
+        })?;
     }
-    Ok(())
+    first
+}
+
+/// Reads a stream until its first record came, if one comes. True if one did.
+fn try_one<O: Write>(context: &Context<'_>, stream: &SelectedStream, out: impl FnOnce() -> O) -> Result<bool> {
+    let mut output = Output::new(OneRecord { inner: out(), line: Vec::new(), done: false });
+    match sync(context, std::slice::from_ref(stream), State::default(), &mut output) {
+        // One record is enough: the stream was stopped by us.
+        Err(error) if error.kind() == Kind::Pipe && output.inner().done => Ok(true),
+        outcome => outcome.map(|()| output.inner().done),
+    }
 }
 
 /// Passes lines on until the first record went out; then the pipe is closed.

@@ -43,11 +43,17 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The choice of a catalog, known before the first request.
+    /// The choice of a catalog, known before the first request; of these streams alone, where `select` names some.
     ///
     /// # Errors
     /// [`Kind::Config`] for a stream that does not exist, or is chosen in a way it cannot be read.
-    pub fn of(catalog: Catalog) -> Result<Choice> {
+    pub fn of(catalog: Catalog, select: &[String]) -> Result<Choice> {
+        let catalog = match select {
+            [] => catalog,
+            names => catalog.only(names).ok_or_else(|| {
+                Error::new(Kind::Config, "--select: the catalog does not have all of these streams; discover again")
+            })?,
+        };
         let mut selected = catalog.selected()?;
         for stream in &mut selected {
             let row = find(&stream.id).map_err(|e| e.context("catalog"))?;

@@ -58,7 +58,7 @@ fn a_key_lists_what_its_scopes_allow_without_asking_for_it() {
     assert_eq!(asked.len(), 6, "{asked:?}");
     assert!(asked.iter().skip(1).all(|query| query.contains("LIMIT 0")));
     let fields = |name: &str| -> Vec<String> {
-        let stream = catalog.only(name).unwrap().selected().unwrap().remove(0);
+        let stream = catalog.only(&[name]).unwrap().selected().unwrap().remove(0);
         stream.schema["properties"].as_object().unwrap().keys().cloned().collect()
     };
     assert!(
@@ -93,7 +93,7 @@ fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
     let catalog = discovered(script, true).0.unwrap();
     // The stream of definitions also holds those of groups, which take another scope.
     assert!(names(&catalog).len() == 6 && !names(&catalog).contains(&"property_definitions".to_owned()));
-    let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
+    let events = catalog.only(&["events"]).unwrap().selected().unwrap().remove(0);
     let fields: Vec<String> = events.schema["properties"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(
         fields[5..12],
@@ -108,7 +108,7 @@ fn properties_become_columns_in_the_order_of_ids_up_to_their_bound() {
         ]
     );
     assert_eq!(events.schema["properties"]["properties_b"], json!({"type": ["null", "number"]}));
-    let persons = catalog.only("persons").unwrap().selected().unwrap().remove(0);
+    let persons = catalog.only(&["persons"]).unwrap().selected().unwrap().remove(0);
     assert!(persons.schema["properties"].get("unmapped_properties").is_some());
 }
 
@@ -143,7 +143,7 @@ fn definitions_are_read_as_far_as_twenty_requests_go() {
     assert_eq!(asked.len(), 20);
     assert!(asked[5].contains("type=event") && asked[6].contains("type=person"), "{asked:?}");
     assert!(asked[7].contains("offset=1&type=event"), "{asked:?}");
-    let events = catalog.unwrap().only("events").unwrap().selected().unwrap().remove(0);
+    let events = catalog.unwrap().only(&["events"]).unwrap().selected().unwrap().remove(0);
     let fields = events.schema["properties"].as_object().unwrap();
     assert_eq!(fields.keys().filter(|name| name.contains("properties_p")).count(), 15);
 }
@@ -193,7 +193,7 @@ fn twenty_requests_are_all_whatever_the_server_says() {
     assert_eq!(asked.len(), 20, "{asked:#?}");
     let catalog = catalog.unwrap();
     assert_eq!(names(&catalog).len(), STREAMS.len());
-    let events = catalog.only("events").unwrap().selected().unwrap().remove(0);
+    let events = catalog.only(&["events"]).unwrap().selected().unwrap().remove(0);
     // No request was left to ask for created_at once more; a run asks.
     assert_eq!(events.replication_key.as_deref(), Some("created_at"));
     let fields = events.schema["properties"].as_object().unwrap();
@@ -203,7 +203,7 @@ fn twenty_requests_are_all_whatever_the_server_says() {
     for kept in ["properties_b", "unmapped_properties", "$session_id", "person_id"] {
         assert!(fields.contains_key(kept), "{kept}");
     }
-    let sessions = catalog.only("sessions").unwrap().selected().unwrap().remove(0);
+    let sessions = catalog.only(&["sessions"]).unwrap().selected().unwrap().remove(0);
     assert_eq!(json!(sessions.schema), find("sessions").unwrap().entry().unwrap().schema);
 }
 

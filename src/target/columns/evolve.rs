@@ -12,7 +12,7 @@ use crate::log;
 use crate::target::store::Fs;
 use crate::target::store::checked::{self, FORM};
 use crate::target::store::names::{COLUMNS, HELD};
-use crate::target::store::tree::{failed, is_empty, put};
+use crate::target::store::tree::{failed, is_empty, names, put};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Remembered {
@@ -28,6 +28,9 @@ struct Content {
     form: u32,
     stream: String,
     key_properties: Vec<String>,
+    /// Of the last SCHEMA.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bookmark_properties: Vec<String>,
     columns: Vec<Remembered>,
 }
 
@@ -64,6 +67,61 @@ impl FolderColumns {
         // Without files there are no rows that other keys could contradict.
         let known = known && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
         Ok(Some(FolderColumns { path, content, known, changed: !known }))
+    }
+
+    /// The columns of all folders, by the names of their files.
+    ///
+    /// # Errors
+    /// [`Kind::Disk`] when one of them cannot be read.
+    pub fn all(fs: &dyn Fs) -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for name in names(fs, COLUMNS)?.into_iter().filter(|name| name.ends_with(".json")) {
+            let path = format!("{COLUMNS}/{name}");
+            let text = fs.read(&path).map_err(failed(format!("reading {path}")))?;
+            let content = checked::content(&text)
+                .map_err(|why| Error::new(Kind::Disk, format!("{path} cannot be understood ({why})")))?;
+            all.push(FolderColumns { path, content, known: true, changed: false });
+        }
+        Ok(all)
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &str {
+        &self.content.stream
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+        name.strip_suffix(".json").unwrap_or(name)
+    }
+
+    /// The names of its columns.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.content.columns.iter().map(|remembered| remembered.column.as_str())
+    }
+
+    /// The columns of its key; none where one of them has no column.
+    pub fn key_columns(&self) -> Vec<&str> {
+        self.newest(&self.content.key_properties).unwrap_or_default()
+    }
+
+    /// The columns of its bookmark; none where one of them has no column.
+    pub fn bookmark_columns(&self) -> Vec<&str> {
+        self.newest(&self.content.bookmark_properties).unwrap_or_default()
+    }
+
+    /// The newest column of each property.
+    fn newest(&self, properties: &[String]) -> Option<Vec<&str>> {
+        let columns = || self.content.columns.iter().rev();
+        let newest = |property: &String| columns().find(|r| r.property == *property).map(|r| r.column.as_str());
+        properties.iter().map(newest).collect()
+    }
+
+    /// Sets the bookmark properties: those of the last SCHEMA count.
+    pub fn set_bookmarks(&mut self, bookmarks: &[String]) {
+        self.changed |= self.content.bookmark_properties != bookmarks;
+        bookmarks.clone_into(&mut self.content.bookmark_properties);
     }
 
     /// Sets the key properties.

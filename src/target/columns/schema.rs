@@ -67,6 +67,7 @@ impl StreamSchema {
             return Err(refused(stream, format!("the key property {key:?} is not among its properties")));
         }
         folder.set_keys(&keys)?;
+        folder.set_bookmarks(message.bookmark_properties.as_deref().unwrap_or_default());
         let mut fields = Vec::new();
         for Declared { name, property, required } in message.properties.iter().filter(|p| !is_metadata(&p.name)) {
             let key = keys.contains(name);

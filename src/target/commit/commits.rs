@@ -1,6 +1,7 @@
 //! The commits of a run: the log, the versions of streams, and the rows that come again, in the order that a commit needs.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -15,6 +16,7 @@ use crate::target::rows::fingerprint::Fingerprint;
 use crate::target::rows::streams::{Stream, Streams};
 use crate::target::settings::{Dedup, LoadMethod, Settings};
 use crate::target::store::Fs;
+use crate::target::views;
 
 /// What the commits of a run wrote of a stream.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +80,11 @@ impl Commits {
     /// The number of the next commit.
     pub fn next(&self) -> u64 {
         self.log.next()
+    }
+
+    /// Writes the views of what is committed.
+    pub fn write_views(&self, destination: &Path) {
+        views::write(self.log.fs(), destination, |stream| self.versions.has_version(stream));
     }
 
     /// Notes the state that the input begins with, and loads the rows that may come again.

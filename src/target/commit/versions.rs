@@ -77,6 +77,11 @@ impl Versions {
         Versions { fs, visible, waiting: BTreeMap::new(), firsts, dropped: Vec::new(), overwrite, due: Vec::new() }
     }
 
+    /// True where a version of the stream is the visible one: the stream is replaced as a whole.
+    pub fn has_version(&self, stream: &str) -> bool {
+        self.visible.contains_key(stream)
+    }
+
     /// Where a row of this version goes: out of sight, or straight into the stream's folder.
     ///
     /// The first version that a stream ever has is visible at once: there is no older one to protect.

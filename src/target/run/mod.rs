@@ -23,9 +23,8 @@ use crate::target::commit::commit_log::read_last;
 use crate::target::input::lines::Lines;
 use crate::target::load::{self, Upstream};
 use crate::target::settings::{LoadMethod, Settings};
-use crate::target::store::Fs;
 use crate::target::store::disk::Disk;
-use crate::target::store::tree::{exists, put, remove};
+use crate::target::store::tree::renew;
 
 /// The state that the tap is started with, as a file for it.
 const START_STATE: &str = "_target/start_state.json";
@@ -81,12 +80,7 @@ fn refuse_state(command: &[OsString]) -> Result<()> {
 
 /// Writes the state into a file, whose path is told to the tap.
 fn write_state(disk: &Disk, destination: &Path, state: &[u8]) -> Result<PathBuf> {
-    let left = format!("{START_STATE}.tmp");
-    // A killed run left it.
-    if exists(disk as &dyn Fs, &left)? {
-        remove(disk, &left)?;
-    }
-    put(disk, START_STATE, state)?;
+    renew(disk, START_STATE, state)?;
     std::path::absolute(destination.join(START_STATE))
         .map_err(|e| Error::new(Kind::Disk, format!("finding the current folder failed: {e}")))
 }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub add_record_metadata: bool,
     /// Columns of JSON text are declared as such, and not as strings.
     pub json_logical_type: bool,
+    /// Views are written beside the files. Always, but in tests whose disk fails at each call.
+    pub writes_views: bool,
 }
 
 impl Settings {
@@ -96,7 +98,7 @@ impl Settings {
     pub(crate) fn of(object: &serde_json::Value) -> Result<Settings> {
         let mut given = settings::Given::new(TABLE);
         given.overlay(object.as_object().cloned().unwrap_or_default(), &settings::Place::File("test".to_owned()));
-        Settings::from_values(&given.read()?)
+        Settings::from_values(&given.read()?).map(|settings| Settings { writes_views: false, ..settings })
     }
 
     /// Gives the values their meaning.
@@ -132,6 +134,7 @@ impl Settings {
             partition_by: partition_by(values)?,
             add_record_metadata: values.flag("add_record_metadata")?,
             json_logical_type: values.flag("json_logical_type")?,
+            writes_views: true,
         };
         match memory::least_limit(settings.compression.compression, settings.memory_limit_bytes) {
             Some(least) => Err(values.refuse(

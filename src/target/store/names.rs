@@ -18,6 +18,9 @@ pub const COLUMNS: &str = "_target/columns";
 /// Where rows of versions wait that are not yet the visible ones.
 pub const HELD: &str = "_target/held";
 
+/// The views of all streams, beside their folders.
+pub const VIEWS: &str = "views.sql";
+
 /// The folder that holds a version of the stream whose folder is `folder`.
 pub fn held_folder(folder: &str, version: i64) -> String {
     format!("{HELD}/{folder}/{version}")
@@ -29,8 +32,8 @@ const MAX_BYTES: usize = 120;
 /// The folder of a stream, if no other has it.
 pub fn stream_folder(stream: &str) -> String {
     let kept = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$' | b'+');
-    // Spark, Hive and Athena see no folder that begins so, and Windows keeps a few names for devices.
-    let is_odd_first = stream.starts_with(['_', '.']) || is_device(stream);
+    // Spark, Hive and Athena see no folder that begins so, Windows keeps a few names for devices, and one file is ours.
+    let is_odd_first = stream.starts_with(['_', '.']) || is_device(stream) || is_views(stream);
     let last = stream.len().saturating_sub(1);
     let mut at = 0..;
     let name = escaped(stream, '@', |b| {
@@ -123,6 +126,11 @@ fn hash(text: &str) -> String {
     hex(Sha256::digest(text.as_bytes()).get(..16).unwrap_or_default())
 }
 
+/// The file of views stands among the folders, also while it is written.
+fn is_views(stream: &str) -> bool {
+    stream.get(..VIEWS.len()).is_some_and(|start| start.eq_ignore_ascii_case(VIEWS))
+}
+
 /// True for a name that Windows keeps for a device, whatever its case and its suffix.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
@@ -154,6 +162,7 @@ mod tests {
             ("a%2Fb", "a@252Fb", "a%252%46b"),
             ("Order Details", "Order@20Details", "%4Frder%20%44etails"),
             ("nul", "@6Eul", "%6Eul"),
+            ("Views.sql.tmp", "@56iews.sql.tmp", "%56iews%2Esql%2Etmp"),
             ("Nul.x", "@4Eul.x", "%4Eul%2Ex"),
             ("com1", "@63om1", "%63om1"),
             ("nul.x", "@6Eul.x", "nul%2Ex"),

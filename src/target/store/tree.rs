@@ -49,6 +49,15 @@ pub fn put(fs: &dyn Fs, path: &str, bytes: &[u8]) -> Result<()> {
     sync_dir(fs, parent(path))
 }
 
+/// As [`put`], also where a killed process left half of it.
+pub fn renew(fs: &dyn Fs, path: &str, bytes: &[u8]) -> Result<()> {
+    let left = format!("{path}.tmp");
+    if exists(fs, &left)? {
+        remove(fs, &left)?;
+    }
+    put(fs, path, bytes)
+}
+
 /// Writes and syncs `bytes` under a name beside `path`, which is returned.
 pub fn write_tmp(fs: &dyn Fs, path: &str, bytes: &[u8]) -> Result<String> {
     let tmp = format!("{path}.tmp");

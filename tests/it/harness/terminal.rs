@@ -38,3 +38,27 @@ pub(crate) fn lines_that_stay(shown: &str) -> Vec<String> {
     let whole = shown.split('\n').map(|line| line.rsplit(['\r']).find(|part| !part.is_empty()).unwrap_or_default());
     whole.map(|line| line.replace("\u{1b}[2K", "").trim_end().to_owned()).filter(|line| !line.is_empty()).collect()
 }
+
+/// As [`on_terminal`], and types an answer behind each question, when it stands there.
+pub(crate) fn converse(mut command: Command, answers: &[(&str, &str)]) -> (i32, String) {
+    let (mut master, slave) = terminal();
+    let end = || Stdio::from(slave.try_clone().unwrap());
+    command.env("TERM", "xterm").env("NO_COLOR", "1").stdin(end()).stdout(end()).stderr(end());
+    let mut child = command.spawn().unwrap();
+    drop((command, slave));
+    let (mut shown, mut buffer, mut from) = (String::new(), [0; 4096], 0);
+    let mut answers = answers.iter();
+    let mut next = answers.next();
+    while let Ok(count @ 1..) = master.read(&mut buffer) {
+        shown.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        if let Some((question, answer)) = next
+            && shown[from..].contains(question)
+        {
+            from = shown.len();
+            master.write_all(format!("{answer}\n").as_bytes()).unwrap();
+            next = answers.next();
+        }
+    }
+    assert!(next.is_none(), "{next:?} was not asked: {shown}");
+    (child.wait().unwrap().code().unwrap(), shown)
+}

@@ -79,12 +79,21 @@ pub(super) struct Finding {
     pub(super) category: Category,
     pub(super) message: String,
     latency: Duration,
+    /// The streams one by one, where it is about them.
+    streams: Vec<Value>,
 }
 
 impl Finding {
     pub(super) fn fine(name: &'static str, message: impl Into<String>, since: Instant) -> Finding {
         let message = message.into();
-        Finding { name, status: Status::Ok, category: Category::Ok, message, latency: since.elapsed() }
+        Finding {
+            name,
+            status: Status::Ok,
+            category: Category::Ok,
+            message,
+            latency: since.elapsed(),
+            streams: Vec::new(),
+        }
     }
 
     pub(super) fn warning(name: &'static str, message: impl Into<String>, since: Instant) -> Finding {
@@ -93,6 +102,11 @@ impl Finding {
 
     pub(super) fn error(name: &'static str, category: Category, message: impl Into<String>, since: Instant) -> Finding {
         Finding { status: Status::Error, category, ..Finding::fine(name, message, since) }
+    }
+
+    /// The same finding, about these streams.
+    pub(super) fn about(self, streams: Vec<Value>) -> Finding {
+        Finding { streams, ..self }
     }
 
     /// The same finding where a run can do without.
@@ -111,7 +125,12 @@ impl Finding {
             Status::Warning => "warning",
             Status::Error => "error",
         };
-        json!({"name": self.name, "status": status, "message": self.message, "latency_ms": millis(self.latency)})
+        let mut value =
+            json!({"name": self.name, "status": status, "message": self.message, "latency_ms": millis(self.latency)});
+        if !self.streams.is_empty() {
+            value["streams"] = json!(self.streams);
+        }
+        value
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod finding;
 pub mod streams;
+pub mod words;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};

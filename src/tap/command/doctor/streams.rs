@@ -6,6 +6,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::error::Result;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
@@ -24,6 +26,17 @@ struct Looked {
     hindered: Option<Hindrance>,
 }
 
+impl Looked {
+    fn to_value(&self) -> Value {
+        let scopes: Vec<&str> = self.stream.scopes().collect();
+        let mut value = json!({"name": self.stream.name, "scope": scopes.join(", ")});
+        if let Some(hindrance) = &self.hindered {
+            value["why"] = json!(hindrance.words());
+        }
+        value
+    }
+}
+
 /// Why a stream cannot be read, in the doctor's words.
 struct Hindrance {
     obstacle: Obstacle,
@@ -36,6 +49,15 @@ impl Hindrance {
         let obstacle = Obstacle::of(stream, &fault);
         let (category, text) = explain(fault);
         Hindrance { obstacle, category, text }
+    }
+
+    fn words(&self) -> String {
+        match &self.obstacle {
+            Obstacle::Scope(scope) => format!("the key lacks the scope {scope}"),
+            Obstacle::Access => "the key's user may not read it".to_owned(),
+            Obstacle::Absent => "not in this PostHog".to_owned(),
+            Obstacle::Failed => self.text.clone(),
+        }
     }
 
     fn scope(scope: &str) -> Hindrance {
@@ -123,18 +145,16 @@ impl Readable<'_> {
         let needed = self.chosen.setting().and_then(|setting| {
             hindered().find(|(stream, _)| self.chosen.has(stream)).map(|(stream, why)| (setting, stream, why))
         });
+        let streams = looked.iter().map(Looked::to_value).collect();
         if let Some((setting, stream, hindrance)) = needed {
             let text = format!("{}, the stream of {setting}, cannot be read: {text}", stream.name);
-            return Finding::error("streams", hindrance.category, text, started);
+            return Finding::error("streams", hindrance.category, text, started).about(streams);
         }
         let is_notable = |(stream, hindrance): (&Stream, &Hindrance)| {
             self.chosen.has(stream) || hindrance.obstacle == Obstacle::Failed
         };
-        if !is_told || hindered().any(is_notable) {
-            Finding::warning("streams", text, started)
-        } else {
-            Finding::fine("streams", text, started)
-        }
+        let make = if !is_told || hindered().any(is_notable) { Finding::warning } else { Finding::fine };
+        make("streams", text, started).about(streams)
     }
 
     /// Looks at each stream. Lists are asked side by side; one that does not answer in time failed.
