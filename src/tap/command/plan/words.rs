@@ -106,7 +106,7 @@ impl Plan {
     }
 
     fn budget_time(&self, gigabytes: u64) -> Duration {
-        Duration::from_secs(self.read_mb * 3600 / (gigabytes * 1000))
+        Duration::from_secs(self.read_mb.saturating_mul(3600) / (gigabytes * 1000))
     }
 
     /// For a machine.
@@ -135,7 +135,7 @@ fn chart(out: &mut String, days: &[(Day, u64)], most_lines: usize) {
         .filter_map(|some| {
             let (first, last) = (some.first()?.0, some.last()?.0);
             let name = if first == last { first.to_string() } else { format!("{first}..{last}") };
-            Some((name, some.iter().map(|(_, rows)| rows).sum()))
+            Some((name, some.iter().fold(0, |sum: u64, (_, rows)| sum.saturating_add(*rows))))
         })
         .collect();
     let most = lines.iter().map(|(_, rows)| *rows).max().unwrap_or(0).max(1);
