@@ -49,7 +49,8 @@ fn count_list(client: &Client, list: &List) -> Result<Option<u64>, Fault> {
     let query: Vec<_> = list.query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let path = list.full_path(client.options().project_id);
     let mut reader = ListReader::new(client, path, &query, list.class, 1);
-    let page = reader.next_page()?;
-    let all = page.filter(|page| reader.counted() == 0 && page.len() > 1).map(|page| page.len() as u64);
+    let came = reader.next_page(&mut |_| Ok(true))?;
+    // A list that is no page of one: the bare arrays.
+    let all = came.filter(|came| reader.counted() == 0 && *came > 1);
     Ok(all.or(Some(reader.counted()).filter(|counted| *counted > 0)))
 }

@@ -185,7 +185,7 @@ mod tests {
             };
             let text = plan.text();
             assert!(text.lines().count() <= 40, "{passes}: {text}");
-            assert!(text.contains("1970-01-01..1970-"), "{text}");
+            assert!(text.contains("1970-01-01.."), "{text}");
             assert!(plan.to_value()["streams"].as_array().is_some_and(|streams| streams.len() == 18));
         }
     }
