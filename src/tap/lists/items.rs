@@ -1,6 +1,6 @@
 //! Items of a list: which of them are written, and where their members go.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::Write;
 
@@ -29,10 +29,10 @@ pub(super) struct Items<'a> {
     since: Option<Micros>,
     /// The newest change seen.
     newest: Option<Micros>,
-    /// Hashes of the keys that came, and the pass in which they came last.
-    seen: HashMap<u64, u32>,
-    /// The current way through a list from its start to its end.
-    pass: u32,
+    /// Hashes of the keys that came.
+    seen: HashSet<u64>,
+    /// Those of the current way through a list from its start to its end; none where these are all that came.
+    seen_in_pass: Option<HashSet<u64>>,
 }
 
 impl<'a> Items<'a> {
@@ -56,8 +56,8 @@ impl<'a> Items<'a> {
             },
             since,
             newest: None,
-            seen: HashMap::new(),
-            pass: 0,
+            seen: HashSet::new(),
+            seen_in_pass: None,
         })
     }
 
@@ -88,12 +88,12 @@ impl<'a> Items<'a> {
 
     /// Begins another way through a list.
     pub(super) fn begin_pass(&mut self) {
-        self.pass += 1;
+        self.seen_in_pass = (!self.seen.is_empty()).then(HashSet::new);
     }
 
     /// How many items came in this way through the list.
     pub(super) fn came_in_pass(&self) -> u64 {
-        self.seen.values().filter(|pass| **pass == self.pass).count() as u64
+        self.seen_in_pass.as_ref().unwrap_or(&self.seen).len() as u64
     }
 
     /// The newest change that was read, now or before; none where no item tells.
@@ -113,17 +113,18 @@ impl<'a> Items<'a> {
         for (name, value) in added {
             members.insert((*name).to_owned(), serde_json::from_str(value).map_err(|_| broken())?);
         }
-        let last_pass = self.note_key(&members)?;
-        if last_pass.is_none() && self.has_changed(&members) {
+        let hash = self.hash_of_key(&members)?;
+        let is_new = self.seen.insert(hash);
+        if is_new && self.has_changed(&members) {
             self.write_schema(sink)?;
             let projection = &mut self.projection;
             sink.long_record(|out| projection.write(&members, out))?;
         }
-        Ok(last_pass != Some(self.pass))
+        Ok(self.seen_in_pass.as_mut().map_or(is_new, |seen| seen.insert(hash)))
     }
 
-    /// Notes the key of an item; gives the pass in which it came before.
-    fn note_key(&mut self, members: &Item<'_>) -> Result<Option<u32>> {
+    /// A hash of the key of an item. Notes its fields.
+    fn hash_of_key(&mut self, members: &Item<'_>) -> Result<u64> {
         if !self.projection.is_secretive {
             self.unseen.retain(|name| !members.contains_key(name));
         }
@@ -137,8 +138,7 @@ impl<'a> Items<'a> {
                 }
             }
         }
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
-        Ok(self.seen.insert(hash, self.pass))
+        Ok(BuildHasherDefault::<DefaultHasher>::default().hash_one(key))
     }
 
     /// True for an item that changed since the bookmark. Notes its change.
