@@ -2,6 +2,7 @@
 """Files of one stream whose schema changed, united by each reader with the option that docs/files.md names; types as each reader
 sees them. Needs duckdb, polars, pyarrow, pandas, fastparquet; chdb (ClickHouse) and pyspark (with Java) where they are installed. TARGET_PARQUET names the binary."""
 import datetime as dt, decimal, glob, json, os, subprocess, sys, tempfile
+from urllib.parse import unquote
 import duckdb, fastparquet, pandas as pd, polars as pl, pyarrow.dataset as ds, pyarrow as pa
 try:
     from pyspark.sql import SparkSession
@@ -35,6 +36,7 @@ def partitions(work):
     ran = subprocess.run([BINARY, "--config", config], input="".join(json.dumps(l) + "\n" for l in lines), capture_output=True, text=True)
     folders = {os.path.relpath(p, out + "/s").split("/")[0] for p in glob.glob(out + "/s/**/*.parquet", recursive=True)}
     check("a folder for each value, and one for null and the empty text", ran.returncode == 0 and len(folders) == len(texts) - 1, ran.stderr[-200:] if ran.returncode else "")
+    check("folders are text without their escapes", all(unquote(f, errors="strict") for f in folders))
     files = out + "/s/**/*.parquet"; names = ["id", "e", "i", "b", "f"]
     readers = {
         "DuckDB hive_partitioning=false": lambda: duckdb.sql(f"select id, e, i, b, f from read_parquet('{files}', hive_partitioning = false)").fetchall(),
