@@ -118,7 +118,8 @@ fn sync_one<W: Write>(
             .and_then(|replication| lists::sync_stream(context, stream, list, replication, sink)),
     };
     for sentence in sink.summary().exceptions.sentences() {
-        log::remark(&stream.name, &sentence);
+        // The summary has the number alone.
+        log::remark(&stream.name, sentence.split([',', ';']).next().unwrap_or(&sentence));
         log::warn(format!("{}: {sentence}", stream.name));
     }
     match outcome {

@@ -243,7 +243,13 @@ fn a_terminal_shows_words_who_says_them_and_a_summary() {
         assert!(lines.iter().any(|line| is_it(&line)), "no line with {parts:?} in {lines:#?}");
     };
     has(&["tap-posthog: events: 600 rows in "]);
-    has(&["target-parquet: events: 600 rows, 1 file, ", " kB, proved ", " slices, in ", "/out/events/"]);
+    has(&[
+        "target-parquet: events: 600 rows, 1 file, ",
+        " kB, ",
+        " values are in unmapped_properties, proved ",
+        " slices, in ",
+        "/out/events/",
+    ]);
     has(&["target-parquet: state kept in ", "/out/_target"]);
     has(&["target-parquet: try: duckdb -c \"SELECT"]);
     assert!(shown.contains(" of about 600 rows ("), "no progress in {shown}");
