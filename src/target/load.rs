@@ -1,8 +1,8 @@
 //! The story of a run: read lines, put records into sinks, commit at a STATE, print the state.
 //!
-//! A commit happens at a STATE or at the end of input, never between, so it is a whole number of the tap's intervals. Any
-//! other end (a signal, a bad line, a full disk) publishes nothing more: rows since the last STATE cannot be cut out of a
-//! row group, so they are dropped here and the tap sends them again.
+//! A commit happens at a STATE or at the end of input, never between, so it is a whole number of the tap's intervals. A
+//! signal or a bad line commits up to the last STATE: rows behind it are dropped, and the tap sends them again. Where the
+//! disk fails, nothing more is published.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::commit::states::States;
 use super::commit::versions::End;
 use super::input::lines::{Lines, Next};
 use super::input::message::Envelope;
+use super::rows::sink::RowError;
 use super::rows::streams::Streams;
 use super::settings::{LoadMethod, Settings};
 use super::store::Fs;
@@ -23,6 +24,7 @@ use crate::error::{Error, Kind, Result};
 use crate::json::escape::plain;
 use crate::json::scan::Scanner;
 use crate::json::token::{Escapes, Text};
+use crate::log;
 use crate::metrics;
 use crate::singer::output::Output;
 
@@ -62,6 +64,8 @@ pub struct Load<'a, W: Write> {
     /// The first STATE, if no record came before it, until the run has begun.
     start_state: Option<Box<[u8]>>,
     begun: bool,
+    /// A STATE came behind the first record.
+    covers: bool,
     /// How many messages came.
     pub messages: u64,
     /// The stream of the last record: the next one is probably of the same.
@@ -105,6 +109,7 @@ impl<'a, W: Write> Load<'a, W> {
             start_state: upstream.as_ref().and_then(|upstream| upstream.start_state()),
             upstream,
             begun: false,
+            covers: false,
             messages: 0,
             last_stream: 0,
             started_ms: i64::try_from(now).unwrap_or(i64::MAX),
@@ -256,9 +261,20 @@ impl<'a, W: Write> Load<'a, W> {
         stream.odd.start_row();
         self.left_out = stream.members.left_out().0;
         let place = self.commits.versions.place(stream, version)?;
-        let routed = self.streams.route(index, place, *record);
-        let read = routed.and_then(|()| self.streams.read(index, record));
-        read.map_err(|error| self.misfit(index, error))
+        loop {
+            let start = *record;
+            let routed = self.streams.route(index, place, *record);
+            match routed.and_then(|()| self.streams.read(index, record)) {
+                Ok(()) => return Ok(()),
+                // A value does not fit, and becomes the first one of a column of its own.
+                Err(RowError::NoColumn(property)) => {
+                    self.forget_row(index);
+                    self.streams.keep_misfits_of(index, &property)?;
+                    *record = start;
+                }
+                Err(error) => return Err(self.misfit(index, error)),
+            }
+        }
     }
 
     /// Forgets the record that was read last, with what was counted of it.
@@ -290,7 +306,7 @@ impl<'a, W: Write> Load<'a, W> {
         }
         self.begin_version(index, line, envelope)?;
         let Some(sink) = self.streams.current(index) else { return Ok(()) };
-        if self.settings.add_record_metadata {
+        if self.settings.columns.metadata {
             let extracted = envelope.extracted();
             let origin = Origin { extracted, version: envelope.version, started_ms: self.started_ms };
             sink.metadata(metadata::values(origin));
@@ -345,7 +361,9 @@ impl<'a, W: Write> Load<'a, W> {
             self.start_state = Some(value.into());
         }
         self.states.take(value);
-        self.commits.replay.on_state();
+        self.covers = self.begun;
+        self.streams.on_state();
+        self.commits.on_state();
         let bytes = self.streams.bytes_written();
         self.due.on_state(bytes);
         let rows = self.streams.iter().map(|stream| stream.rows).max().unwrap_or_default();
@@ -374,12 +392,17 @@ impl<'a, W: Write> Load<'a, W> {
         self.states.print()
     }
 
-    /// A signal right after a STATE loses nothing: commits, if that is quick (the signal has set a limit). Any other
-    /// failure ends the run as it is.
+    /// A line that cannot be taken, a signal and a tap that died lose nothing that a STATE before them covers: the rows behind
+    /// it are forgotten, the others are committed, so that the next run goes on from there. (A signal has set a limit to
+    /// how long that may take.) The run ends with its error all the same.
     fn rescue(&mut self, error: Error) -> Result<()> {
-        let Kind::Signal(_) = error.kind() else { return Err(error) };
-        if self.due.rows_behind_state == 0 && self.states.newest().is_some() && self.commits_at_states() {
-            self.commit(End::NotYet)?;
+        let is_of_input = matches!(error.kind(), Kind::NotSinger | Kind::Misfit | Kind::Signal(_));
+        if is_of_input && self.covers && self.states.waits() && self.commits_at_states() {
+            self.streams.forget_behind();
+            self.due.rows_behind_state = 0;
+            if let Err(failed) = self.commits.forget_behind().and_then(|()| self.commit(End::NotYet)) {
+                log::warn(format!("what the last STATE covers could not be committed: {failed}"));
+            }
         }
         Err(error)
     }

@@ -23,10 +23,12 @@ impl<W: Write> Load<'_, W> {
             }
             let (values, names) = stream.members.left_out();
             if values > 0 {
+                let lost = stream.members.lost_deletions();
+                let deletions = if lost { "; _sdc_deleted_at among them, which add_record_metadata keeps" } else { "" };
                 let stream = &stream.name;
                 log::warn(format!(
                     "stream {stream:?}: {values} values were left out because their properties ({names} names, counted \
-                     up to 1000) are not in its SCHEMA"
+                     up to 1000) are not in its SCHEMA{deletions}"
                 ));
             }
         }
@@ -95,7 +97,15 @@ impl<W: Write> Load<'_, W> {
                 self.syntax(fault).context(format!("stream {stream:?}, column {column:?}"))
             }
             RowError::Misfit(column, what) => {
-                Error::new(Kind::Misfit, format!("line {}: stream {stream:?}, column {column:?}: {what}", self.line))
+                let is_value = what.starts_with("this column holds");
+                let hint = if is_value { "; on_misfit can have such values left out, or kept beside" } else { "" };
+                Error::new(
+                    Kind::Misfit,
+                    format!("line {}: stream {stream:?}, column {column:?}: {what}{hint}", self.line),
+                )
+            }
+            RowError::NoColumn(column) => {
+                Error::new(Kind::Internal, format!("stream {stream:?}: column {column:?} has none for its misfits"))
             }
         }
     }

@@ -88,7 +88,7 @@ const ROOMS: &[(&str, &str, &str)] = &[
     ("target/store", "the disk and the names on it", ""),
     ("target/columns", "a SCHEMA becomes columns", "target/store"),
     ("target/files", "rows become Parquet files that no reader sees", "target/store target/columns"),
-    ("target/settings", "the target's settings", "settings target/memory target/files"),
+    ("target/settings", "the target's settings", "settings target/memory target/columns target/files"),
     (
         "target/rows",
         "a RECORD becomes a row, and rows wait for their file",

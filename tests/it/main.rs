@@ -42,5 +42,6 @@ mod target_folders;
 mod target_hostile;
 mod target_remembered;
 mod target_replay;
+mod target_rescue;
 mod target_types;
 mod target_valid;

@@ -13,8 +13,8 @@ use crate::json::scan::Scanner;
 use crate::json::token::{Fault, Token};
 use crate::json::walker::{items, members};
 
-/// More columns than this are refused: such a schema is a fault of the tap, and every one costs memory.
-const MAX_COLUMNS: usize = 10_000;
+/// More columns than this are refused, of a SCHEMA and of a folder: such a schema is a fault of the tap, and every one costs memory.
+pub const MAX_COLUMNS: usize = 10_000;
 /// Longer names of properties are refused.
 const MAX_NAME_BYTES: usize = 1_024;
 
@@ -144,7 +144,7 @@ fn properties(scanner: Scanner<'_>, stream: &str) -> Result<Vec<Declared>> {
     let (mut count, mut bad_name, mut again) = (0, false, None);
     members(&mut found, |name, scanner| {
         count += 1;
-        bad_name |= name.is_empty() || name.len() > MAX_NAME_BYTES;
+        bad_name |= name.len() > MAX_NAME_BYTES;
         if bad_name || count > MAX_COLUMNS {
             return scanner.value().map(drop);
         }
@@ -160,7 +160,7 @@ fn properties(scanner: Scanner<'_>, stream: &str) -> Result<Vec<Declared>> {
         return Err(refused(stream, format!("{count} properties; at most {MAX_COLUMNS} are possible")));
     }
     if bad_name {
-        return Err(refused(stream, format!("a property's name is empty or longer than {MAX_NAME_BYTES} bytes")));
+        return Err(refused(stream, format!("a property's name is longer than {MAX_NAME_BYTES} bytes")));
     }
     if let Some(name) = again {
         return Err(refused(stream, format!("the property {name:?} is in it twice")));
@@ -181,10 +181,13 @@ fn properties(scanner: Scanner<'_>, stream: &str) -> Result<Vec<Declared>> {
     Ok(properties)
 }
 
-/// The strings of an array.
+/// The strings of an array; null is none.
 fn names(mut scanner: Scanner<'_>, stream: &str) -> Result<Vec<String>> {
     let (mut names, mut fit) = (Vec::new(), true);
     items(&mut scanner, |scanner| {
+        if scanner.peek() == b'n' {
+            return scanner.value().map(drop);
+        }
         let name = plain(scanner.string()?);
         fit &= names.len() < MAX_COLUMNS && name.len() <= MAX_NAME_BYTES;
         if fit {
@@ -288,8 +291,7 @@ mod tests {
         for (schema, said) in [
             (r#"{"properties":{"a":{},"\u0061":{"type":"string"}}}"#.to_owned(), "\"a\" is in it twice"),
             ("5".to_owned(), "no properties object"),
-            (r#"{"properties":{"":{}}}"#.to_owned(), "name is empty"),
-            (format!("{{\"properties\":{{\"{}\":{{}}}}}}", "n".repeat(1025)), "name is empty or longer"),
+            (format!("{{\"properties\":{{\"{}\":{{}}}}}}", "n".repeat(1025)), "name is longer"),
             (format!("{{\"properties\":{{{}}}}}", many.join(",")), "10001 properties"),
         ] {
             let error = read(&schema).unwrap_err();

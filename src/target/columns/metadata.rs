@@ -22,6 +22,11 @@ pub fn is_metadata(name: &str) -> bool {
     METADATA.iter().any(|(metadata, _)| *metadata == name)
 }
 
+/// True for those whose values the target makes: they tell no rows apart.
+pub fn is_own(name: &str) -> bool {
+    is_metadata(name) && name != DELETED_AT
+}
+
 /// Where a row comes from: its message and its run.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {

@@ -15,6 +15,6 @@ pub mod file_columns;
 pub mod folders;
 pub mod message;
 pub mod metadata;
-mod property;
+pub mod property;
 pub mod schema;
 pub mod values;

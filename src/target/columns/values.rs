@@ -54,6 +54,16 @@ impl Piece {
         Piece { data, ends: Vec::with_capacity(piece.ends.len()) }
     }
 
+    fn split_off(&mut self, count: usize) -> Piece {
+        let start = count.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or_default();
+        let ends = self.ends.split_off(count).into_iter().map(|end| end - start).collect();
+        let capacity = if self.data.capacity() < PIECE_CAPACITY { 0 } else { PIECE_CAPACITY };
+        let mut data = Vec::with_capacity(capacity);
+        data.extend_from_slice(self.data.get(start as usize..).unwrap_or_default());
+        self.data.truncate(start as usize);
+        Piece { data, ends }
+    }
+
     fn bytes(&self) -> usize {
         // Of a whole piece only what was touched is in memory.
         let data = if self.data.capacity() < PIECE_CAPACITY { self.data.capacity() } else { self.data.len() };
@@ -95,6 +105,35 @@ impl Values {
             Values::Bool(v) => v.capacity(),
             Values::Decimal(v) => v.capacity() * 16,
             Values::Bytes { full, open } => full.iter().map(Piece::bytes).sum::<usize>() + open.bytes(),
+        }
+    }
+
+    /// Cuts the values off behind the first `count` of them, and gives the others.
+    pub fn split_off(&mut self, count: usize) -> Values {
+        match self {
+            Values::Int(v) => Values::Int(v.split_off(count.min(v.len()))),
+            Values::Date(v) => Values::Date(v.split_off(count.min(v.len()))),
+            Values::Float(v) => Values::Float(v.split_off(count.min(v.len()))),
+            Values::Bool(v) => Values::Bool(v.split_off(count.min(v.len()))),
+            Values::Decimal(v) => Values::Decimal(v.split_off(count.min(v.len()))),
+            Values::Bytes { full, open } => {
+                let mut pieces: Vec<Piece> = full.drain(..).chain([std::mem::take(open)]).collect();
+                let mut left = count;
+                let at = pieces.iter().position(|piece| {
+                    let is_it = left < piece.ends.len();
+                    left -= if is_it { 0 } else { piece.ends.len() };
+                    is_it
+                });
+                let mut rest = pieces.split_off(at.unwrap_or(pieces.len()));
+                if let Some(piece) = rest.first_mut().filter(|_| left > 0) {
+                    let behind = piece.split_off(left);
+                    pieces.push(std::mem::replace(piece, behind));
+                }
+                *open = pieces.pop().unwrap_or_default();
+                *full = pieces;
+                let open = rest.pop().unwrap_or_default();
+                Values::Bytes { full: rest, open }
+            }
         }
     }
 
@@ -152,6 +191,37 @@ impl Validity {
         if let Some(word) = self.bits.get_mut(row / 64) {
             *word |= 1 << (row % 64);
         }
+    }
+
+    /// How many of the first `rows` rows have a value, of `values` in all.
+    pub fn count(&self, rows: usize, values: usize) -> usize {
+        if !self.sparse {
+            return rows.min(values);
+        }
+        let whole: u32 = self.bits.iter().take(rows / 64).map(|word| word.count_ones()).sum();
+        let rest = self.bits.get(rows / 64).map_or(0, |word| (word & ((1u64 << (rows % 64)) - 1)).count_ones());
+        (whole + rest) as usize
+    }
+
+    /// Cuts the rows off behind the first `rows`, and gives the others; there are `values` values in all.
+    pub fn split_off(&mut self, rows: usize, values: usize) -> Validity {
+        let mut rest = Validity::default();
+        if !self.sparse {
+            // Every row so far has a value.
+            return rest;
+        }
+        let mut count = 0;
+        for row in rows..self.bits.len() * 64 {
+            if self.is_set(row, values) {
+                rest.set(row - rows, count);
+                count += 1;
+            }
+        }
+        self.bits.truncate(rows.div_ceil(64));
+        if let (Some(last), 1..) = (self.bits.last_mut(), rows % 64) {
+            *last &= (1u64 << (rows % 64)) - 1;
+        }
+        rest
     }
 
     /// Notes that `row`, the last one, has no value after all.

@@ -93,6 +93,18 @@ impl Commits {
         self.replay.load(&self.log, start_state)
     }
 
+    /// A STATE came: it covers everything so far.
+    pub fn on_state(&mut self) {
+        self.replay.on_state();
+        self.versions.on_state();
+    }
+
+    /// Forgets what came behind the newest STATE.
+    pub fn forget_behind(&mut self) -> Result<()> {
+        self.versions.forget_behind();
+        self.replay.forget_behind(&self.log)
+    }
+
     /// True if a row with this fingerprint was written before: it is left out. Else it goes to `sink`.
     pub fn is_repeat(&mut self, sink: u64, fingerprint: Fingerprint) -> Result<bool> {
         Ok(!self.replay.note(sink, fingerprint, &self.log)?)
@@ -106,6 +118,9 @@ impl Commits {
     /// Makes every row that was handed over durable, with the state behind it, if there is anything new.
     pub fn commit(&mut self, streams: &mut Streams, reached: Reached<'_>) -> Result<()> {
         self.versions.before_commit(streams, reached.end)?;
+        if reached.end == End::Whole {
+            streams.make_tables(|folder| self.versions.is_due(folder))?;
+        }
         let mut staged = streams.finish()?;
         let fingerprints = self.replay.finish()?;
         let last_state = self.log.last().and_then(|last| last.state.clone());

@@ -27,6 +27,10 @@ pub struct Writer {
     hasher: blake3::Hasher,
     /// Rows that were not written yet, and their sinks.
     waiting: Vec<(u64, Fingerprint)>,
+    /// Of these, the rows that the newest STATE covers.
+    covered: usize,
+    /// The rows and bytes of the file before the first row behind the newest STATE, where such a row was written.
+    behind: Option<(u64, u64)>,
     rows: u64,
     bytes: u64,
 }
@@ -34,20 +38,63 @@ pub struct Writer {
 impl Writer {
     /// For the rows of commit `n`.
     pub fn create(fs: &dyn Fs, n: u64) -> Result<Self> {
-        let name = format!("{n:020}.fp.staged");
+        let mut writer = Writer::named(fs, format!("{n:020}.fp.staged"))?;
+        writer.write(HEAD)?;
+        Ok(writer)
+    }
+
+    fn named(fs: &dyn Fs, name: String) -> Result<Self> {
         let file = fs.create(&format!("{STAGING}/{name}"));
         let file = file.map_err(failed(format!("creating {STAGING}/{name}")))?;
         let waiting = Vec::with_capacity(PIECE);
-        let mut writer = Writer { name, file, hasher: blake3::Hasher::new(), waiting, rows: 0, bytes: 0 };
-        writer.write(HEAD)?;
-        Ok(writer)
+        let (covered, behind, rows, bytes) = (0, None, 0, 0);
+        Ok(Writer { name, file, hasher: blake3::Hasher::new(), waiting, covered, behind, rows, bytes })
+    }
+
+    /// A STATE came: it covers every row so far.
+    pub fn on_state(&mut self) {
+        (self.covered, self.behind) = (self.waiting.len(), None);
+    }
+
+    /// Forgets the rows behind the newest STATE. `None` if no others are left.
+    ///
+    /// # Errors
+    /// When what was written cannot be read again: it is copied up to these rows.
+    pub fn forget_behind(mut self, fs: &dyn Fs, n: u64) -> Result<Option<Self>> {
+        let written = self.rows - self.waiting.len() as u64;
+        self.waiting.truncate(self.covered);
+        if let Some((rows, bytes)) = self.behind {
+            let path = format!("{STAGING}/{}", self.name);
+            let mut text = fs.read(&path).map_err(failed(format!("reading {path}")))?;
+            text.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
+            self = Writer::named(fs, format!("{n:020}.covered.fp.staged"))?;
+            self.write(&text)?;
+            self.rows = rows;
+        } else {
+            self.rows = written + self.waiting.len() as u64;
+        }
+        Ok(Some(self).filter(|writer| writer.rows > 0))
     }
 
     /// Notes a row that goes to `sink`.
     pub fn note(&mut self, sink: u64, fingerprint: Fingerprint) -> Result<()> {
         self.rows += 1;
         self.waiting.push((sink, fingerprint));
-        if self.waiting.len() == PIECE { self.write_waiting() } else { Ok(()) }
+        if self.waiting.len() >= PIECE { self.write_piece() } else { Ok(()) }
+    }
+
+    /// Writes a piece of rows of one side of the newest STATE.
+    fn write_piece(&mut self) -> Result<()> {
+        let covered = std::mem::take(&mut self.covered);
+        if covered == 0 {
+            let before = self.rows - self.waiting.len() as u64;
+            self.behind.get_or_insert((before, self.bytes));
+            return self.write_waiting();
+        }
+        let behind = self.waiting.split_off(covered);
+        self.write_waiting()?;
+        self.waiting = behind;
+        Ok(())
     }
 
     fn write_waiting(&mut self) -> Result<()> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::target::rows::fingerprint::exact_form;
+use crate::target::rows::form::exact_form;
 use crate::target::store::checked;
 use crate::target::store::names::HELD;
 

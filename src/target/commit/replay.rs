@@ -224,6 +224,17 @@ impl Replay {
         if self.missing == 0 {
             self.uncovered = None;
         }
+        if let Some(fingerprints) = &mut self.fingerprints {
+            fingerprints.on_state();
+        }
+    }
+
+    /// Forgets the fingerprints of rows behind the newest STATE: these rows are not committed.
+    pub fn forget_behind(&mut self, commits: &CommitLog) -> Result<()> {
+        if let Some(fingerprints) = self.fingerprints.take() {
+            self.fingerprints = fingerprints.forget_behind(commits.fs(), commits.next())?;
+        }
+        Ok(())
     }
 
     /// The commit behind which rows lie that the newest STATE does not cover. A later start from it needs the same window.

@@ -26,12 +26,16 @@ struct Waiting {
     held: BTreeMap<i64, Held>,
     /// The version that the tap asked for last: with the next commit, or (before any row of it came) at the end of input.
     wanted: Option<(i64, When)>,
+    /// What it had asked for before the newest STATE.
+    covered: Option<(i64, When)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     /// Rows of it came.
     rows: bool,
+    /// Rows of it came before the newest STATE.
+    covered: bool,
     /// A row of it was kept.
     begun: bool,
     /// It is older than the visible one.
@@ -64,6 +68,10 @@ pub struct Versions {
     firsts: Firsts,
     /// Held files of versions that the tap sends again from their start; they go with the next commit.
     dropped: Vec<String>,
+    /// Of what the newest STATE covers: the first rows, how many files are dropped, and the visible versions.
+    covered: (Firsts, usize, BTreeMap<String, i64>),
+    /// Whether any of these changed since.
+    changed: bool,
     /// With `load_method: overwrite` every row of the run belongs to this version.
     overwrite: Option<i64>,
     /// Stream, folder and version of the held ones that the commit in work makes visible.
@@ -74,7 +82,9 @@ impl Versions {
     /// As the `last` commit left them. With `overwrite` all rows of the run belong to that version.
     pub fn new(fs: Arc<dyn Fs>, last: Option<&Record>, overwrite: Option<i64>) -> Self {
         let (visible, firsts) = last.map(|last| (last.versions.clone(), last.held.clone())).unwrap_or_default();
-        Versions { fs, visible, waiting: BTreeMap::new(), firsts, dropped: Vec::new(), overwrite, due: Vec::new() }
+        let covered = (firsts.clone(), 0, visible.clone());
+        let (waiting, dropped, changed, due) = (BTreeMap::new(), Vec::new(), false, Vec::new());
+        Versions { fs, visible, waiting, firsts, dropped, covered, changed, overwrite, due }
     }
 
     /// True where a version of the stream is the visible one: the stream is replaced as a whole.
@@ -91,10 +101,11 @@ impl Versions {
             if self.visible.get(&stream.name) == Some(&version) {
                 return Ok(Place::Stream);
             }
-            if self.is_first(&stream.name, &stream.folder, version)? {
+            if self.is_first(stream, version)? {
                 // An ACTIVATE_VERSION that came before has its wish.
                 self.waiting.remove(&stream.name);
                 self.visible.insert(stream.name.clone(), version);
+                self.changed = true;
                 return Ok(Place::Stream);
             }
         }
@@ -106,16 +117,45 @@ impl Versions {
     }
 
     /// True if no version of the stream is visible, and no rows of it are there or held.
-    fn is_first(&self, stream: &str, folder: &str, version: i64) -> Result<bool> {
+    fn is_first(&self, stream: &Stream, version: i64) -> Result<bool> {
+        let (name, folder) = (stream.name.as_str(), stream.folder.as_str());
         let others = |waiting: &Waiting| waiting.held.iter().any(|(other, held)| held.rows || *other != version);
-        if self.visible.contains_key(stream) || self.waiting.get(stream).is_some_and(others) {
+        if self.visible.contains_key(name) || self.waiting.get(name).is_some_and(others) {
             return Ok(false);
         }
-        Ok(is_empty(&*self.fs, folder)? && !is_there(&*self.fs, &held_folder(folder, version))?)
+        let is_none = stream.never_had_rows() || is_empty(&*self.fs, folder)?;
+        Ok(is_none && !is_there(&*self.fs, &held_folder(folder, version))?)
+    }
+
+    /// True if the commit in work makes a version of this folder visible.
+    pub fn is_due(&self, folder: &str) -> bool {
+        self.due.iter().any(|(_, due, _)| due == folder)
+    }
+
+    /// A STATE came: it covers everything so far.
+    pub fn on_state(&mut self) {
+        for waiting in self.waiting.values_mut() {
+            waiting.covered = waiting.wanted;
+            waiting.held.values_mut().for_each(|held| held.covered = held.rows);
+        }
+        if std::mem::take(&mut self.changed) {
+            self.covered = (self.firsts.clone(), self.dropped.len(), self.visible.clone());
+        }
+    }
+
+    /// Forgets what came behind the newest STATE.
+    pub fn forget_behind(&mut self) {
+        for waiting in self.waiting.values_mut() {
+            waiting.wanted = waiting.covered;
+            waiting.held.values_mut().for_each(|held| held.rows = held.covered);
+        }
+        let (firsts, dropped, visible) = std::mem::take(&mut self.covered);
+        self.dropped.truncate(dropped);
+        (self.firsts, self.visible) = (firsts, visible);
     }
 
     fn waiting(&mut self, stream: &str, folder: &str) -> &mut Waiting {
-        let fresh = || Waiting { folder: folder.to_owned(), held: BTreeMap::new(), wanted: None };
+        let fresh = || Waiting { folder: folder.to_owned(), held: BTreeMap::new(), wanted: None, covered: None };
         self.waiting.entry(stream.to_owned()).or_insert_with(fresh)
     }
 
@@ -142,6 +182,7 @@ impl Versions {
     /// tap sends the version again from its start, what earlier runs held of it goes, but not what `replay` finds again.
     pub fn begin(&mut self, stream: &Stream, version: i64, first: Option<Fingerprint>, replay: &Replay) -> Result<()> {
         self.add(&stream.name, &stream.folder, version).begun = true;
+        self.changed = true;
         let before = held_files(&*self.fs, &held_folder(&stream.folder, version))?;
         let from_start = match first.map(|first| hex(&first)) {
             Some(first) => {
@@ -289,10 +330,12 @@ impl Versions {
         self.visible.clone_from(&record.versions);
         self.firsts.clone_from(&record.held);
         self.dropped.clear();
+        self.covered = (self.firsts.clone(), 0, self.visible.clone());
+        self.changed = false;
         for (stream, _, version) in std::mem::take(&mut self.due) {
             if let Some(waiting) = self.waiting.get_mut(&stream) {
                 waiting.held.remove(&version);
-                waiting.wanted = None;
+                (waiting.wanted, waiting.covered) = (None, None);
             }
         }
         for (stream, Waiting { folder, held, .. }) in &self.waiting {

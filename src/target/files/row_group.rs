@@ -34,6 +34,8 @@ pub struct RowGroup {
     pub layout: Arc<Layout>,
     /// Its rows.
     pub rows: usize,
+    /// How many STATEs came before its last row: the ones that came later cover it.
+    pub states: u64,
     /// Columns that nobody has taken yet, the first one last.
     waiting: Mutex<Vec<(usize, Column)>>,
     done: Mutex<Done>,
@@ -71,13 +73,13 @@ struct Done {
 
 impl RowGroup {
     /// A row group of `rows` rows for `layout`, with one [`Column`] per column of the layout.
-    pub fn new(layout: Arc<Layout>, rows: usize, columns: Vec<Column>) -> Self {
+    pub fn new(layout: Arc<Layout>, rows: usize, states: u64, columns: Vec<Column>) -> Self {
         let mut chunks = Vec::new();
         chunks.resize_with(columns.len(), || None);
         let mut waiting: Vec<(usize, Column)> = columns.into_iter().enumerate().collect();
         waiting.reverse();
         let done = Mutex::new(Done { chunks, error: None });
-        RowGroup { layout, rows, waiting: Mutex::new(waiting), done, changed: Condvar::new() }
+        RowGroup { layout, rows, states, waiting: Mutex::new(waiting), done, changed: Condvar::new() }
     }
 
     /// Encodes columns until none is waiting.
@@ -384,7 +386,7 @@ mod tests {
             rows_cut: 0.into(),
         };
         let column = Column { values: Values::Bool(vec![true]), validity: Validity::default() };
-        let group = RowGroup::new(Arc::new(layout), 1, vec![column]);
+        let group = RowGroup::new(Arc::new(layout), 1, 0, vec![column]);
         assert!(lock(&group.waiting).pop().is_some());
         std::thread::scope(|scope| {
             let other = scope.spawn(|| group.told(|| panic!("a fault of the test")));

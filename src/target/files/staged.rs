@@ -2,6 +2,9 @@
 //!
 //! A file is complete (footer, fsync) before anyone hears of it. It never has a name that ends in `.parquet` before it
 //! is committed. Files are cut by rows, by bytes, by the size of their footer, and when too many are open.
+//!
+//! A run that fails commits what its last STATE covers. A file that holds row groups of both sides of that STATE gets a
+//! second footer for it, which names those before it only; readers look at the last footer.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -11,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow_schema::{Field, Schema};
 use parquet::arrow::encode_arrow_schema;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataWriter};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{Type, TypePtr};
@@ -27,6 +30,9 @@ use crate::target::store::{Fs, FsFile};
 const MAX_CHUNKS: usize = 10_000;
 /// Files that may be open at once.
 const MAX_OPEN: usize = 400;
+/// Complete files that are kept open because they hold rows of both sides of a STATE.
+const MAX_ASTRIDE: usize = 64;
+
 /// A complete file in the staging folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Staged {
@@ -52,9 +58,21 @@ struct OpenFile {
     layout: Arc<Layout>,
     name: String,
     rows: u64,
+    /// Of each row group: its rows, and how many STATEs came before its last row.
+    groups: Vec<(u64, u64)>,
     chunks: usize,
     /// When it was last written to, for choosing which one to close.
     used: u64,
+}
+
+/// A complete file, and how many STATEs came before its first row group ended, and its last one.
+#[derive(Debug)]
+struct Complete {
+    staged: Staged,
+    first: u64,
+    last: u64,
+    /// The file and its footer, as long as a STATE may come between its row groups.
+    astride: Option<(OpenFile, ParquetMetaData)>,
 }
 
 /// Counts the bytes that are written.
@@ -84,7 +102,7 @@ pub struct Files {
     named: u32,
     clock: u64,
     open: HashMap<u64, OpenFile>,
-    staged: Vec<Staged>,
+    staged: Vec<Complete>,
     /// Bytes written to open files.
     bytes: Arc<AtomicU64>,
 }
@@ -98,6 +116,10 @@ impl Files {
     /// Appends a row group to its layout's open file. `last` cuts the file after it.
     pub fn append(&mut self, group: &RowGroup, last: bool) -> Result<()> {
         let layout = &group.layout;
+        // A STATE that came since covers all of them.
+        for complete in self.staged.iter_mut().filter(|complete| complete.last < group.states) {
+            complete.astride = None;
+        }
         self.make_room(layout.columns.len())?;
         if !self.open.contains_key(&layout.id) {
             let opened = self.create(layout)?;
@@ -125,14 +147,11 @@ impl Files {
     pub fn close(&mut self, id: u64) -> Result<()> {
         let path = self.path_of(id);
         let Some(mut file) = self.open.remove(&id) else { return Ok(()) };
-        let completed = file.writer.finish().map_err(|e| failed(&path, &e)).and_then(|_| {
-            let synced = file.writer.inner_mut().file.sync();
-            synced.map_err(tree::failed(format!("fsync of {path}")))
-        });
-        completed?;
+        let footer = file.writer.finish().map_err(|e| failed(&path, &e))?;
+        file.sync(&path)?;
         file.layout.rows_cut.fetch_add(file.rows, Ordering::Relaxed);
         let (layout, bytes) = (&file.layout, file.bytes());
-        self.staged.push(Staged {
+        let staged = Staged {
             name: file.name.clone(),
             stream: layout.stream.clone(),
             place: layout.place,
@@ -140,7 +159,12 @@ impl Files {
             sink: layout.sink,
             rows: file.rows,
             bytes,
-        });
+        };
+        let states = |group: Option<&(u64, u64)>| group.map_or(0, |(_, states)| *states);
+        let (first, last) = (states(file.groups.first()), states(file.groups.last()));
+        let has_room = self.staged.iter().filter(|complete| complete.astride.is_some()).count() < MAX_ASTRIDE;
+        let astride = (first < last && has_room).then_some((file, footer));
+        self.staged.push(Complete { staged, first, last, astride });
         Ok(())
     }
 
@@ -153,6 +177,24 @@ impl Files {
 
     /// Completes all files and hands them over.
     pub fn finish(&mut self) -> Result<Vec<Staged>> {
+        Ok(self.complete()?.into_iter().map(|complete| complete.staged).collect())
+    }
+
+    /// Completes all files without the row groups that came behind the last of `states` STATEs. `None` where a file cannot be
+    /// cut there any more.
+    pub fn finish_covered(&mut self, states: u64) -> Result<Option<Vec<Staged>>> {
+        let mut covered = Vec::new();
+        for mut complete in self.complete()?.into_iter().filter(|complete| complete.first < states) {
+            if complete.last >= states {
+                let Some((mut file, footer)) = complete.astride.take() else { return Ok(None) };
+                (complete.staged.rows, complete.staged.bytes) = file.cut(&footer, states)?;
+            }
+            covered.push(complete.staged);
+        }
+        Ok(Some(covered))
+    }
+
+    fn complete(&mut self) -> Result<Vec<Complete>> {
         let mut ids: Vec<u64> = self.open.keys().copied().collect();
         ids.sort_unstable();
         for id in ids {
@@ -200,13 +242,42 @@ impl Files {
         let sink = Counted { file, bytes: Arc::clone(&self.bytes) };
         let writer = SerializedFileWriter::new(sink, TypePtr::new(root), Arc::new(properties));
         let writer = writer.map_err(|e| failed(&path, &e))?;
-        Ok(OpenFile { writer, layout: Arc::clone(layout), name, rows: 0, chunks: 0, used: 0 })
+        Ok(OpenFile { writer, layout: Arc::clone(layout), name, rows: 0, groups: Vec::new(), chunks: 0, used: 0 })
     }
 }
 
 impl OpenFile {
     fn bytes(&self) -> u64 {
         self.writer.bytes_written() as u64
+    }
+
+    fn sync(&mut self, path: &str) -> Result<()> {
+        self.writer.inner_mut().file.sync().map_err(tree::failed(format!("fsync of {path}")))
+    }
+
+    /// Writes a second footer, of the row groups that the last of `states` STATEs covers. Gives their rows, and the bytes of
+    /// the file.
+    fn cut(&mut self, footer: &ParquetMetaData, states: u64) -> Result<(u64, u64)> {
+        let path = format!("{STAGING}/{}", self.name);
+        let covered: Vec<u64> = self.groups.iter().filter(|group| group.1 < states).map(|group| group.0).collect();
+        let rows: u64 = covered.iter().sum();
+        let file = footer.file_metadata();
+        let file = FileMetaData::new(
+            file.version(),
+            i64::try_from(rows).unwrap_or(i64::MAX),
+            file.created_by().map(str::to_owned),
+            file.key_value_metadata().cloned(),
+            file.schema_descr_ptr(),
+            file.column_orders().cloned(),
+        );
+        let groups = footer.row_groups().iter().take(covered.len()).cloned().collect();
+        let footer = ParquetMetaData::new(file, groups);
+        let inner = self.writer.inner_mut();
+        let mut written = Vec::new();
+        ParquetMetaDataWriter::new(&mut written, &footer).finish().map_err(|e| failed(&path, &e))?;
+        inner.write_all(&written).and_then(|()| inner.flush()).map_err(tree::failed(format!("writing {path}")))?;
+        self.sync(&path)?;
+        Ok((rows, self.bytes() + written.len() as u64))
     }
 
     fn append(&mut self, group: &RowGroup) -> Result<()> {
@@ -217,6 +288,7 @@ impl OpenFile {
         }
         writer.close().map_err(failed)?;
         self.rows += group.rows as u64;
+        self.groups.push((group.rows as u64, group.states));
         self.chunks += group.layout.columns.len();
         Ok(())
     }

@@ -19,6 +19,8 @@ enum Job {
     Empty(Arc<Layout>),
     Close(u64),
     Finish(Sender<Vec<Staged>>),
+    /// Finish without the row groups behind this many STATEs.
+    FinishCovered(u64, Sender<Option<Vec<Staged>>>),
     /// Files to come belong to this commit.
     Commit(u64),
 }
@@ -81,6 +83,17 @@ impl Encoder {
         staged.recv().map_err(|_| self.death())
     }
 
+    /// The same, without the row groups that came behind the last of `states` STATEs. `None` where that is not possible,
+    /// because too many files hold rows of both sides.
+    pub fn finish_covered(&mut self, states: u64) -> Result<Option<Vec<Staged>>> {
+        if let Some(current) = self.current.take() {
+            current.encode_waiting();
+        }
+        let (reply, staged) = channel();
+        self.send(Job::FinishCovered(states, reply))?;
+        staged.recv().map_err(|_| self.death())
+    }
+
     /// Says which commit the files to come belong to.
     pub fn set_commit(&mut self, commit: u64) -> Result<()> {
         self.send(Job::Commit(commit))
@@ -118,6 +131,7 @@ fn run(mut files: Files, jobs: &Receiver<Job>) -> Result<()> {
             Job::Close(id) => files.close(id)?,
             // The parser waits for this answer; if it is gone, nobody is left to tell.
             Job::Finish(reply) => drop(reply.send(files.finish()?)),
+            Job::FinishCovered(states, reply) => drop(reply.send(files.finish_covered(states)?)),
             Job::Commit(commit) => files.set_commit(commit),
         }
     }

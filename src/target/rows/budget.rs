@@ -1,8 +1,9 @@
 //! Room in the memory budget: which row groups go to the encoder, and which sinks are given up.
 
+use super::handing_over::{complete, hand_over};
 use super::sink::COLUMN_BYTES;
 use super::sinks::Slot;
-use super::streams::{Streams, complete, hand_over};
+use super::streams::Streams;
 use crate::error::Result;
 use crate::target::memory;
 
@@ -38,7 +39,7 @@ impl Streams {
             let slots = self.all.iter_mut().flat_map(|stream| stream.sinks.iter_mut());
             let largest = slots.max_by_key(|slot| slot.sink.bytes());
             let Some(largest) = largest.filter(|largest| largest.sink.rows() > 0) else { break };
-            hand_over(&mut largest.sink, &mut self.encoder, false)?;
+            hand_over(&mut largest.sink, &mut self.encoder, self.states, false)?;
             largest.recount(&mut self.used);
         }
         Ok(())
@@ -52,7 +53,7 @@ impl Streams {
         for stream in &mut self.all {
             for slot in stream.sinks.forget(|slot| slot.used_at >= limit) {
                 self.used = self.used.saturating_sub(slot.counted);
-                complete(slot.sink, &mut self.encoder)?;
+                complete(slot.sink, &mut self.encoder, self.states)?;
             }
         }
         Ok(())

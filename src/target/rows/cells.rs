@@ -9,8 +9,10 @@ use super::oddities::Oddities;
 use crate::json::escape::plain;
 use crate::json::exact;
 use crate::json::scan::Scanner;
+use crate::json::surrogate::replace_lone_surrogates;
 use crate::json::token::{Fault, Text};
 use crate::target::columns::column_type::ColumnType;
+use crate::target::columns::schema::{Field, Rules};
 use crate::target::columns::values::{Column, PIECE_BYTES, Piece, Validity, Values};
 use crate::time::{self, Moment};
 
@@ -33,6 +35,10 @@ impl From<Fault> for Refusal {
 #[derive(Debug)]
 pub struct Cells {
     kind: ColumnType,
+    /// A text column takes every value.
+    takes_all: bool,
+    /// Halves of surrogate pairs stay in JSON text.
+    keep_surrogates: bool,
     values: Values,
     /// How many values there are.
     count: usize,
@@ -42,7 +48,13 @@ pub struct Cells {
 impl Cells {
     /// An empty column.
     pub fn new(kind: ColumnType) -> Self {
-        Cells { kind, values: Values::new(kind), count: 0, validity: Validity::default() }
+        let (takes_all, keep_surrogates) = (false, false);
+        Cells { kind, takes_all, keep_surrogates, values: Values::new(kind), count: 0, validity: Validity::default() }
+    }
+
+    /// The column for values of a schema's field.
+    pub fn of(self, field: &Field, rules: Rules) -> Self {
+        Cells { takes_all: field.takes_all, keep_surrogates: rules.keep_surrogates, ..self }
     }
 
     /// The values and their rows.
@@ -53,6 +65,15 @@ impl Cells {
     /// The bytes that the column takes.
     pub fn bytes(&self) -> usize {
         self.values.bytes() + self.validity.bytes()
+    }
+
+    /// Cuts the column off behind the first `rows` rows, and gives the rest of it.
+    pub fn split_off(&mut self, rows: usize) -> Cells {
+        let kept = self.validity.count(rows, self.count);
+        let validity = self.validity.split_off(rows, self.count);
+        let rest = Cells { values: self.values.split_off(kept), count: self.count - kept, validity, ..*self };
+        self.count = kept;
+        rest
     }
 
     /// Forgets the value of `row`, the last one written, if it has one.
@@ -79,18 +100,23 @@ impl Cells {
                     full.push(std::mem::replace(open, fresh));
                 }
                 let Piece { data, ends } = open;
-                if self.kind == ColumnType::Text {
-                    if first != b'"' {
-                        return Err(other_type(scanner, "this column holds strings"));
-                    }
+                if self.kind == ColumnType::Text && first == b'"' {
                     odd.counts.lone_surrogates += u64::from(scanner.string_into(data)?);
+                } else if self.kind == ColumnType::Text && !self.takes_all {
+                    return Err(other_type(scanner, "this column holds strings"));
                 } else {
                     let start = scanner.at();
                     scanner.value()?;
                     let text = scanner.since(start);
-                    let length = u32::try_from(text.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?;
-                    data.extend_from_slice(&length.to_le_bytes());
+                    if self.kind == ColumnType::Json {
+                        let length = u32::try_from(text.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?;
+                        data.extend_from_slice(&length.to_le_bytes());
+                    }
+                    let at = data.len();
                     data.extend_from_slice(text);
+                    if !self.keep_surrogates {
+                        odd.counts.lone_surrogates += replace_lone_surrogates(data.get_mut(at..).unwrap_or_default());
+                    }
                 }
                 ends.push(u32::try_from(data.len()).map_err(|_| Refusal::Misfit("a value is below 4 GB"))?);
             }

@@ -1,13 +1,11 @@
 //! The fingerprint of a row: 128 bits over its stream, its version and its values. The same row has the same one in every
 //! run, also when the SCHEMA got columns in between or an object's members come in another order.
 
-use std::borrow::Cow;
-
-use crate::json::escape::unescape;
+use super::form::canonical;
+use super::long_form::LongForm;
 use crate::json::scan::Scanner;
-use crate::json::token::Escapes;
-use crate::json::walker::{collected, items};
-use crate::target::columns::metadata::is_metadata;
+use crate::json::walker::collected;
+use crate::target::columns::metadata::is_own;
 use crate::target::columns::schema::slot;
 
 /// 128 bits of a BLAKE3 hash: event content is written by strangers, so it must be one that nobody can steer.
@@ -18,39 +16,79 @@ pub type Fingerprint = [u8; 16];
 pub struct Hasher {
     stream: String,
     version: Option<i64>,
+    feed: Feed,
+}
+
+/// Rows, and values of rows, of so many bytes are long: no copy of them is made.
+const LONG: usize = 1 << 16;
+
+/// What is hashed.
+#[derive(Debug)]
+struct Feed {
     /// The stream and the version.
     key: [u8; 32],
     text: Vec<u8>,
+    /// What came before `text`, of a row that is long.
+    before: Option<blake3::Hasher>,
+}
+
+impl Feed {
+    fn push(&mut self, bytes: &[u8]) {
+        self.text.extend_from_slice(bytes);
+        self.spill();
+    }
+
+    fn spill(&mut self) {
+        if self.text.len() >= LONG {
+            self.before.get_or_insert_with(|| blake3::Hasher::new_keyed(&self.key)).update(&self.text);
+            self.text = Vec::new();
+        }
+    }
 }
 
 impl Hasher {
     /// For rows of `stream`.
     pub fn new(stream: &str) -> Self {
-        Hasher { stream: stream.to_owned(), version: None, key: key(stream, None), text: Vec::new() }
+        let feed = Feed { key: key(stream, None), text: Vec::new(), before: None };
+        Hasher { stream: stream.to_owned(), version: None, feed }
     }
 
     /// Starts a row of `version`.
     pub fn start(&mut self, version: Option<i64>) {
         if version != self.version {
             self.version = version;
-            self.key = key(&self.stream, version);
+            self.feed.key = key(&self.stream, version);
         }
-        self.text.clear();
+        self.feed.text.clear();
+        self.feed.before = None;
     }
 
     /// Adds the JSON text of the row's next value. Values are added in the order of their slots.
     pub fn add(&mut self, slot: u64, value: &[u8]) {
-        self.text.extend_from_slice(&slot.to_le_bytes());
-        canonical(value, &mut self.text);
+        self.feed.text.extend_from_slice(&slot.to_le_bytes());
+        if value.len() < LONG {
+            canonical(value, &mut self.feed.text);
+            self.feed.spill();
+        } else {
+            self.add_long(&LongForm::new(value), &mut Scanner::new(value));
+        }
+    }
+
+    fn add_long<'a>(&mut self, form: &LongForm<'a>, value: &mut Scanner<'a>) {
+        let written = form.write(value, &mut |bytes| self.feed.push(bytes));
+        debug_assert!(written.is_ok(), "the line was checked");
     }
 
     /// Adds a whole record: every member that is not null and not one of the target's own.
     pub fn add_record(&mut self, record: &[u8]) {
+        if record.len() >= LONG {
+            return self.add_long_record(record);
+        }
         let mut found: Vec<(u64, &[u8])> = collected(record)
             .into_iter()
             .filter(|(_, value)| *value != b"null")
             .filter_map(|(name, value)| Some((String::from_utf8(name).ok()?, value)))
-            .filter(|(name, _)| !is_metadata(name))
+            .filter(|(name, _)| !is_own(name))
             .map(|(name, value)| (slot(&name), value))
             .collect();
         found.sort_by_key(|(slot, _)| *slot);
@@ -59,9 +97,41 @@ impl Hasher {
         }
     }
 
+    /// The same of a record that may have millions of members: eight bytes are kept of each.
+    fn add_long_record(&mut self, record: &[u8]) {
+        let form = LongForm::new(record);
+        let slot_at = |place: u32| std::str::from_utf8(&form.name(place)).ok().filter(|name| !is_own(name)).map(slot);
+        let mut found: Vec<(u32, u32)> = Vec::new();
+        let read = form.places(&mut Scanner::new(record), |place| {
+            let mut value = form.at(place);
+            let is_null = value.key().is_err() || value.peek() == b'n';
+            if let Some(slot) = slot_at(place).filter(|_| !is_null) {
+                // The upper half of the slot; where two are equal, the whole of it is looked up.
+                found.push(((slot >> 32) as u32, place));
+            }
+        });
+        debug_assert!(read.is_ok(), "the line was checked");
+        let order = |(upper, place): &(u32, u32), (other, place_2): &(u32, u32)| {
+            let whole = || slot_at(*place).cmp(&slot_at(*place_2)).then(place.cmp(place_2));
+            upper.cmp(other).then_with(whole)
+        };
+        found.sort_unstable_by(order);
+        for (_, place) in found {
+            let mut value = form.at(place);
+            if let (Some(slot), Ok(_)) = (slot_at(place), value.key()) {
+                self.feed.push(&slot.to_le_bytes());
+                self.add_long(&form, &mut value);
+            }
+        }
+    }
+
     /// The fingerprint of the row.
     pub fn finish(&self) -> Fingerprint {
-        let hash = blake3::keyed_hash(&self.key, &self.text);
+        let Feed { key, text, before } = &self.feed;
+        let hash = match before {
+            None => blake3::keyed_hash(key, text),
+            Some(before) => before.clone().update(text).finalize(),
+        };
         hash.as_bytes().first_chunk::<16>().copied().unwrap_or_default()
     }
 }
@@ -75,85 +145,6 @@ fn key(stream: &str, version: Option<i64>) -> [u8; 32] {
     }));
     hasher.update(stream.as_bytes());
     *hasher.finalize().as_bytes()
-}
-
-/// Appends a form of `value`, well-formed JSON, that is the same however it was written: strings without escapes, members
-/// in the order of their names, no white space. Numbers count as they are written. No two values have the same form, and
-/// none is the beginning of another: each says how long it is.
-fn canonical(value: &[u8], out: &mut Vec<u8>) {
-    form(value, &|number| Cow::Borrowed(number), out);
-}
-
-/// A form of well-formed JSON that is the same for the same value, however its members are ordered and its strings and
-/// numbers are written.
-pub fn exact_form(value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    form(value.trim_ascii(), &exact_number, &mut out);
-    out
-}
-
-/// A number as its digits without zeros at either end, and the power of ten of the last one.
-fn exact_number(text: &[u8]) -> Cow<'_, [u8]> {
-    let is_exponent = |b: &u8| matches!(b, b'e' | b'E');
-    let mut halves = text.splitn(2, is_exponent);
-    let mantissa = halves.next().unwrap_or_default();
-    let exponent = halves.next().map_or(Some(0), |half| std::str::from_utf8(half).ok()?.parse::<i64>().ok());
-    let behind_point = mantissa.iter().rev().position(|b| *b == b'.').unwrap_or(0);
-    let digits: Vec<u8> = mantissa.iter().copied().filter(u8::is_ascii_digit).skip_while(|b| *b == b'0').collect();
-    let kept = digits.iter().rposition(|b| *b != b'0').map_or(0, |last| last + 1);
-    // Words, and exponents beyond all reason, count as they are written.
-    let shift = i64::try_from(digits.len() - kept).ok().zip(i64::try_from(behind_point).ok());
-    let power = exponent.zip(shift).and_then(|(power, (up, down))| power.checked_add(up)?.checked_sub(down));
-    let Some(power) = power.filter(|_| mantissa.iter().any(u8::is_ascii_digit)) else { return Cow::Borrowed(text) };
-    if kept == 0 {
-        return Cow::Borrowed(b"0");
-    }
-    let sign = if mantissa.starts_with(b"-") { "-" } else { "" };
-    let digits = String::from_utf8_lossy(digits.get(..kept).unwrap_or_default()).into_owned();
-    Cow::Owned(format!("{sign}{digits}e{power}").into_bytes())
-}
-
-fn form(value: &[u8], number: &dyn Fn(&[u8]) -> Cow<'_, [u8]>, out: &mut Vec<u8>) {
-    match value.first() {
-        Some(b'"') => {
-            let text = Scanner::new(value).string().ok();
-            match text.filter(|text| text.escapes != Escapes::LoneSurrogate) {
-                Some(text) => sized(b'"', out, |out| {
-                    unescape(text, out);
-                }),
-                // It has no other form than its own.
-                None => sized(b'?', out, |out| out.extend_from_slice(value)),
-            }
-        }
-        Some(b'{') => sized(b'{', out, |out| {
-            let mut members = collected(value);
-            members.sort_by(|(a, _), (b, _)| a.cmp(b));
-            for (name, value) in members {
-                sized(b'"', out, |out| out.extend_from_slice(&name));
-                form(value, number, out);
-            }
-        }),
-        Some(b'[') => sized(b'[', out, |out| {
-            let read = items(&mut Scanner::new(value), |scanner| {
-                form(scanner.next_text()?, number, out);
-                Ok(())
-            });
-            debug_assert!(read.is_ok(), "the line was checked");
-        }),
-        _ => sized(b'0', out, |out| out.extend_from_slice(&number(value))),
-    }
-}
-
-/// Appends a kind, a length, and what `write` appends, which is so long.
-fn sized(kind: u8, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(&[kind, 0, 0, 0, 0]);
-    let start = out.len();
-    write(out);
-    // A line is far below 4 GB.
-    let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
-    if let Some(head) = out.get_mut(start - 4..start) {
-        head.copy_from_slice(&length.to_le_bytes());
-    }
 }
 
 #[cfg(test)]
@@ -211,6 +202,53 @@ mod tests {
             of(r#" { "v" : {"b":2, "a":1}, "x": null, "_sdc_extracted_at": "now", "\u0069d": 1 }"#.trim())
         );
         assert_ne!(plain, of(r#"{"id":1,"w":{"a":1,"b":2}}"#));
+    }
+
+    /// The fingerprint as it is made of a short row, of a row of any length.
+    fn short(parts: &[(u64, &str)]) -> Fingerprint {
+        let mut text = Vec::new();
+        for (slot, value) in parts {
+            text.extend_from_slice(&slot.to_le_bytes());
+            canonical(value.as_bytes(), &mut text);
+        }
+        *blake3::keyed_hash(&key("s", None), &text).as_bytes().first_chunk::<16>().unwrap()
+    }
+
+    #[test]
+    fn a_long_value_has_the_fingerprint_that_it_had_when_it_was_copied() {
+        let many = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(" , ");
+        let object = format!(
+            "{{{}}}",
+            many(20_000, &|n| format!("\"{:x}\" : [1, {{\"b\":\"\\u00e9\",\"a\":null}}]", n * 7919 % 20_011))
+        );
+        let twice = format!("{{{}}}", many(9_000, &|n| format!("\"k{}\": \"x{n}\"", n % 4_000)));
+        let deep = format!("{}{object}{}", "[{\"b\":1,\"\\u0061\":".repeat(50), "}]".repeat(50));
+        let string = format!("\"{}\\n\"", "é".repeat(50_000));
+        let half = format!("[\"\\ud83d{}\",\"{}\"]", "x".repeat(70_000), "y".repeat(70_000));
+        let numbers = format!("[{}]", many(100_000, &|n| n.to_string()));
+        let empty = format!("[{}]", many(50_000, &|n| if n % 2 == 0 { "[]".to_owned() } else { "{ }".to_owned() }));
+        for value in [&object, &twice, &deep, &string, &half, &numbers, &empty] {
+            assert!(value.len() > LONG);
+            let parts = [(1, "1"), (2, value), (3, "\"x\"")];
+            assert_eq!(hash(&parts), short(&parts), "{}", &value[..20]);
+        }
+        let rows: Vec<String> = (0..3_000).map(|n| format!("\"k{n}\": {{\"a\": \"{}\"}}", "z".repeat(30))).collect();
+        let record = format!("{{\"n\":null, {}, \"_sdc_sequence\": 5, \"o\": {object}}}", rows.join(","));
+        let mut hasher = Hasher::new("s");
+        hasher.start(None);
+        hasher.add_record(record.as_bytes());
+        let mut parts: Vec<(u64, &str)> = rows
+            .iter()
+            .map(|row| row.split_once(": ").unwrap())
+            .map(|(name, value)| (slot(name.trim_matches('"')), value))
+            .chain([(slot("o"), object.as_str())])
+            .collect();
+        parts.sort_unstable();
+        assert_eq!(hasher.finish(), short(&parts));
+        // The next row is not touched by it.
+        hasher.start(None);
+        hasher.add(7, b"1");
+        assert_eq!(hasher.finish(), short(&[(7, "1")]));
     }
 
     #[test]

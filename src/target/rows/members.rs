@@ -35,6 +35,8 @@ pub struct Members {
     /// neither kept nor said.
     unknown: HashSet<u64>,
     left_out: u64,
+    /// `_sdc_deleted_at` was among them.
+    lost_deletions: bool,
     hash: RandomState,
 }
 
@@ -54,7 +56,21 @@ impl Members {
             .collect();
         let required = fields.iter().enumerate().filter(|(_, field)| field.required).map(|(index, _)| index).collect();
         let follower = (1..=fields.len()).chain([0]).collect();
-        Members { quoted, by_name, follower, required, unknown: HashSet::new(), left_out: 0, hash: RandomState::new() }
+        Members {
+            quoted,
+            by_name,
+            follower,
+            required,
+            unknown: HashSet::new(),
+            left_out: 0,
+            lost_deletions: false,
+            hash: RandomState::new(),
+        }
+    }
+
+    /// True if `_sdc_deleted_at` was left out, so that deleted rows look like others.
+    pub fn lost_deletions(&self) -> bool {
+        self.lost_deletions
     }
 
     /// For records of another schema of the stream: what was left out so far still counts.
@@ -62,6 +78,7 @@ impl Members {
         let next = Members::new(schema);
         let last = std::mem::replace(self, next);
         (self.unknown, self.left_out, self.hash) = (last.unknown, last.left_out, last.hash);
+        self.lost_deletions = last.lost_deletions;
     }
 
     /// How many values were left out because the schema does not have their property, and how many properties that
@@ -120,6 +137,7 @@ impl Members {
         let index = self.by_name.get(&*name).copied();
         if index.is_none() {
             self.left_out += 1;
+            self.lost_deletions |= *name == *DELETED_AT.as_bytes();
             if self.unknown.len() < MAX_UNKNOWN {
                 self.unknown.insert(self.hash.hash_one(&*name));
             }

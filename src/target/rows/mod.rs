@@ -2,7 +2,11 @@
 
 mod budget;
 pub mod cells;
+mod closing;
 pub mod fingerprint;
+pub mod form;
+mod handing_over;
+mod long_form;
 mod members;
 pub mod oddities;
 mod partition;

@@ -43,6 +43,8 @@ pub struct Counts {
 pub struct ColumnCounts {
     /// Values that are null where the SCHEMA does not allow it.
     pub nulls: u64,
+    /// Values that did not fit.
+    pub misfits: u64,
 }
 
 /// One oddity of a column.
@@ -50,6 +52,8 @@ pub struct ColumnCounts {
 pub enum Odd {
     /// A null against the SCHEMA.
     Null,
+    /// A value that does not fit.
+    Misfit,
 }
 
 impl Counts {
@@ -100,6 +104,7 @@ impl Oddities {
         let counts = self.columns.entry(property.to_owned()).or_default();
         match odd {
             Odd::Null => &mut counts.nulls,
+            Odd::Misfit => &mut counts.misfits,
         }
     }
 
@@ -142,6 +147,7 @@ impl Oddities {
             (!named.is_empty()).then(|| format!("{what}: {}", named.join(", ")))
         };
         said.extend(of_columns("values were null where the SCHEMA does not allow it", |counts| counts.nulls));
+        said.extend(of_columns("values did not fit and are null", |counts| counts.misfits));
         said
     }
 }

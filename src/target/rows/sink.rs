@@ -13,10 +13,10 @@ use super::members::Members;
 use super::oddities::{Odd, Oddities};
 use crate::json::scan::Scanner;
 use crate::json::token::Fault;
-use crate::json::walker::collected;
+use crate::json::walker::members;
 use crate::target::columns::column_type::LayoutColumn;
 use crate::target::columns::metadata::METADATA;
-use crate::target::columns::schema::{Field, StreamSchema};
+use crate::target::columns::schema::{Field, Misfits, StreamSchema};
 use crate::target::columns::values::Column;
 use crate::target::files::layout::Layout;
 
@@ -34,6 +34,8 @@ pub enum RowError {
     Syntax(Fault),
     /// A value does not fit its column.
     Misfit(String, &'static str),
+    /// A value does not fit its column, and there is no column yet that keeps such values of this property.
+    NoColumn(String),
     /// The value of a property, or the text behind it, is not JSON.
     BadValue(String, Fault),
 }
@@ -63,6 +65,9 @@ pub struct Sink {
     total_rows: u64,
     /// Of these, the rows up to the last file that was cut from here; the encoder cuts files, too, by their size.
     cut_rows: u64,
+    /// Of `rows`, those that came before the STATE that came last when a row came, and which STATE that was.
+    covered: u32,
+    newest_state: u64,
     bytes: usize,
     uncounted: usize,
     /// Values that the row's fingerprint covers, as places in the line.
@@ -86,6 +91,8 @@ impl Sink {
             rows: 0,
             total_rows: 0,
             cut_rows: 0,
+            covered: 0,
+            newest_state: 0,
             bytes: 0,
             uncounted: 0,
             marks: Vec::new(),
@@ -126,10 +133,41 @@ impl Sink {
         IDLE_BYTES + self.layout.folder.len() * 2 + (self.cells.len() + self.rest.len()) * COLUMN_BYTES + self.bytes()
     }
 
+    /// Rows of the row group that came before the newest STATE, of which there were `states`.
+    pub fn covered(&self, states: u64) -> usize {
+        if self.newest_state == states { self.covered as usize } else { self.rows() }
+    }
+
+    /// Takes the first `rows` rows out of the row group; the others stay.
+    pub fn take_first(&mut self, rows: usize) -> Vec<Column> {
+        self.put_down();
+        let mut taken = Vec::new();
+        for (column, slot) in self.layout.columns.iter().zip(&mut self.rest) {
+            let first = slot.take().map(|mut cells| {
+                *slot = Some(cells.split_off(rows));
+                cells
+            });
+            taken.push(first.unwrap_or_else(|| Cells::new(column.kind)).into_column());
+        }
+        self.open();
+        self.rows -= u32::try_from(rows).unwrap_or(self.rows);
+        (self.covered, self.uncounted) = (0, 0);
+        self.bytes = self.count_bytes();
+        taken
+    }
+
+    /// Forgets the row in work and the rows behind the newest STATE, of which there were `states`.
+    pub fn forget_behind(&mut self, states: u64) {
+        self.undo();
+        let rows = self.covered(states);
+        self.cells.iter_mut().chain(self.rest.iter_mut().flatten()).for_each(|cells| drop(cells.split_off(rows)));
+        self.rows = u32::try_from(rows).unwrap_or(self.rows);
+    }
+
     /// Takes the columns of the row group, which is empty afterwards.
     pub fn take(&mut self) -> Vec<Column> {
         self.seen = Vec::new();
-        (self.rows, self.bytes, self.uncounted) = (0, 0, 0);
+        (self.rows, self.covered, self.bytes, self.uncounted) = (0, 0, 0, 0);
         self.put_down();
         let mut cells = std::mem::take(&mut self.rest).into_iter();
         let of_file = |column: &LayoutColumn| cells.next().flatten().unwrap_or_else(|| Cells::new(column.kind));
@@ -166,7 +204,7 @@ impl Sink {
     fn open(&mut self) {
         let mut cells = |(field, place): (&Field, &usize)| {
             let there = self.rest.get_mut(*place).and_then(Option::take);
-            there.unwrap_or_else(|| Cells::new(field.kind))
+            there.unwrap_or_else(|| Cells::new(field.kind)).of(field, self.schema.rules)
         };
         self.cells = self.schema.fields.iter().zip(&*self.places).map(&mut cells).collect();
         self.seen = vec![0; self.cells.len()];
@@ -212,10 +250,25 @@ impl Sink {
             None => RowError::Syntax(fault),
         })?;
         self.record = start..scanner.at();
-        let missing = members.required.iter().find(|index| self.seen.get(**index) != Some(&(self.rows + 1)));
+        // Keys first: these are never left out.
+        let is_missing = |index: &&usize| self.seen.get(**index) != Some(&(self.rows + 1));
+        let missing = members.required.iter().filter(is_missing);
+        let is_key = |index: &&usize| self.schema.fields.get(**index).is_some_and(|field| field.key);
+        let missing = missing.clone().find(is_key).or_else(|| missing.clone().next());
         match missing.and_then(|index| self.schema.fields.get(*index)) {
-            Some(field) => Err(RowError::Misfit(field.property.clone(), "the record must have this property")),
             None => Ok(()),
+            Some(field) if field.key || self.schema.rules.misfits == Misfits::Refuse => {
+                Err(RowError::Misfit(field.property.clone(), "the record must have this property"))
+            }
+            Some(_) => {
+                for index in &members.required {
+                    let is_missing = self.seen.get(*index) != Some(&(self.rows + 1));
+                    if let Some(field) = self.schema.fields.get(*index).filter(|_| is_missing) {
+                        odd.note(&field.property, Odd::Misfit);
+                    }
+                }
+                Ok(())
+            }
         }
     }
 
@@ -227,15 +280,23 @@ impl Sink {
         let mut record = *scanner;
         scanner.value()?;
         self.record = start..scanner.at();
-        let members = collected(scanner.since(start));
         let last = self.schema.metadata_from.saturating_sub(1);
-        for index in 0..last {
-            let Some(key) = self.schema.fields.get(index).map(|field| field.property.as_str()) else { break };
-            let mut found = members.iter().filter(|(name, _)| name == key.as_bytes());
-            let (value, again) = (found.next().map_or(&b"null"[..], |(_, value)| *value), found.next());
-            if again.is_some() {
-                return Err(RowError::Misfit(key.to_owned(), "the record has this property twice"));
+        let (keys, _) = self.schema.fields.split_at_checked(last).unwrap_or_default();
+        let mut values: Vec<Option<&[u8]>> = vec![None; last];
+        let mut again = None;
+        members(&mut record.clone(), |name, scanner| {
+            let value = scanner.next_text()?;
+            let index = keys.iter().position(|key| key.property.as_bytes() == name);
+            if let Some((key, found)) = index.and_then(|index| Some((keys.get(index)?, values.get_mut(index)?))) {
+                again = found.replace(value).map(|_| key.property.clone()).or(again.take());
             }
+            Ok(())
+        })?;
+        if let Some(key) = again {
+            return Err(RowError::Misfit(key, "the record has this property twice"));
+        }
+        for (index, value) in values.into_iter().enumerate() {
+            let value = value.unwrap_or(b"null");
             let is_text = matches!(value.first(), Some(b'"' | b'n'));
             let quoted = if is_text { Vec::new() } else { json_string(value) };
             self.cell(index, &mut Scanner::new(if is_text { value } else { &quoted }), odd)?;
@@ -255,11 +316,16 @@ impl Sink {
             return Err(RowError::Misfit(field.property.clone(), "the record has this property twice"));
         }
         scanner.peek();
+        let value = *scanner;
         let start = scanner.at();
-        let present = cells.read(scanner, self.rows as usize, odd).map_err(|refusal| match refusal {
-            Refusal::Syntax(fault) => RowError::BadValue(field.property.clone(), fault),
-            Refusal::Misfit(what) => RowError::Misfit(field.property.clone(), what),
-        })?;
+        let present = match cells.read(scanner, self.rows as usize, odd) {
+            Ok(present) => present,
+            Err(Refusal::Syntax(fault)) => return Err(RowError::BadValue(field.property.clone(), fault)),
+            Err(Refusal::Misfit(what)) => {
+                let range = start..scanner.at();
+                return self.misfit(index, value, range, what, odd);
+            }
+        };
         if let (Some(slot), true) = (field.slot, present) {
             self.marks.push((slot, start..scanner.at()));
         }
@@ -270,6 +336,35 @@ impl Sink {
             return Err(RowError::Misfit(field.property.clone(), "null is not allowed in a key property"));
         }
         odd.note(&field.property, Odd::Null);
+        Ok(())
+    }
+
+    /// A value does not fit into its column.
+    #[cold]
+    fn misfit(
+        &mut self,
+        index: usize,
+        mut value: Scanner<'_>,
+        range: Range<usize>,
+        what: &'static str,
+        odd: &mut Oddities,
+    ) -> Result<(), RowError> {
+        let Some(field) = self.schema.fields.get(index) else { return Err(value.fault("no such column").into()) };
+        let policy = self.schema.rules.misfits;
+        if policy == Misfits::Refuse || field.key {
+            return Err(RowError::Misfit(field.property.clone(), what));
+        }
+        if policy == Misfits::Keep {
+            let beside =
+                field.misfits.and_then(|beside| Some((self.cells.get_mut(beside)?, self.seen.get_mut(beside)?)));
+            let Some((cells, seen)) = beside else { return Err(RowError::NoColumn(field.property.clone())) };
+            *seen = self.rows + 1;
+            let kept = cells.read(&mut value, self.rows as usize, odd);
+            kept.map_err(|_| RowError::Misfit(field.property.clone(), what))?;
+        }
+        odd.note(&field.property, Odd::Misfit);
+        // It tells rows apart as it would if it fitted.
+        self.marks.extend(field.slot.map(|slot| (slot, range)));
         Ok(())
     }
 
@@ -288,16 +383,23 @@ impl Sink {
         self.hasher.finish()
     }
 
-    /// Counts the row that was read last, which came from `line_bytes` bytes of input.
-    pub fn keep(&mut self, line_bytes: usize) {
+    /// Counts the row that was read last, which came from `line_bytes` bytes of input, behind so many STATEs.
+    pub fn keep(&mut self, line_bytes: usize, states: u64) {
+        if self.newest_state != states {
+            (self.newest_state, self.covered) = (states, self.rows);
+        }
         self.rows += 1;
         self.total_rows += 1;
         // Above all that one row can add: its text, and eight bytes for each value.
         self.uncounted += line_bytes + 64;
         if self.uncounted >= RECOUNT_BYTES {
-            self.bytes = self.cells.iter().chain(self.rest.iter().flatten()).map(Cells::bytes).sum();
+            self.bytes = self.count_bytes();
             self.uncounted = 0;
         }
+    }
+
+    fn count_bytes(&self) -> usize {
+        self.cells.iter().chain(self.rest.iter().flatten()).map(Cells::bytes).sum()
     }
 
     /// Forgets the row that was read last.

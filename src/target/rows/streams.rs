@@ -5,21 +5,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::handing_over::{complete, hand_over, hand_over_all};
 use super::members::Members;
 use super::oddities::Oddities;
 use super::sink::{COLUMN_BYTES, RowError, Sink};
 use super::sinks::{Route, Sinks, Slot};
 use crate::error::Result;
 use crate::json::scan::Scanner;
-use crate::log;
 use crate::target::columns::evolve::FolderColumns;
 use crate::target::columns::file_columns::{Change, FileColumns};
 use crate::target::columns::folders::Folders;
 use crate::target::columns::message::SchemaMessage;
 use crate::target::columns::schema::StreamSchema;
 use crate::target::files::layout::{Layout, Place};
-use crate::target::files::row_group::RowGroup;
-use crate::target::files::staged::Staged;
 use crate::target::files::thread::Encoder;
 use crate::target::input::message::UsualHead;
 use crate::target::memory;
@@ -31,9 +29,6 @@ use crate::target::store::names::held_folder;
 const MAX_ROWS: usize = 1 << 20;
 /// Input bytes of a row group, at most: beyond it nothing gets smaller or faster.
 const MAX_BYTES: usize = 96 << 20;
-
-/// A run that writes more files is warned of.
-const MANY_FILES: usize = 1_000;
 
 /// A stream.
 #[derive(Debug)]
@@ -54,17 +49,20 @@ pub struct Stream {
     pub rows: u64,
     /// Rows in this run.
     pub rows_in_run: u64,
+    /// Of these, the rows behind the STATE that came last when a row came, and which STATE that was.
+    pub(super) rows_behind: u64,
+    pub(super) newest_state: u64,
     /// The columns of its records.
     pub schema: Arc<StreamSchema>,
     /// How members find their columns.
     pub members: Members,
     /// What the closing report says of odd values.
     pub odd: Oddities,
-    columns: FolderColumns,
+    pub(super) columns: FolderColumns,
     /// The columns of its files.
     files: FileColumns,
     /// The columns of `partition_by` that its records have.
-    partition_by: Vec<PartitionColumn>,
+    pub(super) partition_by: Vec<PartitionColumn>,
     pub(super) sinks: Sinks,
 }
 
@@ -76,7 +74,7 @@ pub struct Streams {
     folders: Folders,
     pub(super) encoder: Encoder,
     settings: Arc<Settings>,
-    fs: Arc<dyn Fs>,
+    pub(super) fs: Arc<dyn Fs>,
     /// The bytes that open row groups may take together.
     pub(super) budget: usize,
     /// Columns of all streams: each costs something in the encoder and in the footers.
@@ -86,7 +84,11 @@ pub struct Streams {
     clock: u64,
     next_layout: u64,
     /// Files written in this run.
-    files: usize,
+    pub(super) files: usize,
+    /// How many STATEs came.
+    pub(super) states: u64,
+    /// True once the rows behind the newest STATE are forgotten.
+    pub(super) only_covered: bool,
 }
 
 impl Streams {
@@ -105,6 +107,8 @@ impl Streams {
             clock: 0,
             next_layout: 0,
             files: 0,
+            states: 0,
+            only_covered: false,
         };
         streams.share_memory(0);
         Ok(streams)
@@ -149,10 +153,24 @@ impl Streams {
             stream.columns = columns;
         }
         let known = stream.columns.count();
-        let schema = StreamSchema::new(message, &mut stream.columns, self.settings.add_record_metadata)?;
+        let schema = StreamSchema::new(message, &mut stream.columns, self.settings.columns)?;
         if schema.same_columns(&stream.schema) {
             return Ok(());
         }
+        self.set_schema(index, schema, known)
+    }
+
+    /// Gives a stream a column for values of `property` that do not fit.
+    pub fn keep_misfits_of(&mut self, index: usize, property: &str) -> Result<()> {
+        let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
+        let known = stream.columns.count();
+        let schema = stream.schema.with_misfits_of(property, &mut stream.columns)?;
+        self.set_schema(index, schema, known)
+    }
+
+    /// The stream's rows to come are those of `schema`. Before it the folder had `known` columns.
+    fn set_schema(&mut self, index: usize, schema: StreamSchema, known: usize) -> Result<()> {
+        let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         let columns = stream.files.declared.len();
         let change = if stream.rows_in_run == 0 {
             stream.files = FileColumns::new(&schema, self.settings.json_logical_type)?;
@@ -172,7 +190,7 @@ impl Streams {
         let is_unwritten = |slot: &Slot| slot.sink.rows_in_file() == slot.sink.rows() as u64;
         for slot in stream.sinks.forget(|slot| change == Change::Wider && is_unwritten(slot)) {
             self.used = self.used.saturating_sub(slot.counted);
-            complete(slot.sink, &mut self.encoder)?;
+            complete(slot.sink, &mut self.encoder, self.states)?;
         }
         let kept: Vec<_> = stream.sinks.iter().map(|slot| (slot.route.clone(), slot.sink.layout.sink)).collect();
         let layouts: Vec<_> = kept.iter().filter_map(|(route, sink)| self.layout(index, route, Some(*sink))).collect();
@@ -202,7 +220,12 @@ impl Streams {
     }
 
     /// A layout for new files of stream `index`, of a sink that is there or of a new one.
-    fn layout(&mut self, index: usize, (place, partition): &Route, sink: Option<u64>) -> Option<Arc<Layout>> {
+    pub(super) fn layout(
+        &mut self,
+        index: usize,
+        (place, partition): &Route,
+        sink: Option<u64>,
+    ) -> Option<Arc<Layout>> {
         let stream = self.all.get(index)?;
         let folder = match *place {
             Place::Held(version) => held_folder(&stream.folder, version),
@@ -248,11 +271,15 @@ impl Streams {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         stream.rows += 1;
         stream.rows_in_run += 1;
+        if stream.newest_state != self.states {
+            (stream.newest_state, stream.rows_behind) = (self.states, 0);
+        }
+        stream.rows_behind += 1;
         let Some(slot) = stream.sinks.current() else { return Ok(()) };
-        slot.sink.keep(line_bytes);
+        slot.sink.keep(line_bytes, self.states);
         let file_full = slot.sink.rows_in_file() >= self.settings.batch_size_rows;
         if file_full || slot.sink.rows() >= MAX_ROWS || slot.sink.bytes() >= MAX_BYTES {
-            hand_over(&mut slot.sink, &mut self.encoder, file_full)?;
+            hand_over(&mut slot.sink, &mut self.encoder, self.states, file_full)?;
         }
         slot.recount(&mut self.used);
         if self.used > self.values_budget() + self.first_sinks() {
@@ -264,7 +291,9 @@ impl Streams {
     /// Hands every row over to the encoder.
     pub fn flush(&mut self) -> Result<()> {
         for slot in self.all.iter_mut().flat_map(|stream| stream.sinks.iter_mut()) {
-            hand_over(&mut slot.sink, &mut self.encoder, false)?;
+            // What is left after the rows behind the newest STATE are forgotten came before it.
+            let states = self.states - u64::from(self.only_covered);
+            hand_over_all(&mut slot.sink, &mut self.encoder, states, false)?;
             slot.recount(&mut self.used);
         }
         Ok(())
@@ -273,20 +302,6 @@ impl Streams {
     /// Bytes written to files since the last commit.
     pub fn bytes_written(&self) -> u64 {
         self.encoder.bytes_written()
-    }
-
-    /// Waits until every row that was handed over is in a complete, synced file, and takes these files.
-    pub fn finish(&mut self) -> Result<Vec<Staged>> {
-        let staged = self.encoder.finish()?;
-        let before = self.files;
-        self.files += staged.len();
-        if (before..self.files).contains(&MANY_FILES) {
-            log::warn(format!(
-                "more than {MANY_FILES} files were written in this run, and readers open each: partition_by columns with \
-                 fewer values (:day or :month of moments), or commit less often (max_batch_age_minutes)"
-            ));
-        }
-        Ok(staged)
     }
 
     /// After a commit: counts anew, and forgets the sinks, so that partitions long gone cost nothing. Files to come belong
@@ -310,14 +325,19 @@ impl Streams {
     /// Writes down the columns that folders got. A SCHEMA without columns gives a folder some with its first record only.
     pub fn save_columns(&mut self) -> Result<()> {
         let mut used = self.all.iter_mut().filter(|stream| stream.rows_in_run > 0 || !stream.schema.whole);
-        used.try_for_each(|stream| stream.columns.save(&*self.fs))
+        used.try_for_each(|stream| stream.columns.save(&*self.fs, stream.rows_in_run > 0))
     }
 }
 
 impl Stream {
+    /// True if no row of it was ever kept: its folder is empty, or holds files without rows.
+    pub fn never_had_rows(&self) -> bool {
+        self.rows_in_run == 0 && !self.columns.has_rows()
+    }
+
     fn new(message: &SchemaMessage, settings: &Settings, folder: (String, FolderColumns)) -> Result<Self> {
         let (folder, mut columns) = folder;
-        let schema = StreamSchema::new(message, &mut columns, settings.add_record_metadata)?;
+        let schema = StreamSchema::new(message, &mut columns, settings.columns)?;
         let mut stream = Stream {
             name: message.stream.clone(),
             folder,
@@ -327,6 +347,8 @@ impl Stream {
             repeats: 0,
             rows: 0,
             rows_in_run: 0,
+            rows_behind: 0,
+            newest_state: 0,
             members: Members::new(&schema),
             odd: Oddities::default(),
             files: FileColumns::new(&schema, settings.json_logical_type)?,
@@ -355,24 +377,4 @@ impl Stream {
     fn has(&self, property: &str) -> bool {
         self.schema.fields.iter().any(|field| field.property == property)
     }
-}
-
-/// Hands the rows of a sink over and completes its file: no more rows will come.
-pub(super) fn complete(mut sink: Sink, encoder: &mut Encoder) -> Result<()> {
-    if sink.rows() == 0 {
-        return encoder.close(sink.layout.id);
-    }
-    hand_over(&mut sink, encoder, true)
-}
-
-/// Hands the rows of a sink over; `last` cuts its file.
-pub(super) fn hand_over(sink: &mut Sink, encoder: &mut Encoder, last: bool) -> Result<()> {
-    if sink.rows() == 0 {
-        return Ok(());
-    }
-    let rows = sink.rows();
-    if last {
-        sink.cut();
-    }
-    encoder.append(RowGroup::new(Arc::clone(&sink.layout), rows, sink.take()), last)
 }

@@ -5,6 +5,7 @@ mod rows;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::columns::schema::{Misfits, Rules};
 use super::files::codec::{self, Codec};
 use super::memory;
 use crate::error::Result;
@@ -76,8 +77,8 @@ pub struct Settings {
     pub load_method: LoadMethod,
     /// Hive folders.
     pub partition_by: Vec<PartitionColumn>,
-    /// Whether `_sdc_` columns are added.
-    pub add_record_metadata: bool,
+    /// How columns are chosen and filled.
+    pub columns: Rules,
     /// Columns of JSON text are declared as such, and not as strings.
     pub json_logical_type: bool,
     /// Views are written beside the files. Always, but in tests whose disk fails at each call.
@@ -132,7 +133,16 @@ impl Settings {
                 _ => LoadMethod::AppendOnly,
             },
             partition_by: partition_by(values)?,
-            add_record_metadata: values.flag("add_record_metadata")?,
+            columns: Rules {
+                metadata: values.flag("add_record_metadata")?,
+                unions_as_text: values.word("scalar_unions")? == "text",
+                keep_surrogates: values.word("lone_surrogates")? == "keep",
+                misfits: match values.word("on_misfit")? {
+                    "null" => Misfits::Null,
+                    "keep" => Misfits::Keep,
+                    _ => Misfits::Refuse,
+                },
+            },
             json_logical_type: values.flag("json_logical_type")?,
             writes_views: true,
         };

@@ -102,10 +102,31 @@ const ROWS: &[Setting] = &[
     .or(&["add_metadata_columns"])
     .default("false"),
     row(
+        "on_misfit",
+        "Values that do not fit",
+        choice(&["refuse", "null", "keep"]),
+        "What becomes of a value that its column cannot hold: `refuse` ends the run (exit 7), `null` writes null, `keep` writes null and the value as JSON text into a column `<name>__misfit`. Counted by stream and column. Key properties are always refused. In YAML `null` needs quotes.",
+    )
+    .default("refuse"),
+    row(
+        "scalar_unions",
+        "Several scalar types",
+        choice(&["text", "json"]),
+        "A property that may be a string, a number or a boolean becomes a column of plain text (`Smith`, `15`), or of JSON text (`\"Smith\"`, `15`).",
+    )
+    .default("text"),
+    row(
+        "lone_surrogates",
+        "Halves of surrogate pairs",
+        choice(&["replace", "keep"]),
+        "Halves of surrogate pairs in JSON text become U+FFFD, counted, because one of them makes JSON functions refuse a whole table; `keep` leaves them. In columns of strings they always become U+FFFD.",
+    )
+    .default("replace"),
+    row(
         "json_logical_type",
         "Declare JSON text as JSON",
         Form::Flag,
-        "Declare JSON text as JSON; DuckDB then refuses a column that holds half a surrogate pair anywhere.",
+        "Declare JSON text as JSON; with `lone_surrogates: keep` DuckDB refuses a column that holds half a surrogate pair anywhere.",
     )
     .default("false"),
 ];

@@ -57,10 +57,59 @@ fn another_type_is_a_misfit_and_broken_json_is_not() {
 
 #[test]
 fn json_keeps_its_text() {
-    let mut cells = Cells::new(ColumnType::Json);
+    let mut cells = Cells { keep_surrogates: true, ..Cells::new(ColumnType::Json) };
     read(&mut cells, 0, r#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#).unwrap();
     let Column { values, .. } = cells.into_column();
     let Values::Bytes { open, .. } = values else { panic!("not bytes") };
     assert_eq!(open.data.first_chunk(), Some(&63u32.to_le_bytes()));
     assert_eq!(&open.data[4..], br#"{"a" : 1.0, "b": 123456789012345678901234567890, "c": "\ud800"}"#);
+}
+
+#[test]
+fn a_column_is_cut_at_any_row_and_both_parts_are_whole() {
+    let texts = ["1", "null", "2", "3", "null", "null", "4"];
+    for kind in [ColumnType::Int64, ColumnType::Text, ColumnType::Json] {
+        for dense in [true, false] {
+            for at in 0..=200 {
+                let mut cells = Cells { takes_all: true, ..Cells::new(kind) };
+                let text = |row: usize| if dense { texts[0] } else { texts[row % texts.len()] };
+                for row in 0..200 {
+                    read(&mut cells, row, text(row)).unwrap();
+                }
+                let behind = cells.split_off(at);
+                for (mut part, rows) in [(cells, 0..at), (behind, at..200)] {
+                    let count = rows.clone().filter(|row| text(*row) != "null").count();
+                    // What follows lands in its own row.
+                    read(&mut part, rows.len(), "7").unwrap();
+                    let Column { values, validity } = part.into_column();
+                    assert_eq!(values.len(), count + 1, "{kind} {at}");
+                    let set: Vec<bool> = (0..=rows.len()).map(|row| validity.is_set(row, values.len())).collect();
+                    let wanted = rows.map(|row| text(row) != "null").chain([true]);
+                    assert_eq!(set, wanted.collect::<Vec<_>>(), "{kind} {at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn pieces_are_cut_inside_and_between() {
+    let long = format!("\"{}\"", "x".repeat(300_000));
+    for at in 0..=12 {
+        let mut cells = Cells::new(ColumnType::Text);
+        (0..12).for_each(|row| assert!(read(&mut cells, row, &long).unwrap()));
+        let behind = cells.split_off(at);
+        for (part, rows) in [(cells, at), (behind, 12 - at)] {
+            let Column { values, .. } = part.into_column();
+            let Values::Bytes { full, open } = values else { panic!("not bytes") };
+            let pieces = full.iter().chain([&open]);
+            let lengths = pieces.map(|piece| (piece.ends.len(), piece.data.len(), piece.ends.last().copied()));
+            let mut values = 0;
+            for (count, bytes, last) in lengths {
+                assert_eq!((count * 300_000, last.unwrap_or_default() as usize), (bytes, bytes));
+                values += count;
+            }
+            assert_eq!(values, rows);
+        }
+    }
 }
