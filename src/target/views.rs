@@ -160,6 +160,7 @@ fn pattern(path: &str) -> String {
 mod tests {
     use super::*;
     use crate::target::columns::column_type::ColumnType;
+    use crate::target::columns::property::Stays;
     use crate::target::store::memory::{Fault, Memory};
     use crate::target::store::names::COLUMNS;
     use crate::target::store::tree::{make_dirs, put};
@@ -170,9 +171,9 @@ mod tests {
         let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
         made.set_keys(&keys).unwrap();
         for column in columns {
-            made.column(column, ColumnType::Text);
+            made.column(column, ColumnType::Text, Stays::None).unwrap();
         }
-        made.save(fs).unwrap();
+        made.save(fs, true).unwrap();
         make_dirs(fs, folder).unwrap();
         put(fs, &format!("{folder}/1.parquet"), b"").unwrap();
     }

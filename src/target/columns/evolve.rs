@@ -85,6 +85,12 @@ struct Name {
 }
 
 impl Index {
+    fn of(content: &Content) -> Index {
+        let mut index = Index::default();
+        content.columns.iter().enumerate().for_each(|(at, column)| index.add(at, column));
+        index
+    }
+
     fn add(&mut self, at: usize, column: &Remembered) {
         self.taken.entry(column.column.to_lowercase()).or_insert(Name { first: at, next: 2 });
         self.count += usize::from(!is_metadata(&column.property));
@@ -121,8 +127,7 @@ impl FolderColumns {
         let known = known
             && content.rows != Some(false)
             && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
-        let mut index = Index::default();
-        content.columns.iter().enumerate().for_each(|(at, column)| index.add(at, column));
+        let index = Index::of(&content);
         let content = Content { rows: Some(known), ..content };
         Ok(Some(FolderColumns { path, content, known, changed: !known, index }))
     }
@@ -143,7 +148,7 @@ impl FolderColumns {
             let text = fs.read(&path).map_err(failed(format!("reading {path}")))?;
             let content = checked::content(&text)
                 .map_err(|why| Error::new(Kind::Disk, format!("{path} cannot be understood ({why})")))?;
-            all.push(FolderColumns { path, content, known: true, changed: false });
+            all.push(FolderColumns { path, index: Index::of(&content), content, known: true, changed: false });
         }
         Ok(all)
     }
