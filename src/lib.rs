@@ -54,7 +54,7 @@ pub use target::cli::main as target_parquet;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench {
-    pub use crate::posthog::query::hogql::{Cursor, Interval, Key};
+    pub use crate::posthog::query::interval::{Interval, Key};
     pub use crate::posthog::query::page::Page;
     pub use crate::tap::events::verify::Check;
     pub use crate::tap::record::projection::Projection;

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::log;
 use crate::posthog::query::hogql::MAX_LIMIT;
 
 /// What an answer aims at, in bytes of its decoded body. Measured on a project with 1.7 kB a row: 15 MB slices make
@@ -25,7 +26,10 @@ const MAX_NAMES: usize = 4_096;
 /// The model. One for a run, fed with every page.
 #[derive(Debug)]
 pub struct SizeModel {
-    page_size: Option<u64>,
+    /// The most rows of one answer: the user's bound, or what the server gives.
+    most_rows: u32,
+    /// The rows of an answer that had fewer than were asked for and yet was not the last.
+    short: Option<u32>,
     average: Option<f64>,
     by_name: HashMap<String, f64>,
     /// Most rows of a slice, as time and faults allow.
@@ -36,7 +40,8 @@ impl SizeModel {
     /// A model without experience. `page_size` is the user's bound on rows of one answer.
     pub fn new(page_size: Option<u32>) -> Self {
         let rows_cap = u64::from(MAX_LIMIT);
-        SizeModel { page_size: page_size.map(u64::from), average: None, by_name: HashMap::new(), rows_cap }
+        let most_rows = page_size.unwrap_or(MAX_LIMIT);
+        SizeModel { most_rows, short: None, average: None, by_name: HashMap::new(), rows_cap }
     }
 
     /// About how many bytes of body a row of this event makes.
@@ -53,7 +58,21 @@ impl SizeModel {
 
     /// The most rows of a slice.
     pub fn slice_rows(&self) -> u64 {
-        self.page_size.unwrap_or(u64::from(MAX_LIMIT)).min(self.rows_cap).max(1)
+        u64::from(self.most_rows).min(self.rows_cap).max(1)
+    }
+
+    /// The most rows of one answer, whatever they weigh.
+    pub fn most_rows(&self) -> u32 {
+        self.most_rows
+    }
+
+    /// Learns that more rows lay behind an answer of `rows` rows, although more were asked for. Twice the same number is what
+    /// the server gives at most; once, rows may have come meanwhile.
+    pub fn went_on_behind(&mut self, rows: u32) {
+        if self.short.replace(rows) == Some(rows) && rows < self.most_rows {
+            log::info(format!("PostHog gives {rows} rows at most, whatever is asked for: pages get no larger"));
+            self.most_rows = rows;
+        }
     }
 
     /// About how many rows of this event one answer should hold.
@@ -110,6 +129,15 @@ mod tests {
         assert_eq!(size.slice_rows(), 20_000);
         size.took(20_000, FAST_SECONDS / 2.0);
         assert_eq!(size.slice_rows(), 25_000);
+    }
+
+    #[test]
+    fn a_bound_of_the_server_is_learned_from_two_answers() {
+        let mut size = SizeModel::new(None);
+        [70, 100, 70].into_iter().for_each(|rows| size.went_on_behind(rows));
+        assert_eq!(size.slice_rows(), u64::from(MAX_LIMIT));
+        size.went_on_behind(70);
+        assert_eq!((size.slice_rows(), size.most_rows()), (70, 70));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
-use tap_posthog::bench::{Check, Cursor, Day, Interval, Key, Page, Projection};
+use tap_posthog::bench::{Check, Day, Interval, Key, Page, Projection};
 
 const ROWS: usize = 10_000;
 const RUNS: usize = 15;
@@ -22,7 +22,7 @@ fn main() {
         let mut projection = Projection::of_events(&fields, true, false);
         let body = body(&projection, &properties);
         let packed = pack(&body);
-        let interval = Interval { from: Cursor::At(Key::day_start(Day::FIRST)), to: None };
+        let interval = Interval { from: Key::day_start(Day::FIRST), to: None };
         let label = if flatten { "flattened" } else { "nested" };
         let names: Vec<String> = projection.columns().iter().map(|column| column.name.clone()).collect();
         // As a fetch thread does it: decoded and checked while it arrives, into the buffer of the last page.

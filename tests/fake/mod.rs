@@ -29,7 +29,7 @@ pub(crate) use events::Event;
 pub(crate) use faults::{Fault, NAMES as FAULTS};
 pub(crate) use sql::cityhash64;
 pub(crate) use sql::zone::{DAY_MICROS, HOUR_MICROS, Zone, parse_micros};
-pub(crate) use world::{Held, Identity, Options, Request, World};
+pub(crate) use world::{Held, Identity, NEW_STORAGE, Options, Request, World};
 
 /// A time as microseconds since 1970, from RFC 3339 text.
 pub(crate) fn micros(text: &str) -> i64 {

@@ -163,7 +163,8 @@ fn evaluate(world: &mut World, sql: &str, zone: Zone, with_data: bool) -> Result
         Some(table)
     };
     let (most_bytes_read, most_rows) = (world.options.most_bytes_read, world.options.most_rows);
-    let around = Surroundings { tables: &tables, now: world.now, zone, most_bytes_read, most_rows };
+    let sort_key = world.options.sort_key;
+    let around = Surroundings { tables: &tables, now: world.now, zone, most_bytes_read, most_rows, sort_key };
     select::run(sql, &around)
 }
 

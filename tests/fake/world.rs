@@ -13,6 +13,12 @@ use super::sql::value::{Value, uuid_text};
 use super::sql::zone::{DAY_MICROS, Zone};
 use super::{Refusal, micros};
 
+/// The sort key of events without `team_id`, on most servers.
+pub(crate) const CLASSIC_STORAGE: &[&str] =
+    &["toDate(timestamp)", "event", "cityHash64(distinct_id)", "cityHash64(uuid)"];
+/// The same, on servers that store properties as native JSON.
+pub(crate) const NEW_STORAGE: &[&str] = &["toDate(timestamp)", "event", "cityHash64(distinct_id)", "timestamp", "uuid"];
+
 /// How a project and its server are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
@@ -27,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) most_bytes_read: u64,
     /// An answer has no more rows than this, whatever is asked for.
     pub(crate) most_rows: usize,
+    /// The order in which events are stored, as far as a query can name it.
+    pub(crate) sort_key: &'static [&'static str],
     /// Bytes left in the read budget; `None` where there is none, as on self-hosted servers.
     pub(crate) budget_bytes: Option<i64>,
     /// Bytes of the read budget that come back in a second.
@@ -45,6 +53,7 @@ impl Default for Options {
             refuses: &[],
             most_bytes_read: u64::MAX,
             most_rows: 50_000,
+            sort_key: CLASSIC_STORAGE,
             budget_bytes: Some(4_800_000_000_000),
             budget_refill: 20_000_000_000 / 3600,
             query_rates: None,

@@ -18,6 +18,7 @@ mod pipe_files;
 mod readme;
 mod run;
 mod settings;
+mod tap_busy;
 mod tap_catalog;
 mod tap_delivery;
 mod tap_errors;

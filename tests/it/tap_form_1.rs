@@ -74,7 +74,7 @@ fn new(fake: &Fake) -> Vec<Held> {
 
 fn ends_in_form_2(run: &Run) {
     let bookmark = run.last_state()["bookmarks"]["events"].clone();
-    assert_eq!(bookmark["form"], 2);
+    assert_eq!(bookmark["form"], 3);
     assert!(["seen", "seen_from", "run"].iter().all(|old| bookmark.get(old).is_none()), "{bookmark}");
 }
 

@@ -211,65 +211,26 @@ fn rows_that_show_hours_after_their_arrival_are_found() {
     assert!(said.contains("became visible after the last run"), "{said}");
 }
 
-/// The queries that proofs took.
-fn recounts(fake: &Fake) -> usize {
-    let is_count = |sql: &String| sql.contains("AS versions");
-    fake.world().log.iter().filter(|request| request.sql.as_ref().is_some_and(is_count)).count()
-}
-
-/// One person's events of a day are one slice, however many pages that takes: it is proved in parts.
+/// One person's events of a day are slices like any others: what was read of them is kept.
 #[test]
-fn a_run_that_ends_inside_a_long_slice_keeps_what_was_proved_of_it() {
+fn a_run_that_ends_inside_a_busy_key_keeps_what_was_read_of_it() {
     let fake = Fake::start(Options::default());
     let noon = fake.world().now - 2 * DAY_MICROS;
-    fake.world().insert((0..400).map(|n| Event::new(n, "busy", noon + n as i64 / 3).by("one")));
+    let event = |n: u64| Event::new(n, "busy", noon + n as i64 / 3).by("one");
+    fake.world().insert((0..400).map(event));
+    // A version stored twice, perhaps with the edge of a page between them.
+    fake.world().insert([event(1)]);
     let page = "ORDER BY toDate(timestamp), event";
     fake.world().fault(Fault::new("auth_401").body(page).skip(130).next(1));
     let mut tap = Tap::new(&fake).set("page_size", 2);
     let run = tap.run();
-    assert_ne!(run.code, 0, "{}", run.stderr);
-    let (mut all, state) = safe_part(&run.stdout).unwrap();
-    assert_eq!(all.len(), 200, "two parts of fifty pages");
-    fake.world().faults.clear();
-    fake.world().log.clear();
-    tap.state = Some(state);
-    let run = tap.run().ends(0);
-    all.extend(run.events());
-    same_once("both runs", &all, fake.world().held());
-    assert_eq!(recounts(&fake), 2, "one query for fifty pages");
-}
-
-/// Of two copies of a version, with the edge of a page between them, one comes: what lies behind is vouched for all the same.
-#[test]
-fn a_version_stored_twice_at_the_edge_of_a_page_does_not_hide_the_parts_behind_it() {
-    let fake = Fake::start(Options::default());
-    let noon = fake.world().now - 2 * DAY_MICROS;
-    let event = |n: u64| Event::new(n, "busy", noon + n as i64 * 1_000).by("one");
-    fake.world().insert((0..400).map(event));
-    fake.world().insert([event(1)]);
-    fake.world().fault(Fault::new("auth_401").body("ORDER BY toDate(timestamp), event").skip(130).next(1));
-    let mut tap = Tap::new(&fake).set("page_size", 2);
-    let run = tap.run();
     assert_eq!(run.code, 3, "{}", run.stderr);
     let (mut all, state) = safe_part(&run.stdout).unwrap();
-    assert_eq!(all.len(), 200, "two parts of fifty pages");
-    assert_eq!(recounts(&fake), 3, "one query for fifty pages, and one for the slice");
+    // A slice is two rows, which come with one page or with a second, empty one. The slice that broke off comes again.
+    let read = run.events().len();
+    assert!(all.len() >= 90 && read - all.len() <= 2, "{} of {read} rows of 130 pages", all.len());
     fake.world().faults.clear();
     tap.state = Some(state);
     all.extend(tap.run().ends(0).events());
     same_once("both runs", &all, fake.world().held());
-}
-
-/// What was not counted is not vouched for.
-#[test]
-fn a_part_of_a_slice_whose_count_fails_is_not_vouched_for() {
-    let fake = Fake::start(Options::default());
-    let noon = fake.world().now - 2 * DAY_MICROS;
-    fake.world().insert((0..400).map(|n| Event::new(n, "busy", noon + n as i64 / 3).by("one")));
-    fake.world().fault(Fault::new("empty_results").body("AS versions"));
-    fake.world().fault(Fault::new("auth_401").body("ORDER BY toDate(timestamp), event").skip(80).next(1));
-    let run = Tap::new(&fake).set("page_size", 2).run();
-    assert_eq!(run.code, 3, "{}", run.stderr);
-    assert!(run.events().len() > 100, "{}", run.stderr);
-    assert!(safe_part(&run.stdout).is_none_or(|(rows, _)| rows.is_empty()), "{}", run.stdout);
 }

@@ -157,7 +157,7 @@ fn a_bookmark_of_events_that_this_program_did_not_write_is_refused_by_its_member
     let state = finished(&fake);
     let huge = json!(i64::MAX);
     for (member, values) in [
-        ("form", vec![json!(3), json!(u64::MAX), json!("2"), json!(null), json!(0), json!(-1)]),
+        ("form", vec![json!(4), json!(u64::MAX), json!("2"), json!(null), json!(0), json!(-1)]),
         ("source", vec![json!(7), json!(null)]),
         ("replication_key", vec![json!("id"), json!(7)]),
         (

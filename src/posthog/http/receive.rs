@@ -78,7 +78,7 @@ impl Receiver<'_> {
         };
         let mut limit = BodyLimit { max_bytes: limit.max_bytes, on_growth: Some(&mut on_growth) };
         let body = Body::new(&mut response, gzip, &mut limit, &mut check);
-        let mut incoming = Incoming { body, timer: self.timer, budget_left, server_date };
+        let mut incoming = Incoming { body, timer: self.timer, bytes_read, budget_left, server_date };
         let outcome = read(&mut incoming);
         let (body, seconds) = (incoming.body, self.timer.elapsed());
         if body.is_ended() {

@@ -150,6 +150,8 @@ pub struct Incoming<'a> {
     pub body: Body<'a>,
     /// The request, on its way.
     pub timer: &'a RequestTimer,
+    /// Bytes that ClickHouse read for the answer, where the server says so.
+    pub bytes_read: Option<u64>,
     /// Bytes left in the project's hourly budget, where the server says so.
     pub budget_left: Option<u64>,
     /// The server's clock when it answered, in Unix seconds.

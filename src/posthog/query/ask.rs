@@ -5,8 +5,8 @@
 //! names one column at a time, and the others are asked for again without it.
 
 use super::hogql;
-use super::hogql::Column;
 use super::page::{Page, Row};
+use super::text::Column;
 use crate::error::{Error, Kind, Result};
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
@@ -50,11 +50,31 @@ pub fn ask<T>(
     columns: &[&str],
     read: impl Fn(&Row<'_>) -> Option<T>,
 ) -> Result<Vec<T>, Fault> {
+    ask_in_order(client, query, columns, read, |_, _| true)
+}
+
+/// As [`ask`], for rows that have an order, or bounds: `fits` sees each row, and the one before it. An answer of which a row
+/// does not fit is asked for again.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_in_order<T>(
+    client: &Client,
+    query: &Query<'_>,
+    columns: &[&str],
+    read: impl Fn(&Row<'_>) -> Option<T>,
+    fits: impl Fn(Option<&T>, &T) -> bool,
+) -> Result<Vec<T>, Fault> {
     let rows = answer(client, query, ANSWER_BYTES, columns, |page| {
         let day_fault = |error| Fault::Fatal(Failure { cause: Cause::Request, error });
         days_of(client, page.timezone()).map_err(day_fault)?;
         let rows: Option<Vec<T>> = page.rows().map(|row| read(&row)).collect();
-        rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))
+        let rows = rows.ok_or_else(|| Fault::untrusted("a row has a cell of another type than was asked for"))?;
+        let mut before = None;
+        match rows.iter().all(|row| fits(before.replace(row), row)) {
+            true => Ok(rows),
+            false => Err(Fault::untrusted("its rows are out of order, or out of their bounds")),
+        }
     });
     rows.map_err(|fault| match fault {
         Fault::Split(why) => Fault::Split(why.context(query.name)),
@@ -228,7 +248,7 @@ fn begins_with_name(text: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::query::hogql::identifier;
+    use crate::posthog::query::text::identifier;
 
     #[test]
     fn a_refusal_names_its_column() {

@@ -5,8 +5,10 @@
 //! further `version DESC` makes ClickHouse sort all that follows), and UUIDs are compared with plain texts (`toUUID` may
 //! give null in HogQL, and a comparison that may be null does not prune).
 
-use super::hogql::{Column, column_list, identifier, string};
-use super::page::Cell;
+use crate::time::{Day, parse_rfc3339};
+
+use super::page::{Cell, Row};
+use super::text::{Column, column_list, date, datetime, string};
 
 /// How a part of a key is written in a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub enum KeyKind {
     Uuid,
     /// A whole number.
     Whole,
+    /// A time.
+    Time,
+    /// The UTC day of a time.
+    Day,
 }
 
 impl KeyKind {
@@ -30,17 +36,19 @@ impl KeyKind {
                 is_uuid.then(|| string(text))
             }
             KeyKind::Whole => cell.u64().map(|number| number.to_string()),
+            KeyKind::Time => parse_rfc3339(cell.text()?).map(datetime),
+            KeyKind::Day => parse_rfc3339(cell.text()?).map(|time| date(Day::of(time))),
         }
     }
 }
 
-/// A column of a key.
-#[derive(Clone, Copy, Debug)]
+/// A part of a key.
+#[derive(Clone, Debug)]
 pub struct KeyPart {
-    /// The field of the stream.
+    /// The column of a page that its values come from.
     pub field: &'static str,
-    /// The column of the table.
-    pub column: &'static str,
+    /// What is compared and sorted by.
+    pub expression: String,
     /// How its values are written.
     pub kind: KeyKind,
 }
@@ -74,23 +82,35 @@ impl Walk<'_> {
     pub fn page(&self, place: &Place, limit: u32) -> String {
         let bound = match place {
             Place::Start => String::new(),
-            Place::At(key) => self.bound(key, ">="),
-            Place::Behind(key) => self.bound(key, ">"),
+            Place::At(key) => bound(self.key, key, ">="),
+            Place::Behind(key) => bound(self.key, key, ">"),
         };
-        let order: Vec<String> = self.key.iter().map(|part| identifier(part.column)).collect();
-        self.query(&bound, &order.join(", "), limit)
+        self.query(&bound, &self.expressions().join(", "), limit)
+    }
+
+    /// The key of a row of a page, as literals; none where a part of it is missing.
+    pub fn key_of(&self, row: &Row<'_>) -> Option<Vec<String>> {
+        let literal = |part: &KeyPart| {
+            let at = self.columns.iter().position(|column| column.name == part.field)?;
+            part.kind.literal(row.cell(at))
+        };
+        self.key.iter().map(literal).collect()
+    }
+
+    fn expressions(&self) -> Vec<&str> {
+        self.key.iter().map(|part| part.expression.as_str()).collect()
     }
 
     /// The query for the row of one key that comes first by `order`.
     pub fn first_of(&self, key: &[String], order: &str) -> String {
-        let equal = self.key.iter().zip(key).map(|(part, value)| format!("{} = {value}", identifier(part.column)));
+        let equal = self.key.iter().zip(key).map(|(part, value)| format!("{} = {value}", part.expression));
         self.query(&equal.collect::<Vec<_>>().join(" AND "), order, 1)
     }
 
     /// The query for how much the walk reads: stored rows, and the keys among them.
     pub fn count(&self) -> String {
-        let key: Vec<String> = self.key.iter().map(|part| identifier(part.column)).collect();
-        let key = if let [one] = key.as_slice() { one.clone() } else { format!("tuple({})", key.join(", ")) };
+        let key = self.expressions();
+        let key = if let [one] = key.as_slice() { (*one).to_owned() } else { format!("tuple({})", key.join(", ")) };
         let whole = if self.condition.is_empty() { String::new() } else { format!(" WHERE {}", self.condition) };
         format!("SELECT count() AS rows, uniqExact({key}) AS keys FROM {}{whole} LIMIT 1", self.table)
     }
@@ -101,29 +121,30 @@ impl Walk<'_> {
         let columns = column_list(self.columns);
         format!("SELECT {columns} FROM {}{whole} ORDER BY {order} LIMIT {limit}", self.table)
     }
+}
 
-    /// `a >= x AND (a > x OR b > y)`: the plain bound in front is what prunes.
-    fn bound(&self, key: &[String], last: &str) -> String {
-        let mut text = String::new();
-        for (part, value) in self.key.iter().zip(key).rev() {
-            let column = identifier(part.column);
-            text = if text.is_empty() {
-                format!("{column} {last} {value}")
-            } else {
-                format!("{column} >= {value} AND ({column} > {value} OR {text})")
-            };
-        }
-        text
+/// `a >= x AND (a > x OR b > y)`: what lies behind a key, or at it (`last` is `>` or `>=`). The plain bound in front is what
+/// prunes.
+pub(super) fn bound(parts: &[KeyPart], key: &[String], last: &str) -> String {
+    let mut text = String::new();
+    for (KeyPart { expression, .. }, value) in parts.iter().zip(key).rev() {
+        text = if text.is_empty() {
+            format!("{expression} {last} {value}")
+        } else {
+            format!("{expression} >= {value} AND ({expression} > {value} OR {text})")
+        };
     }
+    text
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::text::identifier;
     use super::*;
 
     #[test]
     fn pages_start_behind_a_key() {
-        let part = |column, kind| KeyPart { field: column, column, kind };
+        let part = |field, kind| KeyPart { field, expression: identifier(field), kind };
         let columns = [Column { expression: "id".to_owned(), name: "id".to_owned() }];
         let key = [part("index", KeyKind::Whole), part("key", KeyKind::Text)];
         let walk = Walk { table: "raw", columns: &columns, key: &key, condition: "x = 1" };
@@ -150,6 +171,11 @@ mod tests {
         assert_eq!(KeyKind::Uuid.literal(text("') OR 1=1 --")), None);
         assert_eq!(KeyKind::Whole.literal(Cell::Number(b"7")).unwrap(), "7");
         assert_eq!(KeyKind::Whole.literal(text("7")), None);
+        let time = text("2026-08-01T02:00:00.5+02:00");
+        let literal = "toDateTime64('2026-08-01 00:00:00.500000', 6, 'UTC')";
+        assert_eq!(KeyKind::Time.literal(time).unwrap(), literal);
+        assert_eq!(KeyKind::Day.literal(time).unwrap(), "toDate('2026-08-01')");
+        assert_eq!(KeyKind::Time.literal(text("soon")), None);
         assert_eq!(KeyKind::Text.literal(text(r"a\'")).unwrap(), r"'a\\\''");
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod ask;
 pub mod hogql;
+pub mod interval;
 pub mod keyset;
 pub mod page;
+pub mod text;
 pub mod version;

@@ -4,15 +4,12 @@
 //! An event that PostHog stored again has a new `created_at`, is a new version, and comes out again. Runs that go by
 //! `timestamp` do not name `created_at`: for them, versions that differ in nothing else are one.
 //!
-//! Who changes the columns looks at these places, too: `Check::row` in `tap/events/verify.rs` fills a [`Version`];
-//! `RowKey` in `hogql.rs` says where a page goes on, `row_key` in `tap/events/page.rs` fills one and
-//! `tap/events/bookmark/cursor.rs` stores one; `tap/record/projection.rs` always asks for the columns; and `FORM` in
-//! `tap/events/bookmark.rs` goes up, because the hashes of older states are of other versions then.
+//! Who changes the columns looks at these places, too: `Check::row` in `tap/events/verify.rs` fills a [`Version`]; the order of
+//! a page (`page_order` in `hogql.rs`) must tell all versions apart; `tap/record/projection.rs` always asks for the columns; and
+//! `FORM` in `tap/events/bookmark.rs` goes up, because the hashes of older states are of other versions then.
 
 use crate::time::Micros;
 
-/// What the columns of the sort key leave open, in the order of a page query.
-pub(super) const REST_OF_ORDER: [&str; 2] = ["timestamp", "uuid"];
 /// The columns of a version.
 const COLUMNS: [&str; 4] = ["timestamp", "event", "distinct_id", "uuid"];
 /// The last column of both, where runs go by arrival.
@@ -27,12 +24,6 @@ fn listed(columns: &[&str], by_arrival: bool) -> String {
 /// The expression that counts stored versions.
 pub(super) fn count(by_arrival: bool) -> String {
     format!("uniqExact(tuple({}))", listed(&COLUMNS, by_arrival))
-}
-
-/// What puts the versions of one key in order. Without the arrival versions of one event tie; they count as one, so the
-/// edge of a page may lie between them.
-pub(super) fn order(by_arrival: bool) -> String {
-    listed(&REST_OF_ORDER, by_arrival)
 }
 
 /// The parts of a stored version, as the server returned them.

@@ -7,13 +7,11 @@ mod words;
 use crate::error::Result;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::client::Client;
-use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::{Cursor, Interval, Key, Range};
+use crate::posthog::query::hogql::Range;
+use crate::posthog::query::interval::{Buckets, Interval, Key};
 use crate::singer::state::State;
 use crate::time::{Day, FAR_PAST, Micros, to_rfc3339};
 
-use crate::posthog::http::client::Query;
-use crate::posthog::query::ask::ask;
 use crate::tap::config::Config;
 use crate::tap::discover::{Choice, rows, wanted};
 use crate::tap::events::bookmark::{Bookmark, ReadRange};
@@ -97,19 +95,16 @@ impl Report<'_> {
     }
 
     /// Rows per day behind a cursor; of the day that it lies in, only the rest.
-    fn count(&self, range: &Range, cursor: Option<&Cursor>, horizon: Micros) -> Result<Vec<(Day, u64)>> {
+    fn count(&self, range: &Range, cursor: Option<&Key>, horizon: Micros) -> Result<Vec<(Day, u64)>> {
         let Some(cursor) = cursor else { return count::days(self.client, range, horizon) };
-        let day = cursor.key().day;
+        let day = cursor.day;
         let rest = Interval { from: cursor.clone(), to: day.next().map(Key::day_start) };
-        let sql = hogql::rows_per_bucket(range, &rest, 0);
-        let columns = ["day", "event", "bucket", "rows"];
-        let (mut days, since) =
-            match ask(self.client, &Query::new("plan of a day", &sql), &columns, |row| row.cell(3).count()) {
-                Ok(counts) => (vec![(day, counts.iter().sum())], day.end()),
-                // Too much to be counted by name: the whole day has to do.
-                Err(Fault::Split(_)) => (Vec::new(), day.start()),
-                Err(fault) => return Err(fault.into()),
-            };
+        let (mut days, since) = match count::buckets(self.client, range, &rest, &Buckets::NAMES) {
+            Ok(counts) => (vec![(day, counts.iter().map(|count| count.rows).sum())], day.end()),
+            // Too much to be counted by name: the whole day has to do.
+            Err(Fault::Split(_)) => (Vec::new(), day.start()),
+            Err(fault) => return Err(fault.into()),
+        };
         let later = Range { since: range.since.max(since), ..range.clone() };
         if later.since < later.until {
             days.extend(count::days(self.client, &later, horizon)?);
@@ -220,6 +215,7 @@ mod tests {
             arrived_from,
             arrived_until: Some(2 * DAY_US),
             cursor: None,
+            behind: None,
         };
         let since = "until 1970-01-03T00:00:00.000000Z, of 1970-01-02T00:00:00.000000Z or later";
         assert_eq!(heading(&pass(None)), format!("events that arrived {since}"));

@@ -9,7 +9,8 @@ use crate::posthog::http::client::{Client, Get};
 use crate::posthog::http::retry::RetryPolicy;
 use crate::posthog::query::ask::{all_columns, drop_missing_columns};
 use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::Column;
+use crate::posthog::query::text;
+use crate::posthog::query::text::Column;
 use crate::singer::catalog::{SelectedStream, StreamEntry};
 use crate::tap::config::PersonIds;
 use crate::tap::events::replication_key;
@@ -140,7 +141,7 @@ impl<'a> Columns<'a> {
         let all = self.all_fields(stream, entry);
         let known =
             fields(&mut entry.schema).map(|fields| fields.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let record = Projection::of_table(&all, |field| hogql::identifier(table.column(field)));
+        let record = Projection::of_table(&all, |field| text::identifier(table.column(field)));
         let is_known = |column: &Column| known.contains(&column.name);
         if self.can_query && !stream.varies && record.columns().iter().all(is_known) {
             return Ok(());
@@ -167,7 +168,7 @@ impl<'a> Columns<'a> {
     fn columns_of(&mut self, stream: &Stream, table: &Table, retry_policy: &RetryPolicy) -> Result<Vec<String>, Fault> {
         // Bounds where the table is made of events, so that nothing is read for it.
         let bounds = match stream.replication_keys.first().filter(|_| matches!(stream.source, Source::Sessions(_))) {
-            Some(key) => format!(" WHERE {} >= {}", hogql::identifier(key), hogql::datetime(self.now)),
+            Some(key) => format!(" WHERE {} >= {}", text::identifier(key), text::datetime(self.now)),
             None => String::new(),
         };
         let ask = |name: &str| all_columns(self.client, retry_policy, &format!("SELECT * FROM {name}{bounds} LIMIT 0"));
@@ -191,9 +192,9 @@ impl<'a> Columns<'a> {
         retry_policy: &RetryPolicy,
     ) -> Result<Vec<Column>, Fault> {
         let Some(first) = present.first().filter(|_| !doubtful.is_empty()) else { return Ok(doubtful) };
-        let mut found = vec![Column { expression: hogql::identifier(first), name: first.clone() }];
+        let mut found = vec![Column { expression: text::identifier(first), name: first.clone() }];
         found.extend(doubtful.iter().cloned());
-        let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", hogql::column_list(columns), table.name);
+        let select = |columns: &[Column]| format!("SELECT {} FROM {} LIMIT 0", text::column_list(columns), table.name);
         drop_missing_columns(self.client, retry_policy, &mut found, &[first], select)?;
         Ok(doubtful.into_iter().filter(|column| !found.contains(column)).collect())
     }

@@ -12,7 +12,7 @@ use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::http::retry::RetryPolicy;
-use crate::posthog::query::hogql;
+use crate::posthog::query::text;
 use crate::posthog::query::page::Page;
 use crate::tap::config::EventsConfig;
 use crate::time::{DAY_US, Day, Micros};
@@ -149,8 +149,8 @@ fn sample(
     // Today is a whole day, too: events of its rest are not there yet.
     let until = events.until.unwrap_or(Micros::MAX).min(Day::of(now).end());
     let since = events.since.max(until.saturating_sub(days.saturating_mul(DAY_US)));
-    let [since, until] = [since, until].map(hogql::datetime);
-    let names: Vec<String> = events.event_types.iter().map(|name| hogql::string(name)).collect();
+    let [since, until] = [since, until].map(text::datetime);
+    let names: Vec<String> = events.event_types.iter().map(|name| text::string(name)).collect();
     let names = if names.is_empty() { String::new() } else { format!("event IN ({}) AND ", names.join(", ")) };
     let sql = format!(
         "SELECT properties AS properties, poe.properties AS person_properties FROM events WHERE timestamp >= {since} AND \

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::error::{Error, Kind, Result};
 use crate::fingerprint;
 use crate::log;
-use crate::posthog::query::hogql::{Cursor, Key, Range};
+use crate::posthog::query::hogql::Range;
+use crate::posthog::query::interval::Key;
 use crate::singer::state::{START_OVER, State};
 use crate::time::{Day, Micros, parse_rfc3339, to_rfc3339};
 
@@ -20,10 +21,11 @@ use super::overlap::Overlap;
 use super::overlap::form_1;
 use crate::tap::config::EventsConfig;
 use crate::tap::replication::refuse_foreign;
+use cursor::BehindRow;
 use older::Older;
 
 /// The form of the bookmark that this program writes.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What the rows of a run are chosen by. A change of it makes a cursor meaningless.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,13 +79,16 @@ pub struct ReadRange {
     pub arrived_until: Option<Micros>,
     /// Where reading goes on; none at the start.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "self::cursor")]
-    pub cursor: Option<Cursor>,
+    pub cursor: Option<Key>,
+    /// The row behind which an older version went on; none of the rows before it is read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<BehindRow>,
 }
 
 impl ReadRange {
     /// Where reading starts or goes on.
-    pub fn start(&self) -> Cursor {
-        let first = || Cursor::At(Key::day_start(Day::of(self.since)));
+    pub fn start(&self) -> Key {
+        let first = || Key::day_start(Day::of(self.since));
         self.cursor.clone().unwrap_or_else(first)
     }
 
@@ -95,6 +100,7 @@ impl ReadRange {
             created_from: self.arrived_from,
             created_until: self.arrived_until,
             event_types: config.event_types.clone(),
+            behind: self.behind.as_ref().map(BehindRow::literals),
         }
     }
 }
@@ -190,10 +196,13 @@ impl Bookmark {
         if let Some(member) = members::first_wrong(object) {
             return Err(damaged(&format!("its member {member}")));
         }
-        let object = match form {
+        let mut object = match form {
             1 => form_1::upgrade(object.clone()).ok_or_else(|| damaged("its list of delivered events"))?,
             _ => object.clone(),
         };
+        if form < 3 {
+            cursor::upgrade(&mut object);
+        }
         let bookmark: Bookmark = serde_json::from_value(Value::Object(object)).map_err(|e| damaged(&e.to_string()))?;
         refuse_foreign(&bookmark.source, source).map_err(refuse)?;
         let overlaps = bookmark.overlap.iter().chain(bookmark.run.as_ref().map(|run| &run.overlap));
@@ -279,13 +288,13 @@ pub fn forget_older_form(state: &mut State, stream: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::query::hogql::RowKey;
+    use crate::posthog::query::interval::Storage;
 
     fn bookmark() -> Bookmark {
-        let key = Key { day: Day::parse("2026-08-01").unwrap(), event: "naïve 'x'".into(), hash: u64::MAX };
-        let uuid = "019fbc99-bec2-7afe-a3d9-f07224cdf735".to_owned();
-        let cursor = Cursor::After(RowKey { key, timestamp: 5, uuid, created_at: 6 });
-        let range = ReadRange { since: 1, until: 2, arrived_from: None, arrived_until: Some(9), cursor: Some(cursor) };
+        let (day, event, numbers) = (Day::parse("2026-08-01").unwrap(), "naïve 'x'".into(), [u64::MAX, 7, 0]);
+        let cursor = Some(Key { day, event, numbers, storage: Storage::New });
+        let behind = None;
+        let range = ReadRange { since: 1, until: 2, arrived_from: None, arrived_until: Some(9), cursor, behind };
         let mut bookmark = Bookmark::new("us.posthog.com/1".into(), "created_at");
         bookmark.run = Some(Run {
             horizon: 9,
@@ -323,14 +332,41 @@ mod tests {
             changed[name] = value;
             Bookmark::read(&state(changed), "events", "us.posthog.com/1").unwrap_err().to_string()
         };
-        assert!(change("form", json!(3)).contains("newer version"));
+        assert!(change("form", json!(4)).contains("newer version"));
         assert!(change("form", json!(null)).contains("not a bookmark"));
         assert!(change("source", json!("us.posthog.com/2")).contains("belongs to us.posthog.com/2"));
         assert!(change("runs", json!("x")).contains("damaged"));
         assert!(change("replication_key_value", json!("soon")).contains("member replication_key_value"));
-        let mut injected = bookmark().to_value();
-        injected["run"]["passes"][0]["cursor"]["row"][1] = json!("') OR 1=1 --                         ");
-        assert!(Bookmark::read(&state(injected), "events", "us.posthog.com/1").is_err());
+        for wrong in ["') OR 1=1 --                         ", "019fbc99"] {
+            assert!(Bookmark::read(&state(form_2(wrong)), "events", "us.posthog.com/1").is_err());
+        }
+    }
+
+    /// A bookmark of form 2 whose cursor lies behind a row.
+    fn form_2(uuid: &str) -> Value {
+        let mut bookmark = bookmark().to_value();
+        bookmark["form"] = json!(2);
+        let row = json!([1_785_542_400_000_000i64, uuid, 6]);
+        bookmark["run"]["passes"][0]["cursor"] = json!({"day": "2026-08-01", "event": "a", "hash": "5", "row": row});
+        bookmark["run"]["passes"][1].as_object_mut().unwrap().remove("cursor");
+        bookmark
+    }
+
+    /// The row stays a bound until the range has been read, however often that is interrupted.
+    #[test]
+    fn a_cursor_behind_a_row_becomes_a_bound_of_its_range() {
+        let uuid = "019fbc99-bec2-7afe-a3d9-f07224cdf735";
+        let upgraded = Bookmark::read(&state(form_2(uuid)), "events", "us.posthog.com/1").unwrap().unwrap();
+        let read_again = Bookmark::read(&state(upgraded.to_value()), "events", "us.posthog.com/1").unwrap();
+        assert_eq!(read_again.as_ref(), Some(&upgraded));
+        let ranges = upgraded.run.unwrap().ranges;
+        assert_eq!(
+            ranges[0].start(),
+            Key { numbers: [5, 0, 0], event: "a".into(), ..Key::day_start(Day::parse("2026-08-01").unwrap()) }
+        );
+        let literals = ["toDate('2026-08-01')", "'a'", "5", "toDateTime64('2026-08-01 00:00:00.000000', 6, 'UTC')"];
+        assert_eq!(ranges[0].behind.as_ref().unwrap().literals()[..4], literals);
+        assert_eq!(ranges[1].behind, None);
     }
 
     #[test]

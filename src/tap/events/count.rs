@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::posthog::fault::Fault;
+use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
-use crate::posthog::query::ask::{TEXTS, ask, ask_one};
+use crate::posthog::query::ask::{TEXTS, ask, ask_in_order, ask_one};
 use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::{Interval, MAX_LIMIT, Range};
+use crate::posthog::query::hogql::{MAX_LIMIT, Range};
+use crate::posthog::query::interval::{Buckets, Interval, Key, Storage};
+use crate::posthog::query::page::{Page, Row};
 use crate::time::{DAY_US, Day, FAR_PAST, Micros, SECOND_US};
 
 use super::arrivals::Hours;
@@ -16,6 +19,8 @@ use super::plan;
 
 /// How deep the count of arrivals is cut in two.
 const MAX_PARTS: usize = 12;
+/// What the answer with one uuid may weigh.
+const FIRST_ROW_BYTES: usize = 1024 * 1024;
 /// 2020-01-01.
 const POSTHOG_BEGAN: Micros = 1_577_836_800 * SECOND_US;
 /// How often the count of days is cut in two before the server is held to be broken.
@@ -40,18 +45,56 @@ pub(super) fn stored(client: &Client, range: &Range, interval: &Interval) -> Res
     Ok(counted?)
 }
 
-/// Rows per (event, bucket of so many bits) of an interval.
-pub(super) fn buckets(
+/// Rows per day, event and bucket of an interval, in key order.
+pub fn buckets(
     client: &Client,
     range: &Range,
     interval: &Interval,
-    bits: u32,
+    buckets: &Buckets,
 ) -> Result<Vec<plan::Count>, Fault> {
-    let sql = hogql::rows_per_bucket(range, interval, bits);
-    ask(client, &Query::new("plan of a day", &sql), &["day", "event", "bucket", "rows"], |row| {
+    let sql = hogql::rows_per_bucket(range, interval, buckets);
+    let read = |row: &Row<'_>| {
         let (day, event) = (Day::parse(row.text(0)?)?, row.text(1)?.to_owned());
-        Some(plan::Count { day, event, bucket: row.cell(2).u64()?, rows: row.cell(3).count()? })
+        let numbers = (row.cell(2).u64()?, row.cell(3).u64()?);
+        Some(plan::Count { day, event, numbers, rows: row.cell(4).count()? })
+    };
+    let place = |count: &plan::Count, number| {
+        let mut key = Key { day: count.day, event: count.event.clone(), ..interval.from };
+        key.numbers[buckets.depth] = number;
+        key
+    };
+    let query = Query::new("plan of a day", &sql);
+    ask_in_order(client, &query, &["day", "event", "least", "most", "rows"], read, |before, count| {
+        let (least, most) = (place(count, count.numbers.0), place(count, count.numbers.1));
+        let follows = before.is_none_or(|before| place(before, before.numbers.1) < least);
+        follows && least <= most && interval.from <= most && interval.to.as_ref().is_none_or(|to| least < *to)
     })
+}
+
+/// How the server stores events, by what the first row of an interval costs in either order: `rows` rows of one (day, event,
+/// hash). Without the costs, the classic way.
+pub(super) fn storage(client: &Client, range: &Range, interval: &Interval, rows: u64) -> Result<Storage> {
+    /// What a row weighs at the least: its time.
+    const LEAST_BYTES: u64 = 8;
+    let cost = |storage| {
+        let sql = hogql::first_row(range, interval, storage);
+        let query = Query::new("first of many events", &sql);
+        match client.query(&query, BodyLimit::of(FIRST_ROW_BYTES), |incoming| {
+            let bytes = incoming.bytes_read;
+            Page::parse(&incoming.whole()?.body, &["uuid"]).map_err(Fault::untrusted).map(|_| bytes)
+        }) {
+            Ok(bytes) => Ok(bytes),
+            Err(Fault::Split(_)) => Ok(Some(u64::MAX)),
+            Err(fault) => Err(fault),
+        }
+    };
+    let Some(classic) = cost(Storage::Classic)? else { return Ok(Storage::Classic) };
+    // Less than all of the rows were looked at.
+    if classic < rows.saturating_mul(LEAST_BYTES) {
+        return Ok(Storage::Classic);
+    }
+    let new = cost(Storage::New)?.unwrap_or(u64::MAX);
+    Ok(if new < classic / 2 { Storage::New } else { Storage::Classic })
 }
 
 /// What is counted by the hour of its arrival.
@@ -112,8 +155,10 @@ pub fn days(client: &Client, range: &Range, now: Micros) -> Result<Vec<(Day, u64
     while let Some((since, until)) = stack.pop() {
         let part = Range { since, until, ..range.clone() };
         let sql = hogql::rows_per_day(&part);
-        let counted = ask(client, &Query::new("plan", &sql), &["day", "rows"], |row| {
-            Some((Day::parse(row.text(0)?)?, row.cell(1).count()?))
+        let read = |row: &Row<'_>| Some((Day::parse(row.text(0)?)?, row.cell(1).count()?));
+        let (first, end) = (Day::of(since), until);
+        let counted = ask_in_order(client, &Query::new("plan", &sql), &["day", "rows"], read, |before, (day, _)| {
+            before.is_none_or(|(before, _)| before < day) && first <= *day && day.start() < end
         });
         match counted {
             Ok(rows) => rows.into_iter().for_each(|row| merge_day(&mut days, row)),

@@ -1,7 +1,7 @@
 //! The writing half of a run of `events`: pages become records, safe places become states, and what the next run must know
 //! of both is kept.
 //!
-//! A STATE vouches for every row before it: it goes out at the end of a slice whose count is proved, or of a proved part.
+//! A STATE vouches for every row before it: it goes out at the end of a slice whose count is proved.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::error::Result;
 use crate::fingerprint;
 use crate::log;
-use crate::posthog::query::hogql::{Column, Cursor, Key};
+use crate::posthog::query::interval::Key;
 use crate::posthog::query::page::Row;
+use crate::posthog::query::text::Column;
 use crate::singer::catalog::SelectedStream;
 use crate::time::{Micros, to_rfc3339};
 
@@ -45,9 +46,9 @@ pub(super) struct EventWriter<'a, 's, W: Write> {
     /// Versions since the last safe place that the overlap will name, and those before it that are counted by arrival.
     unsafe_rows: Vec<Delivered>,
     unsafe_hours: Hours,
-    /// Versions of the current slice that were noted, kept for the case that it is read twice.
-    slice_versions: Vec<u64>,
-    slice_set: HashSet<u64>,
+    /// Versions of the current slice that were noted before its end, kept for the case that it is read twice. A slice is one
+    /// page, as a rule, and the last page waits for the proof.
+    noted: HashSet<u64>,
     is_state_size_told: bool,
 }
 
@@ -95,8 +96,7 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
             window,
             unsafe_rows: Vec::new(),
             unsafe_hours: Vec::new(),
-            slice_versions: Vec::new(),
-            slice_set: HashSet::new(),
+            noted: HashSet::new(),
             is_state_size_told: false,
         })
     }
@@ -122,16 +122,13 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     /// Writes the rows of a page.
     pub(super) fn write_page(&mut self, read: ReadPage<'_>) -> Result<()> {
         self.sink.set_extracted(chrono::Utc::now().timestamp_micros());
-        if read.again && self.slice_set.is_empty() {
-            self.slice_set = self.slice_versions.iter().copied().collect();
-        }
         let deduplicate = self.context.config.events.deduplicate;
         let mut last = None;
         let before = self.sink.rows();
         for (row, &(version, arrived)) in read.page.rows().zip(&read.notes) {
             // The same stored version twice, not merged yet: neighbours, because arrival is the last part of the order.
             let repeated = last.replace(version) == Some(version);
-            if self.slice_set.contains(&version) || deduplicate && repeated {
+            if read.is_again && self.noted.contains(&version) || deduplicate && repeated {
                 continue;
             }
             // Also what an earlier run delivered: the overlaps of runs that follow each other closely overlap too. But once:
@@ -139,14 +136,16 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
             if !repeated {
                 self.note(&row, arrived, version);
             }
-            self.slice_versions.push(version);
+            if !read.is_again && !read.is_last {
+                self.noted.insert(version);
+            }
             if deduplicate && self.is_known(&row, version, arrived) {
                 continue;
             }
             let projection = &mut self.projection;
             self.sink.long_record(|out| projection.write(&row, out))?;
         }
-        let received = if read.again { 0 } else { read.page.len() as u64 };
+        let received = if read.is_again { 0 } else { read.page.len() as u64 };
         self.sink.count(received, self.sink.rows() - before);
         read.release();
         Ok(())
@@ -177,21 +176,13 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     /// A slice is written, and nothing of it is missing.
     pub(super) fn end_slice(&mut self, to: Option<Key>, is_proved: bool) -> Result<()> {
         self.sink.count_slice(is_proved);
-        self.slice_versions.clear();
-        self.slice_set.clear();
+        self.noted = HashSet::new();
         // Behind the last slice the end of the range follows.
         let Some(to) = to else { return Ok(()) };
-        self.mark_safe(Some(Cursor::At(to)));
+        self.mark_safe(Some(to));
         if self.sink.is_state_due() {
             self.write_state()?;
         }
-        self.context.stop.check()
-    }
-
-    /// A part of a long slice is written and proved. It is said at once: no safe place may come for a while.
-    pub(super) fn end_part(&mut self, cursor: Cursor) -> Result<()> {
-        self.mark_safe(Some(cursor));
-        self.write_state()?;
         self.context.stop.check()
     }
 
@@ -210,7 +201,7 @@ impl<'a, 's, W: Write> EventWriter<'a, 's, W> {
     }
 
     /// Everything before `cursor` is written and proved; without one, everything of the ranges before the current one.
-    fn mark_safe(&mut self, cursor: Option<Cursor>) {
+    fn mark_safe(&mut self, cursor: Option<Key>) {
         self.sink.mark_safe();
         let Some(run) = &mut self.bookmark.run else { return };
         if let (Some(cursor), Some(range)) = (cursor, run.ranges.first_mut()) {

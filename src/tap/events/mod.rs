@@ -13,8 +13,7 @@
 //! | rows become records, and safe places become states | `emit.rs` |
 //! | what the next run leaves out, because this one wrote it | `overlap.rs`, `form_1.rs` |
 //!
-//! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice, or part of a long
-//! slice, is not proved. Whatever ends the run, the last STATE that left is a place from which the same closed set goes on.
+//! Rows go out as they come in key order; the STATE follows them, and never passes a row whose slice is not proved. Whatever ends the run, the last STATE that left is a place from which the same closed set goes on.
 
 mod arrivals;
 pub mod bookmark;
@@ -107,7 +106,6 @@ fn read_range<W: Write>(
         range: asked,
         columns: &columns,
         max_response_bytes: config.max_response_bytes,
-        page_size: config.page_size,
         count_proof: config.count_proof,
         size,
         stop: context.stop,
@@ -117,9 +115,8 @@ fn read_range<W: Write>(
         while let Some(event) = slices.next()? {
             match event {
                 // Only with the end of its slice: that a row is missing shows there.
-                SliceEvent::Page(page) if page.next.is_none() => last_page = Some(page),
+                SliceEvent::Page(page) if page.is_last => last_page = Some(page),
                 SliceEvent::Page(page) => writer.write_page(*page)?,
-                SliceEvent::Checkpoint(cursor) => writer.end_part(cursor)?,
                 SliceEvent::Restart => last_page = None,
                 SliceEvent::End { to, is_proved } => {
                     last_page.take().map_or(Ok(()), |page| writer.write_page(*page))?;

@@ -8,16 +8,18 @@ use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Incoming, OnSplit, Query};
 use crate::posthog::query::ask::ask;
 use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::{Column, Cursor, Interval, Key, Range, RowKey};
-use crate::posthog::query::page::{Page, Row};
+use crate::posthog::query::hogql::Range;
+use crate::posthog::query::interval::Interval;
+use crate::posthog::query::keyset::Place;
+use crate::posthog::query::page::Page;
+use crate::posthog::query::text::Column;
 use crate::stop::Stop;
-use crate::time::{Day, Micros};
+use crate::time::Micros;
 
 use super::buffers::Reservation;
 use super::verify::Check;
 use crate::tap::config::CountProof;
 use crate::tap::page_size::SizeModel;
-use crate::tap::record::cell::time;
 use crate::tap::record::projection::column;
 
 /// The rows of one closed set on one server.
@@ -31,8 +33,6 @@ pub struct Source<'a> {
     pub columns: &'a [Column],
     /// The largest body that is read.
     pub max_response_bytes: usize,
-    /// The user's bound on rows of one answer.
-    pub page_size: Option<u32>,
     /// How strictly counts are proved.
     pub count_proof: CountProof,
     /// What answers of this run weigh.
@@ -48,10 +48,10 @@ pub struct ReadPage<'m> {
     pub page: Page,
     /// Of each row: its stored version's hash, and its arrival.
     pub notes: Vec<(u64, Micros)>,
-    /// Where the slice goes on behind this page; none for its last page.
-    pub next: Option<Cursor>,
+    /// The slice ends with this page.
+    pub is_last: bool,
     /// The slice is read a second time: its rows may have been written before.
-    pub again: bool,
+    pub is_again: bool,
     /// The memory that the page holds.
     pub memory: Reservation<'m>,
 }
@@ -64,15 +64,16 @@ impl ReadPage<'_> {
 }
 
 impl Source<'_> {
-    /// Asks for a page.
+    /// Asks for the page at a place of an interval; with it comes the place behind its last row.
     pub(super) fn read_page<'m>(
         &self,
         interval: &Interval,
+        place: &Place,
         limit: u32,
         on_split: OnSplit,
         mut memory: Reservation<'m>,
-    ) -> Result<ReadPage<'m>, Fault> {
-        let sql = hogql::page(&self.range, interval, self.columns, limit);
+    ) -> Result<(ReadPage<'m>, Option<Place>), Fault> {
+        let sql = hogql::page(&self.range, interval, self.columns, place, limit);
         let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
         let mut buffer = memory.take_buffer();
         let (mut rows, mut seconds) = (0, 0.0);
@@ -93,12 +94,11 @@ impl Source<'_> {
             size.learn(event, rows, page.body_bytes() as u64);
             size.took(rows, seconds);
         });
-        let full = page.len() == limit as usize;
-        let next = if full { row_key(&last, &notes).map(Cursor::After) } else { None };
-        if full && next.is_none() {
+        let behind = hogql::behind(&self.range, self.columns, &last);
+        if behind.is_none() && !page.is_empty() {
             return Err(Fault::untrusted("the last row of a page has no key"));
         }
-        Ok(ReadPage { page, notes, next, again: false, memory })
+        Ok((ReadPage { page, notes, is_last: false, is_again: false, memory }, behind))
     }
 
     /// Takes note of what an answer weighed, or that it was refused.
@@ -107,14 +107,14 @@ impl Source<'_> {
     }
 
     /// The error for one row that is too large; the row is named by asking for its key alone.
-    pub(super) fn too_large(&self, interval: &Interval, why: &TooMuch) -> Error {
+    pub(super) fn too_large(&self, interval: &Interval, place: &Place, why: &TooMuch) -> Error {
         let keys = &self.columns[..=column::HASH];
-        let sql = hogql::page(&self.range, interval, keys, 1);
+        let sql = hogql::page(&self.range, interval, keys, place, 1);
         let names: Vec<&str> = keys.iter().map(|column| column.name.as_str()).collect();
         let query = Query::new("key of a row", &sql);
         let row = ask(self.client, &query, &names, |row| Some(row.text(column::UUID)?.to_owned()));
         let row = row.ok().and_then(|rows| rows.into_iter().next()).unwrap_or_else(|| "unknown".to_owned());
-        let day = interval.from.key().day;
+        let day = interval.from.day;
         Error::new(
             Kind::Service,
             format!(
@@ -123,19 +123,4 @@ impl Source<'_> {
             ),
         )
     }
-}
-
-/// The key of the last row, as the server returned its parts.
-fn row_key(row: &Row<'_>, notes: &[(u64, Micros)]) -> Option<RowKey> {
-    let timestamp = time(row.cell(column::TIMESTAMP))?;
-    Some(RowKey {
-        key: Key {
-            day: Day::of(timestamp),
-            event: row.text(column::EVENT)?.to_owned(),
-            hash: row.cell(column::HASH).u64()?,
-        },
-        timestamp,
-        uuid: row.text(column::UUID)?.to_owned(),
-        created_at: notes.last()?.1,
-    })
 }

@@ -4,6 +4,7 @@
 //! empties the channels in queue order. So order costs nothing and the order of answers does not matter. What a thread
 //! may hold ahead of its turn is bounded in bytes ([`Memory`]).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -78,40 +79,38 @@ pub fn with_slices(
 ) -> Result<()> {
     let memory = Memory::new(HELD_BYTES);
     let (queue, channels) = sync_channel::<Channel<'_>>(IN_FLIGHT);
-    let plan = Mutex::new(Planner { plan, taken: 0, queue: Some(queue), failed: false });
+    let failed = AtomicBool::new(false);
+    let plan = Mutex::new(Planner { plan, taken: 0, queue: Some(queue), failed: &failed });
     let result = std::thread::scope(|scope| {
         for _ in 0..IN_FLIGHT {
-            scope.spawn(|| while fetch_one(source, &plan, &memory) {});
+            scope.spawn(|| while fetch_one(source, &plan, &memory, &failed) {});
         }
         let mut slices = Slices { queue: &channels, memory: &memory, current: None, number: 0 };
         let result = read(&mut slices);
-        // A reader that gave up: waits end, waiting senders fail (first, one may hold the lock), and no new slice is taken.
+        // A reader that gave up: no new slice is taken, waits end, and waiting senders fail.
+        failed.store(true, Ordering::Relaxed);
         source.stop.abandon(result.is_err());
         drop(slices);
         drop(channels);
-        lock(&plan).failed = true;
         result
     });
     source.stop.abandon(false);
     result
 }
 
-struct Planner<'m> {
+struct Planner<'p, 'm> {
     plan: Plan,
     taken: u64,
     /// Dropped at the end of the plan, which ends the reader's loop once the threads are done.
     queue: Option<SyncSender<Channel<'m>>>,
-    failed: bool,
-}
-
-fn lock<'p, 'm>(plan: &'p Mutex<Planner<'m>>) -> std::sync::MutexGuard<'p, Planner<'m>> {
-    plan.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A thread failed, or the reader. Not under the lock, which is held while the server counts: a failure is said at once.
+    failed: &'p AtomicBool,
 }
 
 /// Takes the next slice and reads it. False when there is none, or nobody wants it.
-fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Memory) -> bool {
+fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'_, 'm>>, memory: &'m Memory, failed: &AtomicBool) -> bool {
     let (slice, number, sender) = {
-        let mut planner = lock(plan);
+        let mut planner = plan.lock().unwrap_or_else(PoisonError::into_inner);
         let slice = match next_slice(source, &mut planner) {
             Ok(Some(slice)) => Ok(slice),
             Ok(None) => {
@@ -123,7 +122,6 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
         let (sender, channel) = sync_channel(1);
         let number = planner.taken;
         planner.taken += 1;
-        planner.failed |= slice.is_err();
         // Sent under the lock: the queue has the order of the plan. The reader empties it, or drops it.
         let queued = planner.queue.as_ref().is_some_and(|queue| queue.send(channel).is_ok());
         match slice {
@@ -140,18 +138,15 @@ fn fetch_one<'m>(source: &Source<'_>, plan: &Mutex<Planner<'m>>, memory: &'m Mem
     let mut deliver = |event| sender.send(Ok(event)).map_err(|_| gone());
     let outcome = source.read_slice(&slice, || memory.reserve(number, source.stop), &mut deliver);
     let Err(error) = outcome else { return true };
-    let mut planner = lock(plan);
-    planner.failed = true;
-    planner.queue = None;
-    drop(planner);
+    failed.store(true, Ordering::Relaxed);
     let _ = sender.send(Err(error));
     false
 }
 
 /// The next slice of the plan, counted more closely where the plan wants it. None at the end, or after a failure.
-fn next_slice(source: &Source<'_>, planner: &mut Planner<'_>) -> Result<Option<Slice>> {
+fn next_slice(source: &Source<'_>, planner: &mut Planner<'_, '_>) -> Result<Option<Slice>> {
     loop {
-        if planner.failed {
+        if planner.failed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         source.stop.check()?;
@@ -159,11 +154,17 @@ fn next_slice(source: &Source<'_>, planner: &mut Planner<'_>) -> Result<Option<S
         match step {
             Step::Read(slice) => return Ok(Some(slice)),
             Step::Done => return Ok(None),
-            Step::Detail(interval, bits) => match count::buckets(source.client, &source.range, &interval, bits) {
-                Ok(counts) => planner.plan.detail(&counts, bits),
-                Err(Fault::Split(_)) => planner.plan.detail_refused(bits),
-                Err(fault) => return Err(fault.into()),
-            },
+            Step::Probe(interval, rows) => {
+                let storage = count::storage(source.client, &source.range, &interval, rows)?;
+                planner.plan.set_storage(storage);
+            }
+            Step::Detail(interval, buckets) => {
+                match count::buckets(source.client, &source.range, &interval, &buckets) {
+                    Ok(counts) => planner.plan.detail(&counts, &buckets),
+                    Err(Fault::Split(_)) => planner.plan.detail_refused(&buckets),
+                    Err(fault) => return Err(fault.into()),
+                }
+            }
         }
     }
 }

@@ -10,7 +10,8 @@ use crate::log;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::{Column, Range};
+use crate::posthog::query::hogql::Range;
+use crate::posthog::query::text::Column;
 use crate::singer::catalog::SelectedStream;
 use crate::singer::state::State;
 use crate::time::{DAY_US, Day, FAR_FUTURE, Micros};
@@ -134,6 +135,7 @@ fn is_usable(client: &Client, config: &EventsConfig) -> Result<bool> {
         created_from: None,
         created_until: None,
         event_types: Vec::new(),
+        behind: None,
     };
     if range.since >= range.until {
         return Ok(true);

@@ -1,6 +1,6 @@
 //! Rows of `events` as they arrive: each is checked before anything depends on it, and what names it is noted.
 
-use crate::posthog::query::hogql::{Interval, Key};
+use crate::posthog::query::interval::{Interval, Key};
 use crate::posthog::query::page::{Cell, Row};
 use crate::posthog::query::version::Version;
 use crate::time::{Day, Micros};
@@ -18,6 +18,7 @@ pub struct Check<'a> {
     day: Day,
     event: Vec<u8>,
     hash: u64,
+    timestamp: Micros,
     notes: Vec<(u64, Micros)>,
     version: Vec<u8>,
 }
@@ -25,9 +26,19 @@ pub struct Check<'a> {
 impl<'a> Check<'a> {
     /// For at most `limit` rows of `interval`. Where runs do not go `by_arrival`, a row's `timestamp` stands for its arrival.
     pub fn new(interval: &'a Interval, by_arrival: bool, limit: u32) -> Check<'a> {
-        let Key { day, event, hash } = interval.from.key();
+        let Key { day, event, numbers: [hash, ..], .. } = &interval.from;
         let event = event.as_bytes().to_vec();
-        Check { interval, by_arrival, limit, day: *day, event, hash: *hash, notes: Vec::new(), version: Vec::new() }
+        Check {
+            interval,
+            by_arrival,
+            limit,
+            day: *day,
+            event,
+            hash: *hash,
+            timestamp: Micros::MIN,
+            notes: Vec::new(),
+            version: Vec::new(),
+        }
     }
 
     /// Takes the next row, and notes its version and its arrival.
@@ -52,13 +63,13 @@ impl<'a> Check<'a> {
         };
         let hash = row.cell(column::HASH).u64().ok_or_else(|| wrong("has no hash"))?;
         let day = Day::of(timestamp);
-        if (day, event, hash) < (self.day, self.event.as_slice(), self.hash) {
+        if (day, event, hash, timestamp) < (self.day, self.event.as_slice(), self.hash, self.timestamp) {
             return Err(wrong("is out of order"));
         }
         if self.notes.len() >= self.limit as usize {
             return Err(format!("more rows came than the {} that were asked for", self.limit));
         }
-        (self.day, self.hash) = (day, hash);
+        (self.day, self.hash, self.timestamp) = (day, hash, timestamp);
         if event != self.event {
             self.event.clear();
             self.event.extend_from_slice(event);
@@ -73,8 +84,12 @@ impl<'a> Check<'a> {
     /// # Errors
     /// When the last row lies behind the interval.
     pub fn end(self) -> Result<Vec<(u64, Micros)>, String> {
-        let is_behind =
-            |to: &Key| (self.day, self.event.as_slice(), self.hash) >= (to.day, to.event.as_bytes(), to.hash);
+        let is_behind = |to: &Key| {
+            let [hash, inner @ ..] = to.numbers;
+            let (last, to) = ((self.day, self.event.as_slice(), self.hash), (to.day, to.event.as_bytes(), hash));
+            // The numbers inside of one hash are not in the page.
+            if inner == [0, 0] { last >= to } else { last > to }
+        };
         let beyond = !self.notes.is_empty() && self.interval.to.as_ref().is_some_and(is_behind);
         if beyond { Err("a row lies behind the asked interval".to_owned()) } else { Ok(self.notes) }
     }
@@ -83,13 +98,12 @@ impl<'a> Check<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posthog::query::hogql::Cursor;
     use crate::posthog::query::page::Page;
 
     /// Puts rows of (day of January, event, hash) through the check of at most three rows of the 2nd and 3rd.
     fn checked(rows: &[(u32, &str, u64)]) -> Result<usize, String> {
         let key = |day: u32| Key::day_start(Day::parse(&format!("2026-01-{day:02}")).unwrap());
-        let interval = Interval { from: Cursor::At(key(2)), to: Some(key(4)) };
+        let interval = Interval { from: key(2), to: Some(key(4)) };
         let names = ["uuid", "event", "distinct_id", "timestamp", "key_hash", "created_at"];
         let rows =
             rows.iter().map(|(day, event, hash)| serde_json::json!(["u", event, "d", stamp(*day), hash, stamp(9)]));

@@ -48,7 +48,8 @@ pub fn open(bookmark: &mut Bookmark, client: &Client, config: &EventsConfig, col
     if bookmark.last_run().is_none() || bookmark.filters.event_types != filters(config).event_types {
         let until = config.until.unwrap_or(FAR_FUTURE).min(horizon + DAY_US);
         let event_types = config.event_types.clone();
-        warn_of_absent(client, &Range { since, until, created_from: None, created_until: None, event_types })?;
+        let range = Range { since, until, created_from: None, created_until: None, event_types, behind: None };
+        warn_of_absent(client, &range)?;
     }
     bookmark.since = Some(since);
     bookmark.filters = filters(config);
@@ -98,8 +99,14 @@ impl ClosedSet<'_> {
             Some(from) if self.bookmark.runs > 1 => self.late_since(hour_of(from)),
             _ => self.since,
         };
-        let range =
-            ReadRange { since, until: self.until(), arrived_from, arrived_until: Some(self.horizon), cursor: None };
+        let range = ReadRange {
+            since,
+            until: self.until(),
+            arrived_from,
+            arrived_until: Some(self.horizon),
+            cursor: None,
+            behind: None,
+        };
         // What this run does not read cannot be on the list of what it delivered.
         let cut = (self.horizon - self.config.lookback_us).max(arrived_from.unwrap_or(Micros::MIN));
         let late_days = self.config.late_arrival_days;
@@ -118,7 +125,7 @@ impl ClosedSet<'_> {
             None => self.since,
         };
         let until = self.until().min(self.horizon);
-        let range = ReadRange { since, until, arrived_from: None, arrived_until: None, cursor: None };
+        let range = ReadRange { since, until, arrived_from: None, arrived_until: None, cursor: None, behind: None };
         let cut = (self.horizon - overlap).max(since);
         (range, ArrivalCounts { from: cut, cut, ..ArrivalCounts::default() })
     }
@@ -166,7 +173,14 @@ impl ClosedSet<'_> {
                 counts.forget((start, end));
                 let since = self.late_since(hour_of(start));
                 let (arrived_from, arrived_until) = (Some(start), Some(end));
-                ranges.push(ReadRange { since, until: self.until(), arrived_from, arrived_until, cursor: None });
+                ranges.push(ReadRange {
+                    since,
+                    until: self.until(),
+                    arrived_from,
+                    arrived_until,
+                    cursor: None,
+                    behind: None,
+                });
             }
         }
         Ok(ranges)
@@ -180,6 +194,7 @@ impl ClosedSet<'_> {
             created_from: Some(from),
             created_until: Some(until),
             event_types: self.config.event_types.clone(),
+            behind: None,
         };
         count::arrivals(client, &range, self.config.late_arrival_days, unit, self.horizon)
     }

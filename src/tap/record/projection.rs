@@ -4,8 +4,9 @@
 use serde_json::{Map, Value};
 
 use crate::json::label::Label;
-use crate::posthog::query::hogql::{Column, identifier};
+use crate::posthog::query::hogql::HASH_NAME;
 use crate::posthog::query::page::{Cell, Row};
+use crate::posthog::query::text::{Column, identifier};
 use crate::singer::output::LineText;
 
 use super::cell::{
@@ -33,9 +34,6 @@ pub mod column {
     /// `created_at`, only where runs go by it.
     pub const CREATED_AT: usize = 5;
 }
-
-/// The name of the hash column in an answer.
-const HASH_NAME: &str = "key_hash";
 
 /// How a field that is a column of the page is written.
 #[derive(Clone, Debug)]

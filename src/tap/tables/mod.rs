@@ -40,6 +40,8 @@ fn read<W: Write>(
     let walk = Walk { table, columns: &columns, key: &key, condition };
     let counted = reading.counter.count(&walk, reading.split)?;
     let (mut place, mut received, mut was_empty) = (Place::Start, Count::default(), false);
+    // The rows of the page before, if it had fewer than were asked for.
+    let mut short = None;
     loop {
         let (page, limit) = reading.page(&walk, &place)?;
         if page.is_empty() {
@@ -51,6 +53,10 @@ fn read<W: Write>(
             continue;
         }
         was_empty = false;
+        if let Some(rows) = short {
+            reading.went_on_behind(rows);
+        }
+        short = (page.len() < limit as usize).then_some(page.len());
         let is_last = page.len() < limit as usize
             && counted.is_some_and(|counted| received.and(reading.count_of(&page)).covers(counted));
         let before = sink.rows();

@@ -10,10 +10,11 @@ use crate::log;
 use crate::posthog::fault::Fault;
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::Query;
-use crate::posthog::query::hogql;
-use crate::posthog::query::hogql::{Column, MAX_LIMIT};
+use crate::posthog::query::hogql::MAX_LIMIT;
 use crate::posthog::query::keyset::{KeyPart, Place, Walk};
 use crate::posthog::query::page::{Cell, Page, Row};
+use crate::posthog::query::text;
+use crate::posthog::query::text::Column;
 use crate::singer::catalog::SelectedStream;
 use crate::tap::context::Context;
 use crate::tap::page_size::SizeModel;
@@ -57,9 +58,10 @@ impl<'a> Reading<'a> {
     pub(super) fn new(context: &'a Context<'a>, table: &Table, stream: &SelectedStream) -> Self {
         let none = Map::new();
         let fields = stream.schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
-        let part = |(field, kind): &(&'static str, _)| KeyPart { field, column: table.column(field), kind: *kind };
+        let expression = |field: &str| text::identifier(table.column(field));
+        let part = |(field, kind): &(&'static str, _)| KeyPart { field, expression: expression(field), kind: *kind };
         let key: Vec<KeyPart> = table.key.iter().map(part).collect();
-        let record = Projection::of_table(fields, |field| hogql::identifier(table.column(field)))
+        let record = Projection::of_table(fields, expression)
             .without(&stream.fields_off)
             .keeping_lone_surrogates(context.config.keeps_lone_surrogates);
         let place = |part: &KeyPart| record.columns().iter().position(|column| column.name == part.field);
@@ -126,6 +128,11 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// A page of so many rows, fewer than were asked for, was not the last one.
+    pub(super) fn went_on_behind(&mut self, rows: usize) {
+        self.size.went_on_behind(u32::try_from(rows).unwrap_or(u32::MAX));
+    }
+
     fn ask(&mut self, walk: &Walk<'_>, sql: &str, limit: u32) -> Result<Page, Fault> {
         let names: Vec<&str> = walk.columns.iter().map(|column| column.name.as_str()).collect();
         let body = BodyLimit::of(self.context.config.events.max_response_bytes);
@@ -163,7 +170,7 @@ impl<'a> Reading<'a> {
                 start = end;
                 continue;
             }
-            let key = self.literals(&page.row(start))?;
+            let key = self.literals(walk, &page.row(start))?;
             match self.versions {
                 Some(_) if start > 0 => return Ok(Some(Place::At(key))),
                 None => self.write_newest(page, start..end, sink)?,
@@ -226,10 +233,8 @@ impl<'a> Reading<'a> {
         count
     }
 
-    fn literals(&self, row: &Row<'_>) -> Result<Vec<String>> {
-        let parts = self.key.iter().zip(&self.key_columns);
-        let literals: Option<Vec<String>> = parts.map(|(part, at)| part.kind.literal(row.cell(*at))).collect();
-        literals.filter(|literals| literals.len() == self.key.len()).ok_or_else(|| {
+    fn literals(&self, walk: &Walk<'_>, row: &Row<'_>) -> Result<Vec<String>> {
+        walk.key_of(row).ok_or_else(|| {
             let fields: Vec<&str> = self.key.iter().map(|part| part.field).collect();
             Error::new(Kind::Service, format!("a row came without its key {}", fields.join(", ")))
         })

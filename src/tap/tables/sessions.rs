@@ -8,7 +8,7 @@ use std::io::Write;
 
 use crate::error::Result;
 use crate::log;
-use crate::posthog::query::hogql;
+use crate::posthog::query::text;
 use crate::singer::catalog::SelectedStream;
 use crate::time::{DAY_US, Day, Micros};
 
@@ -59,8 +59,8 @@ fn read_stretches<W: Write>(
         // What lies before 1970 is one day to `Day`: the first stretch passes it as a whole.
         let to = Day::of((from + stretch_days * DAY_US).max(DAY_US)).start().min(end);
         let (before, days) = (sink.rows(), stretch_days.min((to - from + DAY_US - 1) / DAY_US));
-        let key = hogql::identifier("$start_timestamp");
-        let condition = format!("{key} >= {} AND {key} < {}", hogql::datetime(from), hogql::datetime(to));
+        let key = text::identifier("$start_timestamp");
+        let condition = format!("{key} >= {} AND {key} < {}", text::datetime(from), text::datetime(to));
         reading.split = if days > 1 { SplitBy::Caller } else { SplitBy::Rows };
         let outcome = read_until_proved(context.config.events.count_proof, MAX_READINGS, |_| {
             read(reading, SESSIONS.name, &condition, sink)

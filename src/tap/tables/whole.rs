@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::log;
 use crate::posthog::fault::Cause;
 use crate::posthog::query::ask::server_time;
-use crate::posthog::query::hogql;
+use crate::posthog::query::text;
 use crate::singer::catalog::SelectedStream;
 use crate::tap::context::Context;
 use crate::tap::proof::{Shortfall, read_until_proved};
@@ -38,8 +38,8 @@ pub fn sync_stream<W: Write>(
     // may have changed.
     let overlap = HOUR_US + context.config.events.lookback_us;
     let condition = replication.since().map_or_else(String::new, |since| {
-        let key = hogql::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
-        format!("({key} >= {} OR {key} IS NULL)", hogql::datetime(since - overlap))
+        let key = text::identifier(table.column(stream.replication_key.as_deref().unwrap_or_default()));
+        format!("({key} >= {} OR {key} IS NULL)", text::datetime(since - overlap))
     });
     let raw = if condition.is_empty() { table.raw.filter(|raw| reading.has(raw)) } else { None };
     let mut version = None;

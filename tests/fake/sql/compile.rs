@@ -139,8 +139,9 @@ impl Compiler<'_> {
         }
         let written = called(&name, &of);
         let condition = if conditional { of.pop().map(|condition| Box::new(condition.expr)) } else { None };
+        let kind = aggregate.kind(&of.iter().map(|part| part.kind.clone()).collect::<Vec<_>>());
         let arguments = of.into_iter().map(|part| part.expr).collect();
-        Ok(Typed { expr: Expr::Aggregate { aggregate, condition, arguments }, kind: Type::UInt64, name: written })
+        Ok(Typed { expr: Expr::Aggregate { aggregate, condition, arguments }, kind, name: written })
     }
 
     fn call(&self, name: &str, arguments: &[&ast::Expr]) -> Result<Typed, Refusal> {

@@ -22,6 +22,7 @@ pub(crate) enum Function {
     ToDate,
     ToDateTime64,
     ToUnixTimestamp,
+    ToUnixTimestamp64Milli,
     ToStartOfHour,
     ToIntervalDay,
     IsNull,
@@ -42,6 +43,7 @@ const NAMES: &[(&str, Function, usize, usize)] = &[
     ("toDate", Function::ToDate, 1, 1),
     ("toDateTime64", Function::ToDateTime64, 3, 3),
     ("toUnixTimestamp", Function::ToUnixTimestamp, 1, 1),
+    ("toUnixTimestamp64Milli", Function::ToUnixTimestamp64Milli, 1, 1),
     ("toStartOfHour", Function::ToStartOfHour, 1, 1),
     ("toIntervalDay", Function::ToIntervalDay, 1, 1),
     ("isNull", Function::IsNull, 1, 1),
@@ -83,8 +85,10 @@ impl Function {
             }
             IsNull => Type::UInt8,
             Minus if first.is_time() && of[1] == Type::Span => of[0].clone(),
+            Minus if of.iter().all(Type::is_integer) => Type::Int64,
             BitShiftRight if of.iter().all(Type::is_integer) => wide(first),
-            CityHash64 if *first == Type::String => Type::UInt64,
+            CityHash64 if matches!(first, Type::String | Type::Uuid) => Type::UInt64,
+            ToUnixTimestamp64Milli if matches!(first, Type::DateTime64(..)) => Type::Int64,
             ToUuid if *first == Type::String => Type::Nullable(Box::new(Type::Uuid)),
             ToUuid if *first == Type::Uuid => Type::Uuid,
             ToDate if *first == Type::String => Type::Nullable(Box::new(Type::Date)),
@@ -111,16 +115,19 @@ impl Function {
                 Value::Span(micros) => Value::Time(time - micros),
                 _ => Value::Null,
             },
+            (Minus, Value::Int(number)) => Value::Int(number - integer(&of[1])),
             (BitShiftRight, value) => Value::Int(integer(value) >> integer(&of[1]).clamp(0, 127)),
             (ToIntervalDay, days) => Value::Span(integer(days) as i64 * DAY_MICROS),
             (ToDateTime64, _) => date_time(of)?,
             (CityHash64, Value::Text(text)) => Value::Int(cityhash64(text.as_bytes()).into()),
+            (CityHash64, Value::Uuid(id)) => Value::Int(cityhash64(&uuid_in_memory(*id)).into()),
             (ToUuid, Value::Uuid(_)) | (ToDate, Value::Date(_)) => of[0].clone(),
             // HogQL's conversions give null for what they cannot read.
             (ToUuid, Value::Text(text)) => uuid_from_text(text).map_or(Value::Null, Value::Uuid),
             (ToDate, Value::Text(text)) => parse_day(text).map_or(Value::Null, Value::Date),
             (ToDate, Value::Time(micros)) => Value::Date(kind.zone().day(*micros)),
             (ToUnixTimestamp, Value::Time(micros)) => Value::Int(micros.div_euclid(1_000_000).into()),
+            (ToUnixTimestamp64Milli, Value::Time(micros)) => Value::Int(micros.div_euclid(1_000).into()),
             (ToStartOfHour, Value::Time(micros)) => {
                 Value::Time(micros - kind.zone().local(*micros).rem_euclid(HOUR_MICROS))
             }
@@ -137,6 +144,11 @@ impl Function {
             _ => Value::Null,
         })
     }
+}
+
+/// A uuid as ClickHouse holds it: the low bytes of each half first.
+fn uuid_in_memory(id: u128) -> [u8; 16] {
+    id.rotate_left(64).to_le_bytes()
 }
 
 fn wide(kind: &Type) -> Type {
@@ -186,5 +198,21 @@ fn date_time(of: &[Value]) -> Result<Value, Refusal> {
             "cannot_parse_datetime",
             "Cannot parse a date and time. Check your datetime values and their format.",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_of_a_uuid_is_clickhouses() {
+        for (uuid, hash) in [
+            ("e66aada0-e758-4f6a-8018-73a016367044", 18_042_347_080_920_588_427),
+            ("259beef7-ebde-43e3-8061-bccd8d09c2e4", 6_502_931_189_993_230_394),
+            ("01a1342a-50c0-7b03-80a2-1ddd47eddfcd", 17_159_400_494_908_648_400),
+        ] {
+            assert_eq!(cityhash64(&uuid_in_memory(uuid_from_text(uuid).unwrap())), hash, "{uuid}");
+        }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) filter: Option<Expr>,
     pub(crate) keys: Vec<Expr>,
     pub(crate) order: Vec<(Expr, bool)>,
+    /// That order is the one of storage: reading stops at the LIMIT.
+    pub(crate) walks_sort_key: bool,
     /// So many rows at most that are equal in these.
     pub(crate) limit_by: Option<(usize, Vec<Expr>)>,
 }
@@ -58,6 +60,8 @@ impl Plan {
     /// The bytes of a simple model of what ClickHouse reads: the columns above of all matching rows, and of the rows that
     /// are returned the columns that are shown besides.
     fn bytes_read(&self, matching: &[&[Value]], returned: &[Vec<Value>]) -> u64 {
+        let looked_at = if self.walks_sort_key { returned.len().min(matching.len()) } else { matching.len() };
+        let matching = &matching[..looked_at];
         let read = self.columns_read();
         let besides = |typed: &Typed| matches!(&typed.expr, Expr::Column(at) if !read.contains(at));
         let wide: Vec<usize> =

@@ -35,6 +35,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) most_bytes_read: u64,
     /// The most rows that any LIMIT gives.
     pub(crate) most_rows: usize,
+    /// The order in which events are stored.
+    pub(crate) sort_key: &'a [&'a str],
 }
 
 /// An answer.
@@ -116,6 +118,7 @@ fn select(query: &ast::Query, after: Option<&ast::Expr>, around: &Surroundings<'
         },
         filter: filter.map(|filter| filter.expr),
         order: order(query.order_by.as_ref(), &compiler)?,
+        walks_sort_key: walks(query.order_by.as_ref(), around.sort_key),
         limit_by: match limit_by {
             Some((most, trees)) => {
                 Some((most, trees.iter().map(|tree| Ok(compiler.compile(tree)?.expr)).collect::<Result<_, Refusal>>()?))
@@ -205,6 +208,12 @@ fn projection(items: &[SelectItem], compiler: &mut Compiler<'_>) -> Result<Vec<T
         }
     }
     Ok(shown)
+}
+
+/// Whether rows are asked for in the order in which they are stored.
+fn walks(clause: Option<&ast::OrderBy>, sort_key: &[&str]) -> bool {
+    let Some(OrderByKind::Expressions(keys)) = clause.map(|clause| &clause.kind) else { return false };
+    keys.len() <= sort_key.len() && keys.iter().zip(sort_key).all(|(key, part)| key.expr.to_string() == *part)
 }
 
 fn order(clause: Option<&ast::OrderBy>, compiler: &Compiler<'_>) -> Result<Vec<(Expr, bool)>, Refusal> {

@@ -55,6 +55,7 @@ fn fits(name: &str, value: &Value) -> bool {
         "hours" => in_order(value, |hour| matches!(hour, [_, count] if is_at_most(count, MOST))),
         "cells" => in_order(value, |cell| matches!(cell, [_, watched, Value::String(_)] if is_at_most(watched, MOST))),
         "cursor" => value.is_null() || value.get("row").is_none_or(is_row),
+        "behind" => value.is_null() || value.get("row").is_some_and(|row| !row.is_null() && is_row(row)),
         _ => true,
     }
 }
