@@ -27,7 +27,7 @@ def backfill(report, box, name, **settings):
         kinds = {}
         for query in queries:
             sql = query["sql"]
-            kind = next((word for word in ("AS bucket", "AS day,", "AS hour", "AS versions", "uuid, created_at LIMIT") if word in sql), "other")
+            kind = next((word for word in ("AS least", "AS day,", "AS hour", "AS versions", "uuid, created_at LIMIT") if word in sql), "other")
             count, rows_read, size = kinds.get(kind, (0, 0, 0))
             kinds[kind] = (count + 1, rows_read + query["bytes_read"], size + query["bytes"])
         for kind, (count, kind_read, size) in kinds.items():

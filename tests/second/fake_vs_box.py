@@ -58,7 +58,9 @@ def make_queries(events):
         (f"SELECT uuid, timestamp, created_at, toDate(timestamp) AS day FROM events WHERE {YEAR} ORDER BY timestamp, uuid LIMIT 200", data, True),
         (f"SELECT toDate(timestamp) AS day, count() AS rows FROM events WHERE {YEAR} GROUP BY day ORDER BY day LIMIT 50", full, False),
         (f"SELECT toDate(timestamp) AS day, count() AS rows FROM events WHERE {YEAR} GROUP BY day ORDER BY day LIMIT 50", full, True),
-        (f"SELECT toDate(timestamp) AS day, event, bitShiftRight(cityHash64(distinct_id), 58) AS bucket, count() AS rows FROM events WHERE {YEAR} GROUP BY day, event, bucket ORDER BY day, event, bucket LIMIT 500", full, False),
+        *((f"SELECT toDate(timestamp) AS day, event, min({number}) AS least, max({number}) AS most, count() AS rows FROM events WHERE {YEAR} GROUP BY day, event, bitShiftRight({number}, {shift}) ORDER BY day, event, least LIMIT 500", full, False)
+          for number, shift in (("cityHash64(distinct_id)", 58), ("cityHash64(uuid)", 62), ("toUnixTimestamp64Milli(timestamp) - 1924905600000", 24))),
+        (f"SELECT toDate(timestamp) AS day, event, min(cityHash64(uuid)) AS least, max(timestamp) AS last FROM events WHERE {YEAR} GROUP BY day, event ORDER BY day, event LIMIT 500", full, False),
         (f"SELECT toUnixTimestamp(toStartOfHour(created_at)) AS hour, count() AS rows FROM events WHERE {YEAR} GROUP BY hour ORDER BY hour LIMIT 500", full, False),
         (f"SELECT count() AS rows, uniqExact(tuple(toDate(timestamp), event, distinct_id, uuid)) AS identities FROM events WHERE {YEAR} LIMIT 1", full, False),
         (f"SELECT event, countIf(distinct_id = 'x'), countIf(isNull(created_at)) AS silent FROM events WHERE {YEAR} GROUP BY event ORDER BY event DESC LIMIT 50", data, False),

@@ -12,8 +12,8 @@ use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::http::body::BodyLimit;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::http::retry::RetryPolicy;
-use crate::posthog::query::text;
 use crate::posthog::query::page::Page;
+use crate::posthog::query::text;
 use crate::tap::config::EventsConfig;
 use crate::time::{DAY_US, Day, Micros};
 

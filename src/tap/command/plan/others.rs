@@ -5,6 +5,7 @@ use crate::posthog::fault::Fault;
 use crate::posthog::http::client::{Client, Query};
 use crate::posthog::query::ask::ask_one;
 use crate::posthog::query::keyset::{KeyPart, Walk};
+use crate::posthog::query::text::identifier;
 use crate::posthog::rest::ListReader;
 use crate::tap::stream::{List, Shape, Source, Stream, Table};
 
@@ -32,8 +33,11 @@ pub(super) fn others(client: &Client, wanted: &[(&'static Stream, Option<String>
 }
 
 fn count_table(client: &Client, table: &Table) -> Result<Option<u64>, Fault> {
-    let key: Vec<KeyPart> =
-        table.key.iter().map(|(field, kind)| KeyPart { field, column: table.column(field), kind: *kind }).collect();
+    let key: Vec<KeyPart> = table
+        .key
+        .iter()
+        .map(|(field, kind)| KeyPart { field, expression: identifier(table.column(field)), kind: *kind })
+        .collect();
     let name = table.raw.map_or(table.name, |raw| raw.table);
     let sql = Walk { table: name, columns: &[], key: &key, condition: "" }.count();
     ask_one(client, &Query::new("plan of a table", &sql), &["rows", "keys"], |row| row.cell(1).count()).map(Some)
