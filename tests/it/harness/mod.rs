@@ -4,7 +4,6 @@
 use std::io::{Read, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Output};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value as Json;
@@ -25,11 +24,6 @@ pub(crate) use terminal::*;
 pub(crate) const CLOCK: u32 = if cfg!(debug_assertions) { 20 } else { 1 };
 
 const CLOCK_NAME: &str = "TAP_POSTHOG_TEST_CLOCK";
-
-/// The time that so many seconds of the programs' clock take.
-pub(crate) fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count) / CLOCK
-}
 
 pub(crate) fn tap_posthog() -> Command {
     program(env!("CARGO_BIN_EXE_tap-posthog"))
