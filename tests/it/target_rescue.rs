@@ -189,3 +189,28 @@ fn a_full_file_with_rows_of_both_sides_is_cut_by_a_second_footer() {
         }
     }
 }
+
+#[test]
+fn a_misfit_of_a_column_of_metadata_is_kept_beside_it() {
+    let d = Target::with(json!({"on_misfit": "keep", "add_record_metadata": true}));
+    let row = |id: i64, deleted: &str| record("s", json!({"id": id, "_sdc_deleted_at": deleted}));
+    let run = d.run(head() + &row(1, "soon") + &row(2, "2024-01-01T00:00:00Z") + &state(json!(1)));
+    assert_eq!((run.code, run.stdout.as_str()), (0, "1\n"), "{}", run.stderr);
+    let rows = d.rows("s");
+    let kept: Vec<_> = rows.iter().map(|row| (&row["_sdc_deleted_at"], &row["_sdc_deleted_at__misfit"])).collect();
+    assert_eq!(kept[0], (&Value::Null, &json!("\"soon\"")));
+    assert_eq!(kept[1], (&json!(1_704_067_200_000_000_i64), &Value::Null));
+}
+
+#[test]
+fn an_older_version_does_not_replace_one_that_the_same_run_activated() {
+    for batch in [1, 1000] {
+        let d = Target::with(json!({"batch_size_rows": batch}));
+        d.run(head() + &of_version(1, 0..1) + &activate(1) + &state(json!(1)));
+        let newer = of_version(2, 1..2) + &of_version(3, 2..5) + &activate(3) + &state(json!(2));
+        let run = d.run(head() + &newer + &of_version(2, 9..10) + &activate(2) + &state(json!(3)));
+        assert_eq!((run.code, d.ids("s")), (0, numbers(2..5)), "{}", run.stderr);
+        assert!(run.stderr.contains("version 2 is older"), "{}", run.stderr);
+        assert!(!run.stderr.contains("are held back"), "{}", run.stderr);
+    }
+}

@@ -149,7 +149,7 @@ impl StreamSchema {
     /// # Errors
     /// When the folder would have too many columns.
     pub fn with_misfits_of(&self, property: &str, folder: &mut FolderColumns) -> Result<Self> {
-        if let Some(field) = self.fields.iter().take(self.metadata_from).find(|field| field.property == property) {
+        if let Some(field) = self.fields.iter().find(|field| field.property == property) {
             folder.add_misfits(property, &field.column)?;
         }
         let mut schema = self.clone();
@@ -161,7 +161,7 @@ impl StreamSchema {
     fn add_misfits(&mut self, folder: &FolderColumns) {
         let own = if self.rules.metadata { METADATA.len() } else { 0 };
         self.fields.truncate(self.metadata_from + own);
-        for index in 0..if self.rules.misfits == Misfits::Keep { self.metadata_from } else { 0 } {
+        for index in 0..if self.rules.misfits == Misfits::Keep { self.fields.len() } else { 0 } {
             let behind = self.fields.len();
             let Some(field) = self.fields.get_mut(index) else { break };
             let Some(column) = folder.misfits(&field.property) else { continue };

@@ -163,10 +163,7 @@ impl Versions {
         let old = self.overwrite.is_none() && self.visible.get(stream).is_some_and(|visible| version < *visible);
         self.waiting(stream, folder).held.entry(version).or_insert_with(|| {
             if old {
-                log::warn(format!(
-                    "stream {stream:?}: version {version} is older than the one in place; its rows and its \
-                     ACTIVATE_VERSION are left out"
-                ));
+                warn_of_older(stream, version);
             }
             Held { old, ..Held::default() }
         })
@@ -214,8 +211,11 @@ impl Versions {
             return;
         }
         let when = if held.rows { When::NextCommit } else { When::EndOfInput };
-        // The newest wish counts.
-        self.waiting(stream, folder).wanted = Some((version, when));
+        let wanted = &mut self.waiting(stream, folder).wanted;
+        match *wanted {
+            Some((newer, _)) if newer > version => warn_of_older(stream, version),
+            _ => *wanted = Some((version, when)),
+        }
     }
 
     /// Decides what the commit in work makes visible.
@@ -334,7 +334,8 @@ impl Versions {
         self.changed = false;
         for (stream, _, version) in std::mem::take(&mut self.due) {
             if let Some(waiting) = self.waiting.get_mut(&stream) {
-                waiting.held.remove(&version);
+                // Older ones went with it; what comes of them from now on is old.
+                waiting.held.retain(|other, _| *other > version);
                 (waiting.wanted, waiting.covered) = (None, None);
             }
         }
@@ -348,6 +349,12 @@ impl Versions {
         }
         Ok(())
     }
+}
+
+fn warn_of_older(stream: &str, version: i64) {
+    log::warn(format!(
+        "stream {stream:?}: version {version} is older than the one in place; its rows and its ACTIVATE_VERSION are left out"
+    ));
 }
 
 fn is_among(activations: &[Activation], folder: &str) -> bool {
