@@ -1,4 +1,6 @@
 -- Five questions to the events of PostHog, for DuckDB: duckdb -init output/views.sql < integrations/sql/duckdb.sql
+-- Write the names of your own events for 'signed up' and 'purchase'. The last question needs the columns of feature flags: a
+-- project that never called one has no such columns, and DuckDB then says that they are not found.
 
 -- How many people came each day?
 SELECT CAST(timestamp AT TIME ZONE 'UTC' AS DATE) AS day, count(DISTINCT person_id) AS people

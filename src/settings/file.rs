@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use super::table::Table;
+use super::table::{Setting, Table};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 
@@ -20,7 +20,7 @@ const MAX_YAML_DEPTH: usize = 32;
 pub fn read(path: &Path, table: &Table) -> Result<Map<String, Value>> {
     let refuse = |why: &str| Error::new(Kind::Config, format!("settings file {}: {why}", path.display()));
     let text = text(path).map_err(|e| refuse(&e.to_string()))?;
-    if table.rows.iter().any(|row| row.secret) {
+    if holds_secret(&text, table) {
         warn_if_open(path);
     }
     match parsed(&text).map_err(|why| refuse(&why))? {
@@ -85,6 +85,14 @@ fn yaml(text: &str) -> Result<Value, serde_saphyr::Error> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options)
+}
+
+/// True where a secret's name, or how a secret begins, stands anywhere in the text.
+fn holds_secret(text: &str, table: &Table) -> bool {
+    let text = text.to_lowercase();
+    let mut secrets = table.rows.iter().filter(|row| row.secret);
+    let names = |row: &Setting| text.contains(row.name) || row.aliases.iter().any(|name| text.contains(name));
+    secrets.any(names) || table.secrets_begin_with.is_some_and(|begin| text.contains(begin))
 }
 
 fn warn_if_open(path: &Path) {

@@ -168,7 +168,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut output = Output::new(std::io::stdout());
     match mode {
         Mode::About(format) => output.text(&about::about(format)),
-        Mode::Init(path) => examine(config::load(&[path], now), INIT_TIMEOUT, now, true, &mut output),
+        Mode::Init(path) => {
+            examine(config::load(std::slice::from_ref(&path), now), INIT_TIMEOUT, now, true, &mut output)?;
+            init::say_what_is_next(&path)
+        }
         Mode::Doctor(timeout) => examine(load(arguments, now), timeout, now, arguments.speaks(), &mut output),
         Mode::Discover => {
             let Project { config, client, .. } = Project::open(arguments, &stop, now)?;
@@ -281,7 +284,8 @@ fn load(arguments: &Arguments, now: Micros) -> Result<Config> {
     if arguments.config.is_empty() {
         return Err(Error::new(
             Kind::Usage,
-            "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables",
+            "no settings: give --config FILE, or --config=ENV with TAP_POSTHOG_* variables; --init asks for them and writes \
+             the file",
         ));
     }
     let mut config = config::load(&arguments.config, now)?;

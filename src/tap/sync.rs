@@ -139,7 +139,11 @@ fn sentence(stream: &str, summary: &Summary, before: &Usage, after: &Usage, seco
     if read > 0 && body > 0 {
         #[expect(clippy::cast_precision_loss, reason = "shown to a person")]
         let ratio = read as f64 / body as f64;
-        line += &format!("; PostHog read {} MB for {} MB of answers ({ratio:.2}x)", read / 1_000_000, body / 1_000_000);
+        let size = |bytes| {
+            if bytes < 1_000_000 { format!("{} kB", bytes / 1_000) } else { format!("{} MB", bytes / 1_000_000) }
+        };
+        let (read, body) = (size(read), size(body));
+        line += &format!("; PostHog read {read} for {body} of answers ({ratio:.2}x)");
     }
     if summary.slices > 0 {
         line += &format!("; {}", proved(summary));

@@ -153,7 +153,7 @@ fn tell_of_lost_states() {
         && (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino)
     {
         log::info(
-            "standard output is closed or /dev/null: states go nowhere; `target-parquet state` prints the last one",
+            "states are not printed, because standard output is closed or /dev/null; `target-parquet state` prints the last one",
         );
     }
 }

@@ -70,7 +70,7 @@ impl<W: Write> Load<'_, W> {
             log::info(format!("{}: {}, in {destination}/{}/", stream.name, parts.join(", "), stream.folder));
         }
         if self.streams.iter().next().is_none() {
-            log::info("no stream came");
+            return log::info("no stream came");
         }
         log::info(format!("state kept in {destination}/_target"));
         if let Some(stream) = first {

@@ -228,6 +228,20 @@ fn a_tap_ends_when_the_target_fails() {
 }
 
 #[test]
+fn a_folder_that_was_removed_and_is_not_sent_again_is_warned_of_once() {
+    let (fake, target) = (fake(), Target::new());
+    let tap = Tap::new(&fake);
+    let run = || Run::of(run_of(&target, &tap, &[]).output().unwrap()).ends(0).stderr;
+    let gone = "the files of earlier runs are gone from events";
+    assert!(!run().contains(gone) && !run().contains(gone));
+    std::fs::remove_dir_all(target.dir.path().join("out/events")).unwrap();
+    let removed = run();
+    assert!(removed.contains(gone), "{removed}");
+    let later = run();
+    assert!(!later.contains(gone), "{later}");
+}
+
+#[test]
 fn a_terminal_shows_words_who_says_them_and_a_summary() {
     let (fake, target) = (fake(), Target::new());
     let tap = Tap::new(&fake).set("page_size", 20);

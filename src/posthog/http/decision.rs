@@ -262,10 +262,13 @@ impl ErrorResponse<'_> {
             );
             (Cause::Key, advice)
         } else if self.status == 401 {
-            let advice = format!(
-                "check {key}, and that region is the one of this account: a key of PostHog Cloud US is unknown to PostHog \
-                 Cloud EU and the other way round"
-            );
+            let advice = match self.own_address() {
+                Some(address) => format!("check {key}, and that {address} is the PostHog that the key was made in"),
+                None => format!(
+                    "check {key}, and that region is the one of this account: a key of PostHog Cloud US is unknown to \
+                     PostHog Cloud EU, and the other way round"
+                ),
+            };
             (Cause::Key, advice)
         } else if let Some(scope) = missing_scope(&envelope.detail) {
             let advice = format!("add the scope {scope} to the key (PostHog, Settings, Personal API keys)");
@@ -280,11 +283,17 @@ impl ErrorResponse<'_> {
         RetryDecision::fatal(cause, Kind::Config, self.line(envelope, &advice))
     }
 
+    /// The setting of the address, unless the address comes from the region.
+    fn own_address(&self) -> Option<&str> {
+        Some(self.names.address.as_str()).filter(|name| !name.starts_with("region"))
+    }
+
     fn not_found(&self, envelope: &Envelope) -> RetryDecision {
         let (cause, advice) = if envelope.says("Project not found") {
             let advice = format!(
-                "check project_id {} (PostHog, Settings, Project ID) and that region is the one of this project",
-                self.project_id
+                "check project_id {} (PostHog, Settings, Project ID), and that {} is the one of this project",
+                self.project_id,
+                self.own_address().unwrap_or("region")
             );
             (Cause::Project, advice)
         } else if envelope.code.is_empty() {

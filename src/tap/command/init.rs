@@ -51,6 +51,19 @@ pub fn init(path: &Path) -> Result<()> {
     say(&format!("Wrote {}, readable by you alone. What the doctor says:\n", path.display()))
 }
 
+/// Says which events a first run reads, and how to start one.
+///
+/// # Errors
+/// [`Kind::Pipe`] when the terminal went away.
+pub fn say_what_is_next(path: &Path) -> Result<()> {
+    let path = path.display();
+    say(&format!(
+        "The first run reads the events of the last 30 days. For older ones, write a line like \"initial_since\": \"2026-01-01\",\n\
+         into {path} before the first run. To run, now and as often as you like:\n  \
+         target-parquet run -- tap-posthog --config {path}\n"
+    ))
+}
+
 /// The settings that lead to the key, without the project, and the way there.
 fn find(key: &str, address: &str) -> Result<(Value, Client)> {
     let places = match address {

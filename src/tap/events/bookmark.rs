@@ -263,7 +263,7 @@ pub fn check_filters(bookmark: &Bookmark, filters: &Filters) -> Result<()> {
     }
     log::warn(format!(
         "{names} changed since the last run: only events that arrived after {} follow the new setting; a run without --state \
-         reads the past, too",
+         reads the past, too (with `target-parquet run`: a run into a new destination_path)",
         { bookmark.replication_key_value.as_deref().unwrap_or("it") }
     ));
     Ok(())

@@ -61,6 +61,8 @@ pub struct FolderColumns {
     content: Content,
     known: bool,
     changed: bool,
+    /// Earlier runs wrote rows, and none of their files is there.
+    emptied: bool,
     index: Index,
 }
 
@@ -123,18 +125,25 @@ impl FolderColumns {
             return Ok(None);
         }
         let content = Content { form: FORM, stream: stream.to_owned(), ..content };
+        let had_rows = known && content.rows == Some(true);
         // Without files there are no rows that other keys could contradict.
         let known = known
             && content.rows != Some(false)
             && (!is_empty(fs, folder)? || !is_empty(fs, &format!("{HELD}/{folder}"))?);
         let index = Index::of(&content);
         let content = Content { rows: Some(known), ..content };
-        Ok(Some(FolderColumns { path, content, known, changed: !known, index }))
+        let emptied = had_rows && !known;
+        Ok(Some(FolderColumns { path, content, known, changed: !known, emptied, index }))
     }
 
     /// True if the folder has rows of earlier runs.
     pub fn has_rows(&self) -> bool {
         self.content.rows == Some(true)
+    }
+
+    /// True if the rows of earlier runs are gone with their files.
+    pub fn is_emptied(&self) -> bool {
+        self.emptied
     }
 
     /// The columns of all folders, by the names of their files.
@@ -148,7 +157,14 @@ impl FolderColumns {
             let text = fs.read(&path).map_err(failed(format!("reading {path}")))?;
             let content = checked::content(&text)
                 .map_err(|why| Error::new(Kind::Disk, format!("{path} cannot be understood ({why})")))?;
-            all.push(FolderColumns { path, index: Index::of(&content), content, known: true, changed: false });
+            all.push(FolderColumns {
+                path,
+                index: Index::of(&content),
+                content,
+                known: true,
+                changed: false,
+                emptied: false,
+            });
         }
         Ok(all)
     }

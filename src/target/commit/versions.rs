@@ -318,8 +318,8 @@ impl Versions {
                 let version =
                     if self.overwrite.is_some() { "this run".to_owned() } else { format!("version {version}") };
                 log::warn(format!(
-                    "stream {stream:?}: the rows of {version} are held back, and the older ones stay, because the input ended \
-                     before its work was done (no ACTIVATE_VERSION, or rows behind the last STATE)"
+                    "stream {stream:?}: the rows of {version} are held back, out of sight, and the older ones stay, because the \
+                     input ended before all of the stream came (no ACTIVATE_VERSION, or rows behind the last STATE)"
                 ));
             }
         }

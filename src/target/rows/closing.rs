@@ -58,6 +58,13 @@ impl Streams {
             if !(is_none && has_columns) || skip(&stream.folder) || !is_empty(&*self.fs, &stream.folder)? {
                 continue;
             }
+            if stream.columns.is_emptied() {
+                log::warn(format!(
+                    "stream {:?}: the files of earlier runs are gone from {}, and the tap sent none of their rows again, since \
+                     its state says that they were read; docs/guarantees.md says how to load a stream again",
+                    stream.name, stream.folder
+                ));
+            }
             let partition = partition::folder(&stream.partition_by, Scanner::new(b"{}")).unwrap_or_default();
             if let Some(layout) = self.layout(index, &(Place::Stream, partition), None) {
                 self.encoder.empty(layout)?;

@@ -221,7 +221,7 @@ fn lines_say_what_was_asked_and_what_to_do() {
     assert_eq!(
         line,
         "POST https://us.posthog.com/api/projects/7/query/ was answered with 404: Project not found. - check project_id 7 \
-         (PostHog, Settings, Project ID) and that region is the one of this project"
+         (PostHog, Settings, Project ID), and that custom_base_url is the one of this project"
     );
 }
 

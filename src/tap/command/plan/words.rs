@@ -148,6 +148,7 @@ fn chart(out: &mut String, days: &[(Day, u64)], most_lines: usize) {
 
 fn time_text(time: Duration) -> String {
     match time.as_secs() {
+        1 => "1 second".to_owned(),
         seconds @ ..120 => format!("{seconds} seconds"),
         seconds @ ..7_200 => format!("{} minutes", seconds / 60),
         seconds => format!("{} hours", seconds / 3600),
@@ -193,6 +194,6 @@ mod tests {
     #[test]
     fn times_are_readable() {
         let text = |seconds| time_text(Duration::from_secs(seconds));
-        assert_eq!([text(0), text(150), text(10_000)], ["0 seconds", "2 minutes", "2 hours"]);
+        assert_eq!([text(0), text(1), text(150), text(10_000)], ["0 seconds", "1 second", "2 minutes", "2 hours"]);
     }
 }
