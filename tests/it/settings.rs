@@ -267,6 +267,18 @@ fn the_default_start_is_the_same_in_plan_and_run() {
 }
 
 #[test]
+fn a_settings_file_without_a_key_may_be_read_by_everybody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.json");
+    for (text, warned) in [("{\"region\": \"mars\"}", false), ("{\"PERSONAL_API_KEY\": \"\"}", true)] {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let run = run(TAP, folder.path(), &["--config", "c.json"], &[]).ends(3);
+        assert_eq!(run.stderr.contains("can be read by every user"), warned, "{text}: {}", run.stderr);
+    }
+}
+
+#[test]
 fn a_settings_file_that_everybody_reads_is_warned_of_unless_meltano_wrote_it() {
     for (name, warned) in [("c.json", true), (".meltano/run/tap-posthog/c.json", false), (".meltano/c.json", true)] {
         let folder = tempfile::tempdir().unwrap();

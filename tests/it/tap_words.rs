@@ -40,9 +40,14 @@ fn a_conversation_writes_settings_that_work_and_never_shows_the_key() {
     let (code, shown) = converse(init(), &answers);
     assert_eq!(code, 0, "{shown}");
     assert!(!shown.contains(fake.key()), "{shown}");
-    for part in
-        ["The key is known at", "Its scopes: *", "Wrote posthog.json", "ok     events: query:read", "a run can work"]
-    {
+    for part in [
+        "The key is known at",
+        "Its scopes: *",
+        "Wrote posthog.json",
+        "ok     events: query:read",
+        "a run can work",
+        "of the last 30 days",
+    ] {
         assert!(shown.contains(part), "no {part} in {shown}");
     }
     let path = dir.path().join("posthog.json");
