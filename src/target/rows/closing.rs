@@ -61,7 +61,7 @@ impl Streams {
             if stream.columns.is_emptied() {
                 log::warn(format!(
                     "stream {:?}: the files of earlier runs are gone from {}, and the tap sent none of their rows again, since \
-                     its state says that they were read; docs/guarantees.md says how to load a stream again",
+                     its state says that they were read; docs/operations.md says how to load a stream again",
                     stream.name, stream.folder
                 ));
             }
