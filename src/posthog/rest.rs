@@ -120,7 +120,8 @@ impl<'a> ListReader<'a> {
                 Err(Fault::Fatal(Failure { cause: Cause::Server, error }))
                     if self.can_split && number(&query, LIMIT) == Some(1) =>
                 {
-                    let what = format!("one item, number {}: {error}", number(&query, OFFSET).unwrap_or(0) + 1);
+                    let what =
+                        format!("one item, number {}: {error}", number(&query, OFFSET).unwrap_or(0).saturating_add(1));
                     return Err(self.broken(Cause::Server, &what));
                 }
                 page => break page?,
@@ -172,12 +173,12 @@ impl<'a> ListReader<'a> {
         let (limit, offset) = (number(&query, LIMIT), number(&query, OFFSET).unwrap_or(0));
         if let (Some(limit), Some(less)) = (limit, self.less(&query)) {
             log::debug(format!("{}: asking for {less} items instead of {limit}: {why}", self.path));
-            self.too_much.push(offset + limit);
+            self.too_much.push(offset.saturating_add(limit));
             set(&mut query, LIMIT, less);
             return Ok(query);
         }
         let what = match limit {
-            Some(1) => format!("one item, number {}", offset + 1),
+            Some(1) => format!("one item, number {}", offset.saturating_add(1)),
             _ => "a page of it, which cannot be asked for in parts".to_owned(),
         };
         let advice = if why.of == Resource::AnswerBytes { "raise it" } else { "try again later" };
@@ -225,7 +226,7 @@ fn following(page: &ListPage, query: &[(String, String)]) -> Option<Pairs> {
             // By what came: the server may give fewer than were asked for. Behind a page without items, by what was asked.
             let came = Some(page.items).filter(|came| *came > 0).or_else(|| number(query, LIMIT)).unwrap_or(1);
             let mut pairs = query.to_vec();
-            set(&mut pairs, OFFSET, number(query, OFFSET).unwrap_or(0) + came);
+            set(&mut pairs, OFFSET, number(query, OFFSET).unwrap_or(0).saturating_add(came));
             Some(pairs)
         }
         _ => None,

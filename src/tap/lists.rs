@@ -12,7 +12,7 @@ mod shapes;
 
 use std::io::Write;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::rest;
@@ -125,6 +125,12 @@ impl Reading<'_> {
                     self.absent = Some(error);
                     return Ok((0, 0));
                 }
+                // The key and the address are good, for pages came before this one: it is a failure of this list alone.
+                Err(Fault::Fatal(Failure { cause: Cause::Missing | Cause::Access, error }))
+                    if self.items.has_schema() =>
+                {
+                    return Err(Error::new(Kind::Service, error.to_string()));
+                }
                 Err(fault) => return Err(fault.into()),
                 Ok(None) => break,
                 Ok(Some(_)) => self.items.write_schema(sink)?,
@@ -132,7 +138,7 @@ impl Reading<'_> {
             // That of the first way through: the others begin later.
             self.began = self.began.or(list.server_date().map(|seconds| seconds * SECOND_US));
             if list.counted() > 0 {
-                sink.plan_progress(received_before + list.counted());
+                sink.plan_progress(received_before.saturating_add(list.counted()));
             }
             sink.write_state_if_due()?;
         }

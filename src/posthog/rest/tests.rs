@@ -184,6 +184,18 @@ fn the_address_of_a_next_page_is_not_quoted_at_any_length() {
     assert!(text.contains("the address of the next page has 3000008 bytes") && text.len() < 500, "{text}");
 }
 
+/// The address of a next page may hold any number.
+#[test]
+fn an_offset_at_the_end_of_all_numbers_is_no_fault_of_ours() {
+    let far = || page(json!([1]), Some(&format!("?limit=100&offset={}", u64::MAX)));
+    let text = |script: Vec<Play>| Error::from(limits(script).0.unwrap_err()).to_string();
+    assert!(text(vec![far(), large(), large(), large()]).contains("one item, number 18446744073709551615,"));
+    let failing = (0..8).map(|_| failing());
+    assert!(text([far()].into_iter().chain(failing).collect()).contains("one item, number 18446744073709551615: GET "));
+    let more = || json_answer(200, "", &json!({"results": [2], "has_next": true}).to_string());
+    assert!(text(vec![far(), more(), more()]).contains("run in a circle"));
+}
+
 /// Of a body larger than what is checked as a whole, items are passed on while it arrives; what came of one that breaks off
 /// comes again.
 #[test]

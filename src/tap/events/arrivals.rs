@@ -80,7 +80,7 @@ impl ArrivalCounts {
 
     /// Forgets hours: they are counted anew.
     pub fn forget(&mut self, (start, end): (Micros, Micros)) {
-        self.hours.retain(|(hour, _)| hour_end(*hour) <= start || hour * SECOND_US >= end);
+        self.hours.retain(|(hour, _)| hour_end(*hour) <= start || hour.saturating_mul(SECOND_US) >= end);
     }
 
     /// Stretches of arrival that hold more now than is counted here, neighbours joined. `now` must have been counted up to
@@ -142,5 +142,9 @@ mod tests {
         assert_eq!(counts.hours, [(3600, 1), (7200, 1), (10800, 0)]);
         counts.forget((2 * HOUR_US, 3 * HOUR_US));
         assert_eq!(counts.hours, [(3600, 1), (10800, 0)]);
+        // A state may name any hour.
+        counts.note_all(vec![(1 << 53, 1)]);
+        counts.forget((2 * HOUR_US, 4 * HOUR_US));
+        assert_eq!(counts.hours, [(3600, 1), (1 << 53, 1)]);
     }
 }

@@ -55,6 +55,20 @@ fn a_list_that_breaks_off_activates_nothing() {
 }
 
 #[test]
+fn a_list_that_is_gone_in_the_middle_fails_alone() {
+    for (status, code, detail) in [(404, "not_found", "Invalid cursor"), (403, "permission_denied", "Not for you.")] {
+        let gone = error_answer(status, "", code, detail);
+        let run = run_list("cohorts", vec![page(json!([{"id": 1}]), Some("?cursor=x")), gone]);
+        let error = run.rows.as_ref().unwrap_err();
+        assert_eq!(error.kind(), Kind::Service);
+        assert!(
+            error.to_string().contains(detail) && error.to_string().contains("the other streams were read"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn an_incremental_list_gives_what_changed_since_its_bookmark() {
     let changed = |id: u64, at: Value| json!({"id": id, "updated_at": at});
     let items = json!([
@@ -177,4 +191,12 @@ fn recordings_are_asked_from_a_day_before_the_bookmark() {
     let run = run("session_recordings", json!({}), state, vec![page(json!([item]), None)]);
     assert!(run.asked[0].contains("date_from=2026-03-08"), "{:?}", run.asked);
     assert_eq!(run.records(), [&json!({"id": "r", "start_time": "2026-03-09T00:00:00Z"})]);
+}
+
+#[test]
+fn more_items_than_there_are_numbers_are_missing_items() {
+    let far = |count: u64| json_answer(200, "", &json!({"results": [{"id": 1}], "count": count}).to_string());
+    let run = run_list("cohorts", (0..4).map(|_| far(u64::MAX)).collect());
+    assert_eq!(run.rows.as_ref().unwrap_err().kind(), Kind::Incomplete);
+    assert_eq!(run.asked.len(), 4);
 }
