@@ -195,9 +195,15 @@ fn a_bookmark_of_events_that_this_program_did_not_write_is_refused_by_its_member
             refused(&fake, &Tap::new(&fake).state(&broken), &["stream events", &member.replace('/', ".")]);
         }
     }
-    let mut lacking = state.clone();
-    lacking["bookmarks"]["events"].as_object_mut().unwrap().shift_remove("runs");
-    refused(&fake, &Tap::new(&fake).state(&lacking), &["stream events", "runs"]);
+    for member in ["runs", "replication_key_value"] {
+        let mut lacking = state.clone();
+        lacking["bookmarks"]["events"].as_object_mut().unwrap().shift_remove(member);
+        refused(&fake, &Tap::new(&fake).state(&lacking), &["stream events", member]);
+    }
+    // Also where it says that no run has ended: it would mean starting over.
+    let no_time =
+        with(&with(&state, "/bookmarks/events/runs", json!(0)), "/bookmarks/events/replication_key_value", json!(null));
+    refused(&fake, &Tap::new(&fake).state(&no_time), &["stream events", "replication_key_value"]);
     let damaged = with(&state, "/bookmarks/events/overlap/cells", json!([[1, 0, "AAAA"]]));
     refused(&fake, &Tap::new(&fake).state(&damaged), &["stream events", "overlap"]);
 }

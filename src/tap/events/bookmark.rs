@@ -205,6 +205,10 @@ impl Bookmark {
         }
         let bookmark: Bookmark = serde_json::from_value(Value::Object(object)).map_err(|e| damaged(&e.to_string()))?;
         refuse_foreign(&bookmark.source, source).map_err(refuse)?;
+        // Only the first run has none, and it is half done.
+        if bookmark.replication_key_value.is_none() && (bookmark.runs > 0 || bookmark.run.is_none()) {
+            return Err(damaged("its member replication_key_value"));
+        }
         let overlaps = bookmark.overlap.iter().chain(bookmark.run.as_ref().map(|run| &run.overlap));
         for overlap in overlaps {
             overlap.hashes().map_err(|_| damaged("its list of delivered events, overlap"))?;
