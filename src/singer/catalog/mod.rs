@@ -230,7 +230,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Kind::Config`] for a selected stream whose keys or replication method cannot be, or that is selected twice: one
-    /// bookmark cannot serve both.
+    /// bookmark cannot serve both. So for two of one name: a new version of one would replace the records of the other.
     pub fn selected(&self) -> Result<Vec<SelectedStream>> {
         let mut selected: Vec<SelectedStream> = Vec::new();
         for stream in self.streams() {
@@ -241,7 +241,13 @@ impl Catalog {
                     return Err(Error::new(Kind::Config, text));
                 }
                 let wrong = |e: Error| e.context(format!("catalog, stream {id}"));
-                selected.push(resolve(id, stream).map_err(wrong)?);
+                let stream = resolve(id, stream).map_err(wrong)?;
+                if let Some(other) = selected.iter().find(|known| known.name == stream.name) {
+                    let text =
+                        format!("catalog: the streams {} and {id} have one name, their member `stream`", other.id);
+                    return Err(Error::new(Kind::Config, text));
+                }
+                selected.push(stream);
             } else if metadata(stream, &[]).is_some_and(is_refused) {
                 log::warn(format!(
                     "catalog, stream {id}: it cannot be selected (inclusion unsupported), and is not read"

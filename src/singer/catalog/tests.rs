@@ -131,6 +131,19 @@ fn what_a_schema_deselects_is_not_read() {
 }
 
 #[test]
+fn two_streams_of_one_name_are_refused() {
+    let named = |id: &str, name: &str| {
+        let mut named = stream(json!([]));
+        (named["tap_stream_id"], named["stream"], named["selected"]) = (json!(id), json!(name), json!(true));
+        named
+    };
+    let error = catalog(json!([named("a", "same"), named("b", "same")])).selected().unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    assert!(error.to_string().contains("the streams a and b have one name"), "{error}");
+    assert_eq!(catalog(json!([named("a", "b"), named("b", "a")])).selected().unwrap().len(), 2);
+}
+
+#[test]
 fn a_stream_that_is_selected_twice_is_refused() {
     let root = |selected: bool| json!([{"breadcrumb": [], "metadata": {"selected": selected}}]);
     let mut copy = stream(root(true));
