@@ -214,3 +214,21 @@ fn an_older_version_does_not_replace_one_that_the_same_run_activated() {
         assert!(!run.stderr.contains("are held back"), "{}", run.stderr);
     }
 }
+
+#[test]
+fn a_misfit_of_a_column_of_partitions_ends_no_run() {
+    let d = Target::with(json!({"on_misfit": "keep", "partition_by": ["t:day"]}));
+    let head =
+        schema("s", json!({"id": {"type": "integer"}, "t": {"type": "string", "format": "date-time"}}), &[], &[]);
+    let row = |id: i64, t: Value| record("s", json!({"id": id, "t": t}));
+    let run = d.run(head + &row(1, json!("nope")) + &row(2, json!({})) + &row(3, Value::Null) + &state(json!(1)));
+    assert_eq!((run.code, run.stdout.as_str()), (0, "1\n"), "{}", run.stderr);
+    let folder = "s/t_day=__HIVE_DEFAULT_PARTITION__";
+    let rows = d.rows(folder);
+    let kept: Vec<_> = rows.iter().map(|row| (&row["t"], &row["t__misfit"])).collect();
+    assert!(kept.iter().all(|(t, _)| t.is_null()), "{kept:?}");
+    assert_eq!(
+        kept.iter().map(|(_, beside)| (*beside).clone()).collect::<Vec<_>>(),
+        [json!("\"nope\""), json!("{}"), Value::Null]
+    );
+}

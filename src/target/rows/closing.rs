@@ -5,6 +5,7 @@ use super::streams::Streams;
 use crate::error::{Error, Kind, Result};
 use crate::json::scan::Scanner;
 use crate::log;
+use crate::target::columns::schema::Misfits;
 use crate::target::files::layout::Place;
 use crate::target::files::staged::Staged;
 use crate::target::store::tree::is_empty;
@@ -65,7 +66,8 @@ impl Streams {
                     stream.name, stream.folder
                 ));
             }
-            let partition = partition::folder(&stream.partition_by, Scanner::new(b"{}")).unwrap_or_default();
+            let partition =
+                partition::folder(&stream.partition_by, Misfits::Refuse, Scanner::new(b"{}")).unwrap_or_default();
             if let Some(layout) = self.layout(index, &(Place::Stream, partition), None) {
                 self.encoder.empty(layout)?;
             }

@@ -5,17 +5,20 @@ use super::sink::RowError;
 use crate::json::escape::plain;
 use crate::json::scan::Scanner;
 use crate::json::walker::member;
+use crate::target::columns::schema::Misfits;
 use crate::target::files::layout::Place;
 use crate::target::settings::{Grain, PartitionColumn};
 use crate::target::store::names::partition_folder;
 use crate::time::{DAY_US, moment, to_rfc3339};
 
-/// The folder of a record, `a=1/b=2`; `columns` are the columns of `partition_by` that its stream has.
-pub fn folder(columns: &[PartitionColumn], record: Scanner<'_>) -> Result<String, RowError> {
+/// The folder of a record, `a=1/b=2`; `columns` are the columns of `partition_by` that its stream has. A value that names
+/// no folder is refused, or counts as null where `misfits` become null.
+pub fn folder(columns: &[PartitionColumn], misfits: Misfits, record: Scanner<'_>) -> Result<String, RowError> {
     let mut folder = String::new();
     for column in columns {
         let value = member(&mut record.clone(), column.property.as_bytes())?;
-        let part = part(column, value).ok_or_else(|| {
+        let other = if misfits == Misfits::Refuse { None } else { part(column, None) };
+        let part = part(column, value).or(other).ok_or_else(|| {
             RowError::Misfit(
                 column.property.clone(),
                 "partition_by needs a plain value here, and a date or date-time for :day and :month",

@@ -9,6 +9,7 @@ use ahash::RandomState;
 use super::partition;
 use super::sink::{RowError, Sink};
 use crate::json::scan::Scanner;
+use crate::target::columns::schema::Misfits;
 use crate::target::files::layout::Place;
 use crate::target::settings::PartitionColumn;
 
@@ -49,6 +50,7 @@ impl Sinks {
         &mut self,
         place: Place,
         columns: &[PartitionColumn],
+        misfits: Misfits,
         record: Scanner<'_>,
         clock: u64,
     ) -> Result<Option<Route>, RowError> {
@@ -59,7 +61,7 @@ impl Sinks {
         }
         let mut found = self.by_key.get(&self.key).copied();
         if found.is_none() {
-            let route = (place, partition::folder(columns, record)?);
+            let route = (place, partition::folder(columns, misfits, record)?);
             found = self.by_route.get(&route).copied();
             if found.is_none() {
                 return Ok(Some(route));

@@ -205,7 +205,9 @@ impl Streams {
     pub fn route(&mut self, index: usize, place: Place, record: Scanner<'_>) -> Result<(), RowError> {
         let Some(stream) = self.all.get_mut(index) else { return Ok(()) };
         self.clock += 1;
-        let Some(route) = stream.sinks.choose(place, &stream.partition_by, record, self.clock)? else { return Ok(()) };
+        let misfits = stream.schema.rules.misfits;
+        let route = stream.sinks.choose(place, &stream.partition_by, misfits, record, self.clock)?;
+        let Some(route) = route else { return Ok(()) };
         if self.used > self.values_budget() + self.first_sinks() {
             // Full of sinks whose records were all repeats: nothing else would ever empty them.
             self.forget_empty();
