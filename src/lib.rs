@@ -32,6 +32,12 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the documentation is for those who work on this crate")]
 #![forbid(unsafe_code)]
 
+#[cfg(not(unix))]
+compile_error!(
+    "tap-posthog and target-parquet run on Linux and macOS. On Windows build them inside WSL (the Windows Subsystem for \
+     Linux): the target needs folders that stay open while names in them change, and the sync of a folder."
+);
+
 mod clock;
 mod error;
 mod fingerprint;

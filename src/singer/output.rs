@@ -136,6 +136,13 @@ pub fn is_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
+/// True if standard output is /dev/null: so it is from the start of the process on where it was closed, and no write to it
+/// ever fails.
+pub fn is_nowhere() -> bool {
+    let (output, null) = (rustix::fs::fstat(io::stdout()), rustix::fs::stat("/dev/null"));
+    matches!((output, null), (Ok(output), Ok(null)) if (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino))
+}
+
 impl<W: Write> Output<W> {
     /// An output over `inner`.
     pub fn new(inner: W) -> Self {

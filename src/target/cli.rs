@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::program::{self, Words, say};
 use crate::settings::about::{Format, about};
-use crate::singer::output::Output;
+use crate::singer::output::{Output, is_nowhere};
 use crate::stop::Stop;
 
 /// Writes any Singer stream as Parquet files. Reads messages from standard input, or starts the tap itself (`run`); prints
@@ -145,13 +145,9 @@ fn input(path: Option<PathBuf>) -> Result<File> {
     }
 }
 
-/// A standard output that is closed is /dev/null from the start of the process on: no write to it ever fails.
+/// States that go to /dev/null, or to a standard output that is closed, are lost.
 fn tell_of_lost_states() {
-    let output = rustix::fs::stat("/proc/self/fd/1");
-    let null = rustix::fs::stat("/dev/null");
-    if let (Ok(output), Ok(null)) = (output, null)
-        && (output.st_rdev, output.st_ino) == (null.st_rdev, null.st_ino)
-    {
+    if is_nowhere() {
         log::info(
             "states are not printed, because standard output is closed or /dev/null; `target-parquet state` prints the last one",
         );

@@ -8,6 +8,7 @@ use std::io;
 use super::record::Activation;
 use crate::error::{Error, Kind, Result};
 use crate::target::store::names::{HELD, held_folder};
+use crate::target::store::system::is_lacking;
 use crate::target::store::tree::{
     entries, exists, failed, is_there, make_dirs, make_dirs_again, remove, remove_tree, sync_dir,
 };
@@ -147,7 +148,7 @@ fn name_files(fs: &dyn Fs, dir: &str) -> Result<()> {
 fn exchange(fs: &dyn Fs, held: &str, folder: &str) -> Result<()> {
     match fs.exchange(held, folder) {
         Ok(()) => Ok(()),
-        Err(e) if matches!(e.raw_os_error(), Some(22 | 38 | 95)) => {
+        Err(e) if is_lacking(&e) => {
             let aside = format!("{held}.old");
             if is_there(fs, &aside)? {
                 remove_tree(fs, &aside)?;

@@ -9,8 +9,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 
+use super::system::{self, Place};
 use super::{Entry, Fs, FsFile};
 
 /// The real disk.
@@ -102,7 +103,7 @@ fn make_with_parents(path: &Path, mut sync: impl FnMut(&Path) -> io::Result<()>)
 
 /// Renames on a file system that cannot be told not to replace: a hard link has the same promise. A folder has no second
 /// link, and is renamed over an empty folder at most.
-fn rename_without_flag((from_dir, from): (&OwnedFd, &str), (to_dir, to): (&OwnedFd, &str)) -> io::Result<()> {
+fn rename_without_flag((from_dir, from): Place<'_>, (to_dir, to): Place<'_>) -> io::Result<()> {
     let stat = rustix::fs::statat(from_dir, from, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Ok(rustix::fs::renameat(from_dir, from, to_dir, to)?);
@@ -183,16 +184,15 @@ impl Fs for Disk {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        Ok(rustix::fs::fsync(self.dir(path)?)?)
+        // The library's own call: on Apple's systems an fsync alone leaves the bytes in the disk's cache.
+        File::from(self.dir(path)?).sync_all()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, RenameFlags::NOREPLACE) {
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => {
-                rename_without_flag((&from_dir, from), (&to_dir, to))
-            }
-            other => Ok(other?),
+        match system::rename_alone((&from_dir, from), (&to_dir, to)) {
+            Err(e) if system::is_lacking(&e) => rename_without_flag((&from_dir, from), (&to_dir, to)),
+            other => other,
         }
     }
 
@@ -210,7 +210,7 @@ impl Fs for Disk {
 
     fn exchange(&self, one: &str, other: &str) -> io::Result<()> {
         let ((one_dir, one), (other_dir, other)) = (self.parent(one)?, self.parent(other)?);
-        Ok(rustix::fs::renameat_with(&one_dir, one, &other_dir, other, RenameFlags::EXCHANGE)?)
+        system::exchange((&one_dir, one), (&other_dir, other))
     }
 
     fn remove(&self, path: &str, is_dir: bool) -> io::Result<()> {

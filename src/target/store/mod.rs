@@ -10,6 +10,7 @@ pub mod disk;
 #[cfg(test)]
 pub mod memory;
 pub mod names;
+pub mod system;
 pub mod tree;
 
 use std::io::{self, Write};
