@@ -11,10 +11,12 @@
 #[path = "../fake/mod.rs"]
 mod fake;
 
+mod commands;
 mod documented;
 mod floors;
 mod harness;
 mod pipe_files;
+mod portable;
 mod readme;
 mod run;
 mod settings;

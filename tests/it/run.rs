@@ -37,12 +37,12 @@ fn recipe(name: &str) -> String {
 }
 
 /// A folder as a person has it: settings, and both programs on the PATH.
-struct Folder {
-    dir: TempDir,
+pub(crate) struct Folder {
+    pub(crate) dir: TempDir,
 }
 
 impl Folder {
-    fn new(fake: &Fake) -> Folder {
+    pub(crate) fn new(fake: &Fake) -> Folder {
         let dir = tempfile::tempdir().unwrap();
         let tap = Tap::new(fake).set("page_size", 20);
         let settings = dir.path().join("posthog.json");
@@ -67,7 +67,7 @@ impl Folder {
         command
     }
 
-    fn run(&self, lines: &str) -> Run {
+    pub(crate) fn run(&self, lines: &str) -> Run {
         Run::of(self.bash(lines).output().unwrap())
     }
 
@@ -174,6 +174,31 @@ fn a_tap_that_a_limit_stops_ends_the_run_with_its_exit_code() {
     fake.world().faults.clear();
     finish(run_of(&target, &Tap::new(&fake), &[])).ends(0);
     same_once("after a limit", &target.events(), fake.world().held());
+}
+
+#[test]
+fn a_chain_of_runs_that_a_limit_stops_ends_with_the_rows_of_one_run() {
+    let (fake, chain, whole) = (fake(), Target::new(), Target::new());
+    finish(run_of(&whole, &Tap::new(&fake), &[])).ends(0);
+    fake.world().fault(Fault::new("slow").body(PAGE).pause(Duration::from_millis(5)));
+    let tap = Tap::new(&fake).set("page_size", 5);
+    let (mut limit, mut after_each) = (10, vec![0]);
+    loop {
+        let mut link = run_of(&chain, &tap, &[]);
+        link.arg(format!("--max-runtime={limit}"));
+        let run = finish(link);
+        // A busy machine takes longer for its first slice.
+        limit += if chain.events().len() == after_each[after_each.len() - 1] { 5 } else { 0 };
+        after_each.push(chain.events().len());
+        if run.code == 0 {
+            break;
+        }
+        run.ends(75);
+        assert!(after_each.len() < 100 && after_each.is_sorted(), "{after_each:?}");
+    }
+    assert!(after_each.len() > 3 && after_each.windows(2).filter(|two| two[0] < two[1]).count() > 1, "{after_each:?}");
+    same_once("as one run", &chain.events(), whole.events());
+    same_once("as PostHog holds", &chain.events(), fake.world().held());
 }
 
 /// A tap in four lines: it says rows from its state on, and fails where it is told to.
