@@ -45,6 +45,12 @@ pub(crate) fn in_real_time(mut command: Command) -> Command {
     command
 }
 
+/// As `command`, with a clock on which a STATE is due every 5 ms: for what is kept where a run breaks off.
+pub(crate) fn with_states_often(mut command: Command) -> Command {
+    command.env(CLOCK_NAME, "1000");
+    command
+}
+
 /// Sends SIGTERM.
 pub(crate) fn terminate(child: &Child) {
     send(child, Signal::TERM);
