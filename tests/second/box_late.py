@@ -194,7 +194,7 @@ def planned_only(report, box):
     """`--plan` counts and never reads events."""
     with Pipe(box) as pipe:
         box.forget()
-        code, out, err = pipe.tap("--plan")
+        code, out, err = pipe.tap("--plan", "--format=text")
         report.check("--plan: exit 0 with a chart", code == 0 and "█" in out, (out or err)[-300:])
         stored = int(box.sql(f"SELECT count() FROM events WHERE team_id = 1 AND timestamp >= toDateTime64('{SINCE}', 6, 'UTC')"))
         report.check("--plan: the rows that are stored", f"{stored} rows to read" in out, out)
