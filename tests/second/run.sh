@@ -63,6 +63,11 @@ fi
 
 [ -z "${ONLY_PREPARE:-}" ] || exit 0
 
+# The wheel is built from the same folder as the programs, and for a moment they are not there.
+mkdir "$work/bin"
+cp "$TAP_POSTHOG" "$TARGET_PARQUET" "$work/bin/"
+TAP_POSTHOG="$work/bin/$(basename "$TAP_POSTHOG")" TARGET_PARQUET="$work/bin/$(basename "$TARGET_PARQUET")"
+
 passed=0 failed=0 skipped=0 wrong=()
 
 # Runs a check beside the others that run, at most $JOBS at a time. What it says is printed when it ends.
