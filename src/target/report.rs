@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use indicatif::HumanCount;
+
 use super::commit::commits::Written;
 use super::load::Load;
 use crate::error::{Error, Kind};
@@ -58,9 +60,9 @@ impl<W: Write> Load<'_, W> {
         let mut first = None;
         for stream in self.streams.iter() {
             let Written { files, rows, bytes } = self.commits.written.get(&stream.name).copied().unwrap_or_default();
-            let mut parts = vec![format!("{} rows", thousands(rows))];
+            let mut parts = vec![format!("{} rows", HumanCount(rows))];
             if stream.repeats > 0 {
-                parts.push(format!("{} repeats left out", thousands(stream.repeats)));
+                parts.push(format!("{} repeats left out", HumanCount(stream.repeats)));
             }
             if files > 0 {
                 parts.push(format!("{files} {}, {}", if files == 1 { "file" } else { "files" }, size(bytes)));
@@ -111,19 +113,6 @@ impl<W: Write> Load<'_, W> {
     }
 }
 
-/// A number with commas between the thousands.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// Bytes in the unit that a person reads.
 fn size(bytes: u64) -> String {
     match bytes {
@@ -140,7 +129,10 @@ mod tests {
 
     #[test]
     fn numbers_are_readable() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(|count| HumanCount(count).to_string()),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         assert_eq!([999, 12_345, 1_260_000, 7_500_000_000].map(size), ["999 bytes", "12 kB", "1.2 MB", "7.5 GB"]);
     }
 }

@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use indicatif::HumanCount;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::Value as Json;
@@ -31,16 +32,8 @@ pub(crate) fn green(text: &str) -> String {
 }
 
 /// 1234567 as 1,234,567.
-pub(crate) fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
+pub(crate) fn thousands(number: usize) -> HumanCount {
+    HumanCount(number as u64)
 }
 
 /// Nobody else may read the file.

@@ -5,12 +5,11 @@ use std::process::Stdio;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::fs::OFlags;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::json;
 
 use crate::fake::events::realistic;
 use crate::fake::{Fake, Fault, Options};
-use crate::harness::{Run, Tap, same_once};
+use crate::harness::{Run, Tap, same_once, terminal};
 
 const PAGE: &str = "cityHash64(distinct_id), timestamp, uuid";
 
@@ -101,18 +100,6 @@ fn a_table_shows_its_rows_and_what_it_waits_for() {
     let run = run_that_waits(&fake, "person_distinct_ids", page);
     has_line(&run, &[": 99 rows, ", " rows/s, waited ", "s more: PostHog's request limit"]);
     assert!(!run.stderr.contains("of about"), "{}", run.stderr);
-}
-
-/// A terminal: what a program writes to it, and the end that a program writes to.
-fn terminal() -> (std::fs::File, Stdio) {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let size = rustix::termios::Winsize { ws_row: 40, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&master, size).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let slave = std::fs::OpenOptions::new().read(true).write(true).open(name).unwrap();
-    (master.into(), slave.into())
 }
 
 #[test]

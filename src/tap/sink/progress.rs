@@ -1,6 +1,5 @@
 //! How far a run is: a bar on a terminal (of this program, or of the one that shows its lines), otherwise a line every ten
-//! seconds. Both go on while the run waits: they are
-//! written by a thread of their own.
+//! seconds. Both go on while the run waits: they are written by a thread of their own.
 
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
