@@ -17,7 +17,6 @@ use crate::log;
 use crate::posthog::fault::{Cause, Failure, Fault};
 use crate::posthog::rest;
 use crate::singer::catalog::SelectedStream;
-use crate::singer::state::State;
 use crate::time::{Micros, SECOND_US};
 
 use super::config::CountProof;
@@ -25,20 +24,17 @@ use super::context::Context;
 use super::proof::{Shortfall, read_until_proved};
 use super::record::exceptions::Exceptions;
 use super::record::repair::Repair;
-use super::replication::{Replication, set_bookmark};
+use super::replication::Replication;
 use super::sink::Sink;
 use super::stream::List;
 use items::Items;
 
 /// The usual page of PostHog's lists.
 const ITEMS_A_PAGE: u32 = 100;
-/// A bookmark stays this far behind the beginning: a change may be seen a while after the time that it carries, and the
-/// clocks of a cluster differ. What changed within it is read twice.
-const MARGIN_US: Micros = 5 * 60 * SECOND_US;
 /// How often a list is read that seems to lack items, before that is held to be so.
 const MAX_READINGS: u32 = 4;
 
-type Pairs = Vec<(String, String)>;
+type Pair = (String, String);
 
 /// Reads a list and writes it.
 ///
@@ -66,7 +62,10 @@ pub fn sync_stream<W: Write>(
     reading.items.tell_unseen();
     match replication {
         Replication::Full { version } => sink.activate_version(version)?,
-        Replication::Incremental { .. } => reading.keep_bookmark(stream, sink.state()),
+        // This machine's clock where the server does not tell its own.
+        Replication::Incremental { .. } => {
+            reading.items.keep_bookmark(reading.began.unwrap_or(context.now), sink.state());
+        }
     }
     sink.write_state()
 }
@@ -85,14 +84,9 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Reads one list until as many items came as the server counts. `added` are members that its items do not have
     /// themselves.
-    fn pages<W: Write>(
-        &mut self,
-        query: &[(String, String)],
-        added: &[(&str, String)],
-        sink: &mut Sink<'_, W>,
-    ) -> Result<()> {
+    fn pages<W: Write>(&mut self, query: &[Pair], added: &[(&str, String)], sink: &mut Sink<'_, W>) -> Result<()> {
         let fixed = self.list.query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let query: Pairs = query.iter().cloned().chain(fixed).collect();
+        let query: Vec<Pair> = query.iter().cloned().chain(fixed).collect();
         let proof = self.context.config.events.count_proof;
         read_until_proved(proof, MAX_READINGS, |_| {
             let (came, counted) = self.read_list(&query, added, sink)?;
@@ -105,7 +99,7 @@ impl Reading<'_> {
     /// The loop of a list: reads it to its end once. How many items came, and how many there are as the server says.
     fn read_list<W: Write>(
         &mut self,
-        query: &[(String, String)],
+        query: &[Pair],
         added: &[(&str, String)],
         sink: &mut Sink<'_, W>,
     ) -> Result<(u64, u64)> {
@@ -148,14 +142,6 @@ impl Reading<'_> {
     /// What the records that were written do not hold as it came.
     fn exceptions(&self) -> Exceptions {
         Exceptions { lone_surrogates: self.repair.replaced(), ..self.items.exceptions() }
-    }
-
-    fn keep_bookmark(&self, stream: &SelectedStream, state: &mut State) {
-        // This machine's clock where the server does not tell its own.
-        let began = self.began.unwrap_or(self.context.now);
-        if let Some(newest) = self.items.newest() {
-            set_bookmark(state, stream, newest.min(began - MARGIN_US));
-        }
     }
 }
 

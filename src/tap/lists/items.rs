@@ -10,11 +10,17 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 use crate::log;
 use crate::singer::catalog::SelectedStream;
+use crate::singer::state::State;
 use crate::tap::record::exceptions::Exceptions;
 use crate::tap::record::item::{Item, ItemProjection, UNMAPPED};
+use crate::tap::replication::set_bookmark;
 use crate::tap::sink::Sink;
 use crate::tap::stream::{List, Shape, find};
-use crate::time::{Micros, parse_rfc3339};
+use crate::time::{Micros, SECOND_US, parse_rfc3339};
+
+/// A bookmark stays this far behind the beginning of a reading: a change may be seen a while after the time that it carries,
+/// and the clocks of a cluster differ. What changed within it is read twice.
+const MARGIN_US: Micros = 5 * 60 * SECOND_US;
 
 /// What is known of the items of one reading.
 pub(super) struct Items<'a> {
@@ -96,9 +102,12 @@ impl<'a> Items<'a> {
         self.seen_in_pass.as_ref().unwrap_or(&self.seen).len() as u64
     }
 
-    /// The newest change that was read, now or before; none where no item tells.
-    pub(super) fn newest(&self) -> Option<Micros> {
-        self.newest.max(self.since)
+    /// Keeps the newest change that was read, now or before, as bookmark; nothing where no item tells. `began` is when the
+    /// reading began.
+    pub(super) fn keep_bookmark(&self, began: Micros, state: &mut State) {
+        if let Some(newest) = self.newest.max(self.since) {
+            set_bookmark(state, self.stream, newest.min(began - MARGIN_US));
+        }
     }
 
     /// Writes an item with `added` members, if it is new. True if this way through the list has not brought it before.
